@@ -1,0 +1,3 @@
+module github.com/sonde-io/sonde/agent
+
+go 1.23

@@ -1,0 +1,176 @@
+// Package catalog keeps what is known about processes, builds, events and the list of segments and blocks, transactionally.
+//
+// Embedded it is SQLite (modernc.org/sqlite, pure Go); the SQL is written so that PostgreSQL takes it too. All times are Unix milliseconds.
+package catalog
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+)
+
+var (
+	// ErrDuplicate says that a window or idempotency key was registered before; *DuplicateError names which.
+	ErrDuplicate = errors.New("already registered")
+	// ErrConflict says that a swap did not find exactly its live input rows: another writer was there first. Nothing was changed.
+	ErrConflict = errors.New("catalogue conflict")
+	// ErrNotFound says that there is no such row.
+	ErrNotFound = errors.New("not in catalogue")
+)
+
+// Block is a row for one segment (level 0) or block (level 1 and up) that is live.
+type Block struct {
+	ID       string // ULID-like: sorts by creation; also the blob's name without its folder
+	Level    int
+	Blob     string // name in the blob store
+	Size     int64
+	Created  int64
+	Datasets []Dataset // one per service; a block of level >= 1 has one
+}
+
+// Dataset is what one block holds of one service.
+type Dataset struct {
+	Service  string
+	MinStart int64 // of the profiles' starts
+	MaxStart int64
+	MaxEnd   int64
+	Types    []string // profile types: cpu, heap, …
+	Profiles int64
+}
+
+// Key identifies one push for ever. Either Instance with Window and Part, or Idempotency alone; a zero Key is never a duplicate.
+type Key struct {
+	Instance    string
+	Window      uint64 // from 1, one more for each window of the instance, dropped ones included
+	Part        uint32
+	Idempotency string
+}
+
+// DuplicateError lists the indices, in Registration.Keys, of keys seen before.
+type DuplicateError struct{ Keys []int }
+
+func (e *DuplicateError) Error() string { return ErrDuplicate.Error() }
+func (e *DuplicateError) Unwrap() error { return ErrDuplicate }
+
+// Registration is what one durable write registers in one transaction: the segment, the pushes it holds, and what they said about their processes and builds.
+type Registration struct {
+	Block     *Block // nil where the pushes held no profile
+	Keys      []Key
+	Processes []Process // upserted; zero fields leave what is known
+	Builds    []Build   // inserted if new
+	Events    []Event
+}
+
+// Process is one run of one Go program.
+type Process struct {
+	Instance   string // service_instance_id
+	Service    string
+	Labels     labels.Labels
+	LabelsHash string // hash of the agent's process object, "" for others
+	BuildID    string
+	Version    string // service_version
+	GoVersion  string
+	Exe        string
+	PID        int
+	BootID     string
+	PIDNS      uint64 // inode of the pid namespace
+	StartTicks uint64 // field 22 of /proc/PID/stat
+	NSPIDs     []int  // NSpid of /proc/PID/status: the outermost that the reader sees first
+	Host       string
+	Gatherer   string // agent, scrape, gops, push; "" where it is only seen
+	State      string // running, exited
+	Reason     string // why it is not profiled, "" if it is
+	Started    int64
+	FirstSeen  int64
+	LastSeen   int64
+}
+
+// Build is the binary a process runs.
+type Build struct {
+	ID         string // GNU build ID in hex, else hex of the first 20 bytes of SHA-256 of the Go build ID
+	GoBuildID  string
+	GNUBuildID string
+	GoVersion  string
+	Module     string // main module path
+	Version    string // main module version
+	Info       string // debug.BuildInfo.String()
+	FirstSeen  int64
+}
+
+// Event is something at a point in time.
+type Event struct {
+	ID      int64             `json:"id"`
+	Time    int64             `json:"time"`
+	Kind    string            `json:"kind"` // deploy, start, exit
+	Service string            `json:"service"`
+	Text    string            `json:"text"`
+	Attrs   map[string]string `json:"attrs,omitempty"` // from_build, to_build, from_version, to_version, instance
+}
+
+// BlockFilter selects live blocks. Zero fields select all.
+type BlockFilter struct {
+	From, To int64    // datasets with a profile whose start is in [From, To)
+	Services []string
+	Type     string
+	Levels   []int
+}
+
+// ProcessFilter selects processes. Zero fields select all.
+type ProcessFilter struct {
+	Instance string
+	Service  string
+	Since    int64 // last seen at or after
+	Limit    int
+}
+
+// EventFilter selects events in [From, To), newest first. Zero fields select all.
+type EventFilter struct {
+	From, To int64
+	Service  string
+	Kind     string
+	Limit    int
+}
+
+// Catalog is the catalogue. Safe for concurrent use. All methods that write are one transaction and durable when they return nil.
+type Catalog interface {
+	// Register stores r. If any key was seen before it changes nothing and returns a *DuplicateError.
+	Register(ctx context.Context, r Registration) error
+	// Seen reports which of keys were registered before.
+	Seen(ctx context.Context, keys []Key) ([]bool, error)
+	// Blocks returns the live blocks that f selects, ordered by ID, each with the datasets that f selects.
+	Blocks(ctx context.Context, f BlockFilter) ([]Block, error)
+	// Swap replaces the live blocks in by out and queues in's blobs for deletion after the given time. It deletes exactly
+	// len(in) rows or changes nothing and returns ErrConflict. With no out it is a deletion.
+	Swap(ctx context.Context, in []string, out []Block, deleteAfter time.Time) error
+	// Garbage returns names of blobs whose time to be deleted has come, by the database's clock, at most limit.
+	Garbage(ctx context.Context, limit int) ([]string, error)
+	// Forget removes names from the garbage once their blobs are gone.
+	Forget(ctx context.Context, names []string) error
+	// PutProcesses upserts processes; zero fields leave what is known.
+	PutProcesses(ctx context.Context, ps []Process) error
+	// Process returns one process, or ErrNotFound.
+	Process(ctx context.Context, instance string) (Process, error)
+	// Processes returns the processes that f selects, last seen first.
+	Processes(ctx context.Context, f ProcessFilter) ([]Process, error)
+	// PutBuilds inserts builds that are new.
+	PutBuilds(ctx context.Context, bs []Build) error
+	// Build returns one build, or ErrNotFound.
+	Build(ctx context.Context, id string) (Build, error)
+	// Builds returns the builds that processes of service ran ("" for all), first seen first.
+	Builds(ctx context.Context, service string) ([]Build, error)
+	// AddEvents stores events.
+	AddEvents(ctx context.Context, es []Event) error
+	// Events returns events that f selects, newest first.
+	Events(ctx context.Context, f EventFilter) ([]Event, error)
+	// Acquire takes or renews the lease name for holder until ttl from now, by the database's clock; false if another holds it.
+	Acquire(ctx context.Context, name, holder string, ttl time.Duration) (bool, error)
+	// Expire removes keys, processes and events older than the given times (Unix ms; 0 keeps all).
+	Expire(ctx context.Context, keysBefore, processesBefore, eventsBefore int64) error
+	// Now returns the database's clock.
+	Now(ctx context.Context) (time.Time, error)
+	// Check verifies the database itself (SQLite: PRAGMA integrity_check, foreign keys) and returns what is wrong.
+	Check(ctx context.Context) ([]string, error)
+	Close() error
+}
