@@ -1,0 +1,48 @@
+# Every target does its own set-up: Go is enough, and Node.js for web and test.
+SHELL := /bin/bash
+GO ?= go
+BIN := .cache/bin
+STATICCHECK := $(BIN)/staticcheck
+STATICCHECK_VERSION := v0.8.2
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+
+.PHONY: build test web lint fresh bench fuzz overhead clean help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## one static binary: ./sonde
+	CGO_ENABLED=0 $(GO) build -trimpath -o sonde ./cmd/sonde
+
+test: ## all tests: both modules under -race, the web page in a real browser (installs what they need)
+	.ci/setup
+	$(GO) test -race -timeout 12m ./...
+	cd agent && $(GO) test -race -timeout 10m ./...
+	cd web && npm test
+
+web: ## build web/dist from its TypeScript
+	cd web && npm ci --no-audit --no-fund && npm run build
+
+lint: $(STATICCHECK) ## gofmt, go vet and staticcheck over both modules
+	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "gofmt -w these:"; echo "$$out"; exit 1; fi
+	$(GO) vet ./... && $(GO) -C agent vet ./...
+	$(STATICCHECK) ./... && cd agent && $(CURDIR)/$(STATICCHECK) ./...
+
+fresh: ## fail if a built file or a generated document is stale
+	.ci/fresh
+
+bench: ## the store's figures on the corpus, each a ratio to a yardstick of the same run
+	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 30m ./profiles/...
+
+overhead: ## what the agent costs a program, paired runs at several heap sizes
+	cd agent && $(GO) test -run '^$$' -bench Overhead -benchtime 1x -timeout 30m ./...
+
+FUZZTIME ?= 60s
+fuzz: ## each fuzz target for FUZZTIME (60s)
+	.ci/fuzz $(FUZZTIME)
+
+clean: ## remove what the targets built
+	rm -rf sonde .cache web/node_modules
+
+$(STATICCHECK):
+	GOBIN=$(CURDIR)/$(BIN) GOWORK=off $(GO) install honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK_VERSION)
