@@ -31,9 +31,10 @@ func TestAgentRequiresNothing(t *testing.T) {
 // TestInstall installs the command as a user does, from a proxy that serves both modules at a version.
 func TestInstall(t *testing.T) {
 	repo := repository(t)
-	env := append(proxy(t, repo), "GOBIN="+t.TempDir(), "GOWORK=off", "CGO_ENABLED=0")
+	gobin := t.TempDir()
+	env := append(proxy(t, repo), "GOBIN="+gobin, "GOWORK=off", "CGO_ENABLED=0")
 	run(t, t.TempDir(), env, "go", "install", "-trimpath", root+"/cmd/sonde@"+version)
-	bin := filepath.Join(strings.TrimPrefix(env[len(env)-3], "GOBIN="), "sonde")
+	bin := filepath.Join(gobin, "sonde")
 	if out := run(t, t.TempDir(), nil, bin, "version"); !strings.Contains(out, version) {
 		t.Errorf("sonde version = %q, want it to name %s", out, version)
 	}
