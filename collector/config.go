@@ -1,0 +1,252 @@
+package collector
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/sonde-io/sonde/profiles"
+)
+
+// Config is everything that can be set about a collector. DefaultConfig returns the one that works without any setting; Load
+// reads flags over environment over the file. The yaml name of a field is its name everywhere: `retention_age` in the file,
+// --retention-age on the command line, SONDE_RETENTION_AGE in the environment. What each one means stands in the table in
+// settings.go, and in CONFIG.md, which is made from it.
+type Config struct {
+	Listen    string `yaml:"listen"`
+	TokenFile string `yaml:"token_file"`
+	TLSCert   string `yaml:"tls_cert"`
+	TLSKey    string `yaml:"tls_key"`
+	Insecure  bool   `yaml:"insecure"`
+
+	DataDir       string   `yaml:"data_dir"`
+	RetentionAge  Duration `yaml:"retention_age"`
+	RetentionSize Size     `yaml:"retention_size"`
+	CacheBytes    Size     `yaml:"cache_bytes"`
+
+	MaxBodyBytes         Size     `yaml:"max_body_bytes"`
+	MaxDecompressedBytes Size     `yaml:"max_decompressed_bytes"`
+	MaxSamples           int      `yaml:"max_samples"`
+	MaxLabels            int      `yaml:"max_labels"`
+	MaxLabelNameBytes    int      `yaml:"max_label_name_bytes"`
+	MaxLabelValueBytes   int      `yaml:"max_label_value_bytes"`
+	MaxSeriesPerService  int      `yaml:"max_series_per_service"`
+	MaxConcurrentPushes  int      `yaml:"max_concurrent_pushes"`
+	MaxConcurrentQueries int      `yaml:"max_concurrent_queries"`
+	QueryTimeout         Duration `yaml:"query_timeout"`
+	MemoryLimit          Size     `yaml:"memory_limit"`
+
+	Discovery       bool     `yaml:"discovery"`
+	DiscoveryPeriod Duration `yaml:"discovery_period"`
+	AllowUIDs       []int    `yaml:"allow_uids"`
+	DenyUIDs        []int    `yaml:"deny_uids"`
+	AllowPorts      []int    `yaml:"allow_ports"`
+	DenyPorts       []int    `yaml:"deny_ports"`
+	AllowPaths      []string `yaml:"allow_paths"`
+	DenyPaths       []string `yaml:"deny_paths"`
+	ScrapePeriod    Duration `yaml:"scrape_period"`
+	ScrapeTimeout   Duration `yaml:"scrape_timeout"`
+	CPUDuration     Duration `yaml:"cpu_duration"`
+	Targets         []Target `yaml:"targets"`
+
+	AgentRules []AgentRule `yaml:"agent_rules"`
+
+	LogLevel        string   `yaml:"log_level"`
+	LogFormat       string   `yaml:"log_format"`
+	ShutdownTimeout Duration `yaml:"shutdown_timeout"`
+
+	sources map[string]Source // of settings that are not at their default; File is in it as "config"
+	file    string            // the file that was read, "" for none
+}
+
+// Target is a static target: a base URL under which net/http/pprof answers.
+type Target struct {
+	Service string            `yaml:"service" json:"service"`
+	URL     string            `yaml:"url" json:"url"` // such as http://10.0.0.7:6060/debug/pprof
+	Labels  map[string]string `yaml:"labels" json:"labels,omitempty"`
+	Types   []string          `yaml:"types" json:"types,omitempty"` // empty: every type that the target serves
+}
+
+// AgentRule is the brake from afar: settings that agents of matching processes are given in the answer to their push.
+// The first rule that matches counts. Fields that are not set leave the agent's own setting.
+type AgentRule struct {
+	Selector string     `yaml:"selector" json:"selector"`
+	Enabled  *bool      `yaml:"enabled" json:"enabled,omitempty"`
+	Types    []string   `yaml:"types" json:"types,omitempty"`
+	CPURate  int        `yaml:"cpu_rate" json:"cpu_rate,omitempty"` // samples per second
+	Period   Duration   `yaml:"period" json:"period,omitempty"`     // of a window
+	Until    *time.Time `yaml:"until" json:"until,omitempty"`       // nil: until told otherwise
+}
+
+// Rev identifies the rule's content: agents apply a rule once.
+func (r AgentRule) Rev() string {
+	b, err := json.Marshal(r)
+	if err != nil {
+		// Every field marshals; a rule that cannot is none.
+		return ""
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:4])
+}
+
+// DefaultConfig returns the Config that is in force where nothing is set.
+func DefaultConfig() Config {
+	return Config{
+		Listen:               "127.0.0.1:7070",
+		DataDir:              defaultDataDir(os.LookupEnv),
+		RetentionAge:         Duration(7 * 24 * time.Hour),
+		RetentionSize:        10_000_000_000,
+		CacheBytes:           256 << 20,
+		MaxBodyBytes:         16 << 20,
+		MaxDecompressedBytes: 64 << 20,
+		MaxSamples:           200_000,
+		MaxLabels:            64,
+		MaxLabelNameBytes:    128,
+		MaxLabelValueBytes:   1024,
+		MaxSeriesPerService:  20_000,
+		MaxConcurrentPushes:  64,
+		MaxConcurrentQueries: 8,
+		QueryTimeout:         Duration(30 * time.Second),
+		Discovery:            true,
+		DiscoveryPeriod:      Duration(5 * time.Second),
+		ScrapePeriod:         Duration(time.Minute),
+		ScrapeTimeout:        Duration(10 * time.Second),
+		CPUDuration:          Duration(10 * time.Second),
+		LogLevel:             "info",
+		LogFormat:            "text",
+		ShutdownTimeout:      Duration(15 * time.Second),
+	}
+}
+
+// defaultDataDir is the XDG data home's sonde folder, else ./sonde-data for accounts without a home.
+func defaultDataDir(lookup func(string) (string, bool)) string {
+	if d, ok := lookup("XDG_DATA_HOME"); ok && filepath.IsAbs(d) {
+		return filepath.Join(d, "sonde")
+	}
+	if h, ok := lookup("HOME"); ok && filepath.IsAbs(h) && h != "/" {
+		return filepath.Join(h, ".local", "share", "sonde")
+	}
+	return "sonde-data"
+}
+
+// Validate reports everything that is wrong with c, one error per setting.
+func (c *Config) Validate() error {
+	var errs []error
+	bad := func(name, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("setting %s: "+format, append([]any{name}, args...)...))
+	}
+	for _, s := range settings {
+		if n, ok := numeric(c.field(s.name)); ok && n < 0 {
+			bad(s.name, "%v is negative", c.value(s.name))
+		}
+	}
+	if _, _, err := net.SplitHostPort(c.Listen); err != nil && !strings.HasPrefix(c.Listen, "unix:") {
+		bad("listen", "%q is not HOST:PORT", c.Listen)
+	}
+	if c.DataDir == "" {
+		bad("data_dir", "is empty")
+	}
+	if (c.TLSCert == "") != (c.TLSKey == "") {
+		bad("tls_cert", "tls_cert and tls_key go together; only one is set")
+	}
+	if c.MaxDecompressedBytes < c.MaxBodyBytes {
+		bad("max_decompressed_bytes", "%v is less than max_body_bytes %v", c.MaxDecompressedBytes, c.MaxBodyBytes)
+	}
+	if c.CPUDuration > c.ScrapePeriod {
+		bad("cpu_duration", "%v is longer than scrape_period %v", c.CPUDuration, c.ScrapePeriod)
+	}
+	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.LogLevel) {
+		bad("log_level", "%q is none of debug, info, warn, error", c.LogLevel)
+	}
+	if !slices.Contains([]string{"text", "json"}, c.LogFormat) {
+		bad("log_format", "%q is neither text nor json", c.LogFormat)
+	}
+	for _, p := range slices.Concat(c.AllowPorts, c.DenyPorts) {
+		if p < 1 || p > 65535 {
+			bad("allow_ports, deny_ports", "%d is not a port", p)
+		}
+	}
+	for _, u := range slices.Concat(c.AllowUIDs, c.DenyUIDs) {
+		if u < 0 {
+			bad("allow_uids, deny_uids", "%d is not a uid", u)
+		}
+	}
+	for i, t := range c.Targets {
+		if err := t.validate(); err != nil {
+			bad(fmt.Sprintf("targets[%d]", i), "%w", err)
+		}
+	}
+	for i, r := range c.AgentRules {
+		if err := r.validate(); err != nil {
+			bad(fmt.Sprintf("agent_rules[%d]", i), "%w", err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (t Target) validate() error {
+	u, err := url.Parse(t.URL)
+	switch {
+	case t.Service == "":
+		return errors.New("service is empty")
+	case err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https"):
+		return fmt.Errorf("url %q is not http://HOST:PORT/PATH", redact(t.URL))
+	}
+	for _, ty := range t.Types {
+		if !profiles.ValidName(ty) {
+			return fmt.Errorf("type %q cannot name a type of profile", ty)
+		}
+	}
+	return nil
+}
+
+func (r AgentRule) validate() error {
+	if r.Selector == "" {
+		return errors.New("selector is empty; {} matches every process")
+	}
+	if _, err := profiles.ParseSelector(r.Selector); err != nil {
+		return err
+	}
+	if r.CPURate < 0 || r.CPURate > 1000 {
+		return fmt.Errorf("cpu_rate %d is not within 0 and 1000", r.CPURate)
+	}
+	if r.Period != 0 && (r.Period < Duration(time.Second) || r.Period > Duration(time.Hour)) {
+		return fmt.Errorf("period %v is not within 1s and 1h", r.Period)
+	}
+	for _, ty := range r.Types {
+		if !profiles.ValidName(ty) {
+			return fmt.Errorf("type %q cannot name a type of profile", ty)
+		}
+	}
+	return nil
+}
+
+// matches reports whether the rule's selector selects a process with these labels.
+func matches(ms []*labels.Matcher, ls labels.Labels) bool {
+	for _, m := range ms {
+		if !m.Matches(ls.Get(m.Name)) {
+			return false
+		}
+	}
+	return true
+}
+
+// redact hides a password in a URL.
+func redact(s string) string {
+	u, err := url.Parse(s)
+	if err != nil {
+		return "(not a URL)"
+	}
+	return u.Redacted()
+}

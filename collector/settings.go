@@ -1,0 +1,210 @@
+package collector
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+)
+
+// setting is one row of the table that the file, the flags, the environment, `sonde config` and CONFIG.md are made from.
+type setting struct {
+	name string // the yaml key of a field of Config
+	doc  string
+	zero string // what 0, "" or an empty list means
+}
+
+// zeroDefault is what 0 means where no limit at all would be a trap.
+const zeroDefault = "the default"
+
+var settings = []setting{
+	{"listen", "address to listen on, HOST:PORT; any host but loopback needs token_file and tls_cert, or insecure", zeroDefault},
+	{"token_file", "file with the bearer token that requests must carry", "no token is asked for"},
+	{"tls_cert", "PEM file with the certificate chain", "no TLS"},
+	{"tls_key", "PEM file with the certificate's private key", "no TLS"},
+	{"insecure", "allow an address that is not loopback without token or TLS", "closed by default"},
+	{"data_dir", "directory for everything that is stored; one collector at a time", zeroDefault},
+	{"retention_age", "delete profiles older than this", "keep whatever the age"},
+	{"retention_size", "delete the oldest profiles while all take more bytes than this", "keep whatever the size"},
+	{"cache_bytes", "memory for opened blocks", zeroDefault},
+	{"max_body_bytes", "largest body of a push as sent; over it 413", zeroDefault},
+	{"max_decompressed_bytes", "largest push once decompressed, all its profiles together; over it 413", zeroDefault},
+	{"max_samples", "most samples in one profile; over it 422", zeroDefault},
+	{"max_labels", "most labels of a process; over it 422", zeroDefault},
+	{"max_label_name_bytes", "longest label name; over it 422", zeroDefault},
+	{"max_label_value_bytes", "longest label value; over it 422", zeroDefault},
+	{"max_series_per_service", "most series (label sets and types) of a service within 2 h; over it 429", zeroDefault},
+	{"max_concurrent_pushes", "pushes handled at once; over it 429", zeroDefault},
+	{"max_concurrent_queries", "queries handled at once; the next wait", zeroDefault},
+	{"query_timeout", "longest time of a query, waiting included; over it 503", zeroDefault},
+	{"memory_limit", "soft limit of the collector's memory: its garbage collector works harder near it", "no limit, or what GOMEMLIMIT says"},
+	{"discovery", "find the Go processes of this machine and scrape those with a pprof or gops endpoint", "only static targets and pushes"},
+	{"discovery_period", "time between two looks at the machine's processes", zeroDefault},
+	{"allow_uids", "probe and scrape only processes of these user ids", "all"},
+	{"deny_uids", "neither probe nor scrape processes of these user ids", "none"},
+	{"allow_ports", "probe and scrape only these ports", "all"},
+	{"deny_ports", "neither probe nor scrape these ports", "none"},
+	{"allow_paths", "probe and scrape only executables that match one of these patterns (path.Match on the whole path)", "all"},
+	{"deny_paths", "neither probe nor scrape executables that match one of these patterns", "none"},
+	{"scrape_period", "time between two scrapes of a target", zeroDefault},
+	{"scrape_timeout", "longest time of one request to a target, a CPU profile's own duration not counted", zeroDefault},
+	{"cpu_duration", "length of the CPU profile taken in each scrape_period", "no CPU profiles by scraping"},
+	{"targets", "static targets: service, url, labels, types (file only)", "none"},
+	{"agent_rules", "settings given to agents: selector, enabled, types, cpu_rate, period, until; the first that matches counts (file only)", "agents keep their own settings"},
+	{"log_level", "debug, info, warn or error", zeroDefault},
+	{"log_format", "text or json", zeroDefault},
+	{"shutdown_timeout", "longest time for requests in flight to end after SIGTERM", zeroDefault},
+}
+
+// Source says where a setting's value came from.
+type Source string
+
+// The sources, strongest first.
+const (
+	SourceFlag    Source = "flag"
+	SourceEnv     Source = "env"
+	SourceFile    Source = "file"
+	SourceDefault Source = "default"
+)
+
+// Setting is one line of what `sonde config` prints. Secrets are in files, so no value is one; passwords in target URLs are hidden.
+type Setting struct {
+	Name   string `json:"name"`
+	Value  string `json:"value"`
+	Source Source `json:"source"`
+	Doc    string `json:"doc"`
+	Zero   string `json:"zero"` // what 0, "" or an empty list means
+}
+
+// Effective lists every setting with its value in force and where that came from, in the order of CONFIG.md.
+func (c *Config) Effective() []Setting {
+	out := make([]Setting, 0, len(settings)+1)
+	src := c.sources["config"]
+	if src == "" {
+		src = SourceDefault
+	}
+	out = append(out, Setting{Name: "config", Value: c.file, Source: src, Doc: configDoc, Zero: "no file"})
+	for _, s := range settings {
+		e := Setting{Name: s.name, Value: c.value(s.name), Source: c.sources[s.name], Doc: s.doc, Zero: s.zero}
+		if e.Source == "" {
+			e.Source = SourceDefault
+		}
+		out = append(out, e)
+	}
+	return out
+}
+
+const configDoc = "the configuration file (YAML)"
+
+// RegisterFlags adds --config and one flag per setting to fs. Load reads them back.
+func RegisterFlags(fs *pflag.FlagSet) {
+	fs.String("config", "", configDoc)
+	def := DefaultConfig()
+	for _, s := range settings {
+		v := newValue(def.field(s.name))
+		if v == nil {
+			continue // lists of structures are for the file only
+		}
+		f := fs.VarPF(v, flagName(s.name), "", s.doc+"; 0 or empty: "+s.zero)
+		if v.Type() == "bool" {
+			f.NoOptDefVal = "true"
+		}
+	}
+}
+
+func flagName(name string) string { return strings.ReplaceAll(name, "_", "-") }
+func envName(name string) string  { return "SONDE_" + strings.ToUpper(name) }
+
+// field returns the field of c whose yaml key is name.
+func (c *Config) field(name string) reflect.Value {
+	v := reflect.ValueOf(c).Elem()
+	for i := range v.NumField() {
+		if v.Type().Field(i).Tag.Get("yaml") == name {
+			return v.Field(i)
+		}
+	}
+	panic("collector: no field for setting " + name)
+}
+
+// value renders a setting as it would be written in a flag; targets and rules as JSON.
+func (c *Config) value(name string) string {
+	f := c.field(name)
+	if v := newValue(f); v != nil {
+		return v.String()
+	}
+	x := f.Interface()
+	if ts, ok := x.([]Target); ok {
+		ts = slices.Clone(ts)
+		for i := range ts {
+			ts[i].URL = redact(ts[i].URL)
+		}
+		x = ts
+	}
+	if f.Len() == 0 {
+		return ""
+	}
+	b, err := json.Marshal(x)
+	if err != nil {
+		return fmt.Sprintf("(%v)", err)
+	}
+	return string(b)
+}
+
+// applyZeros puts the default where a setting is zero and zero means the default.
+func (c *Config) applyZeros() {
+	def := DefaultConfig()
+	for _, s := range settings {
+		if f := c.field(s.name); s.zero == zeroDefault && f.IsZero() {
+			f.Set(def.field(s.name))
+			delete(c.sources, s.name)
+		}
+	}
+}
+
+// Markdown renders the settings as the table in CONFIG.md.
+func Markdown() string {
+	var b strings.Builder
+	b.WriteString("# Settings\n\n")
+	b.WriteString("Flags beat the environment, the environment beats the file named by `--config` (or `SONDE_CONFIG`). `sonde config` prints what is in\n")
+	b.WriteString("force and where each value came from. Unknown keys in the file are errors. Durations: `15s`, `10m`, `36h`, `7d`, `2w`. Sizes: `500MB` (powers\nof 1000), `16MiB` (powers of 1024), or bytes. ")
+	b.WriteString("Lists are comma-separated in flags and in the environment. SIGHUP reads `targets` and `agent_rules` again.\n\n")
+	b.WriteString("This file is made by `go test ./collector -run TestSettingsDocument -update`.\n\n")
+	b.WriteString("| file | flag | environment | default | meaning | 0 or empty |\n|---|---|---|---|---|---|\n")
+	def := DefaultConfig()
+	def.DataDir = "$XDG_DATA_HOME/sonde"
+	for _, s := range settings {
+		flag, env := "`--"+flagName(s.name)+"`", "`"+envName(s.name)+"`"
+		if newValue(def.field(s.name)) == nil {
+			flag, env = "", ""
+		}
+		val := def.value(s.name)
+		if val != "" {
+			val = "`" + val + "`"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s |\n", s.name, flag, env, val, s.doc, s.zero)
+	}
+	b.WriteString(markdownExample)
+	return b.String()
+}
+
+const markdownExample = `
+## Targets and agent rules
+
+` + "```yaml" + `
+targets:
+  - service: cart
+    url: http://10.0.0.7:6060/debug/pprof
+    labels: {deployment_environment_name: prod}
+    types: [cpu, heap]
+agent_rules:
+  - selector: '{service_name="cart"}'
+    enabled: true
+    types: [cpu, heap]
+    cpu_rate: 19
+    period: 1m
+    until: 2026-12-01T00:00:00Z
+` + "```" + `
+`
