@@ -1,6 +1,3 @@
-// Package blob stores immutable blobs under slash-separated names: segments, blocks, later binaries and cores.
-//
-// The one implementation so far keeps them as files (Files, on fsys.FS); an S3-compatible one comes behind the same interface.
 package blob
 
 import (
