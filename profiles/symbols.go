@@ -4,7 +4,8 @@ package profiles
 // of a tree. It is the symbol table of one dataset in a segment or block and of every query result. Index 0 of each table is
 // its empty entry: "", no function, no mapping, the root node, the empty label set, the empty stack.
 //
-// The exported slices are the table and may be read; only the methods add to it. Not safe for concurrent use.
+// The exported slices are the table and may be read; only the methods add to it, or a reader that fills all of them and calls
+// Validate. Not safe for concurrent use; a table that nobody adds to may be read by many.
 type Symbols struct {
 	Strings   []string
 	Functions []SymFunction
@@ -57,24 +58,6 @@ type SymLabel struct {
 
 // SymStack is a stack: the node of its leaf and its label set.
 type SymStack struct{ Node, LabelSet uint32 }
-
-// NewSymbols returns a table that holds only the empty entries.
-func NewSymbols() *Symbols { panic("unwritten") }
-
-// AddProfile interns every stack of p and returns the stack id of each sample, in order, appended to ids[:0]. Two samples of p may get the same id.
-// It copies what it keeps: p may be reused.
-func (s *Symbols) AddProfile(p *Profile, ids []uint32) []uint32 { panic("unwritten") }
-
-// AddStacks interns the stacks of o whose ids are in use (all of them where use is nil) and returns a slice that maps o's stack ids to s's; ids that are not in use map to 0.
-func (s *Symbols) AddStacks(o *Symbols, use func(id uint32) bool) []uint32 { panic("unwritten") }
-
-// Validate checks every reference and order that the doc comments above promise. It is called once on a table read from a file.
-func (s *Symbols) Validate() error { panic("unwritten") }
-
-// Reindex rebuilds the lookup maps after the exported slices were filled by a reader, so that Add methods work. A table that is only read does not need it.
-func (s *Symbols) Reindex() { panic("unwritten") }
-
-type symbolIndex struct{}
 
 // Stacks is what a merge yields: distinct stacks of one Symbols with one value each, of one type. All views (flame graph, top, diff, folded, pprof, PGO) are made from it.
 type Stacks struct {
