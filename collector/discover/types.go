@@ -1,0 +1,85 @@
+package discover
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/sonde-io/sonde/symbols/build"
+)
+
+// Config configures a Scanner. The zero Config works.
+type Config struct {
+	ProcRoot     string        // where proc is mounted; "": /proc. A host's proc mounted elsewhere works too
+	Host         string        // the label host_name; "": os.Hostname
+	Version      string        // Sonde's version, for the User-Agent of probes
+	Self         bool          // report the scanner's own process like any other
+	Paths        []string      // URL paths under which pprof is looked for; nil: /debug/pprof
+	Rules        Rules         // what may be touched
+	ProbeTimeout time.Duration // of one request; 0: 2 s
+	AgentGrace   time.Duration // how long a process with the agent built in may take to its first push before it is probed; 0: 60 s
+	Logger       *slog.Logger  // nil: discard
+
+	// AgentSeen reports whether an agent pushes for the process with this identity. nil: none does. See Identity.Same for what makes two the same.
+	AgentSeen func(bootID string, pidns, startTicks uint64, pids []int) bool
+}
+
+// Rules say what may be touched. What is both allowed and denied is denied. An empty allow list allows everything.
+type Rules struct {
+	AllowUIDs, DenyUIDs   []int
+	AllowPorts, DenyPorts []int
+	AllowExes, DenyExes   []string // path.Match patterns on the whole path of the executable
+}
+
+// State says how far a process is profiled.
+type State string
+
+const (
+	Profiling   State = "profiling"     // it has an endpoint that can be scraped: Process.Gatherer says which
+	ByAgent     State = "agent"         // its own agent reports it
+	Waiting     State = "waiting"       // it has the agent built in, whose first push is awaited; or its ports are still to be probed
+	NeedsRoot   State = "needs root"    // its files in /proc may not be read
+	NoEndpoint  State = "no endpoint"   // nothing that it listens on answers as pprof
+	OtherNetNS  State = "other network" // it lives in another network namespace
+	Denied      State = "denied"        // by rule
+	SelfProcess State = "self"          // the scanner's own process
+)
+
+// Identity is what names a process across gatherers and pid namespaces.
+type Identity struct {
+	BootID     string
+	PIDNS      uint64 // inode of its pid namespace; 0: unknown
+	StartTicks uint64 // field 22 of /proc/PID/stat
+	PIDs       []int  // NSpid: as the reader sees it first, as the process sees itself last
+}
+
+// Process is one Go process, as a scan saw it. It is a copy: the caller may keep it; Build is shared and not to be changed.
+type Process struct {
+	Identity
+	Instance    string // Identity.Instance
+	PID         int    // as the scanner sees it
+	UID         int
+	Exe         string
+	Service     string // from OTEL_SERVICE_NAME, SONDE_SERVICE, … else the name of the executable
+	Version     string // service_version
+	Labels      map[string]string
+	GoVersion   string
+	Build       *build.Info // nil where the binary could not be read
+	BuildID     string      // build.Key
+	Started     time.Time
+	ContainerID string   // 64 hex digits, "" outside of containers
+	Ports       []string // listening addresses, host:port, sorted
+	State       State
+	Reason      string   // why it is not profiled, "" if it is
+	Gatherer    string   // scrape, gops, agent; ""
+	URL         string   // base URL of its pprof endpoint, such as http://127.0.0.1:6060/debug/pprof; "" for none
+	Types       []string // profile types that the endpoint's index lists; nil: unknown
+	GopsAddr    string   // host:port of its gops agent; "" for none
+	Touch       []string // DryRun only: the requests that Scan would send
+}
+
+// Report is the result of one scan.
+type Report struct {
+	Time      time.Time
+	Processes []Process // Go processes, by PID
+	Unknown   int       // processes that may be Go programs, but nothing of them can be read without root
+}
