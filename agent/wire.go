@@ -1,0 +1,180 @@
+package agent
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"mime/multipart"
+	"net/textproto"
+)
+
+// This file is the client's side of POST /api/v1/push as ARCHITECTURE.md describes it. testdata/push holds golden bytes that the collector's tests read too.
+
+// Version is the agent's version, sent with the process object and the User-Agent.
+const Version = "0.0.1"
+
+// meta is the first part of a push.
+type meta struct {
+	V           int             `json:"v"`
+	Instance    string          `json:"instance"`
+	Window      uint64          `json:"window"`
+	Part        int             `json:"part"`
+	Start       int64           `json:"start"` // Unix milliseconds
+	End         int64           `json:"end"`
+	ProcessHash string          `json:"process_hash"`
+	Process     json.RawMessage `json:"process,omitempty"`
+	Profiles    []entry         `json:"profiles"`
+	Stats       stats           `json:"stats"`
+}
+
+// entry names one profile of the window and the interval that it covers.
+type entry struct {
+	Part  string `json:"part"`
+	Type  Type   `json:"type"`
+	Start int64  `json:"start"`
+	End   int64  `json:"end"`
+}
+
+// stats is the agent's account of itself. The counters are since the start; the other two are of this window.
+type stats struct {
+	WindowsDropped uint64            `json:"windows_dropped"`
+	WindowsFailed  uint64            `json:"windows_failed"`
+	LabelsStripped uint64            `json:"labels_stripped"`
+	CaptureCPUms   int64             `json:"capture_cpu_ms"`
+	Skipped        map[string]string `json:"skipped,omitempty"` // type: why it is not in this window
+}
+
+// processInfo is the process object.
+type processInfo struct {
+	Labels     map[string]string `json:"labels"`
+	GoVersion  string            `json:"go_version"`
+	BuildInfo  string            `json:"build_info,omitempty"`
+	GoBuildID  string            `json:"go_build_id,omitempty"`
+	GNUBuildID string            `json:"gnu_build_id,omitempty"`
+	Exe        string            `json:"exe,omitempty"`
+	PID        int               `json:"pid"`
+	BootID     string            `json:"boot_id,omitempty"`
+	PIDNS      uint64            `json:"pid_ns,omitempty"`
+	StartTicks uint64            `json:"start_ticks,omitempty"`
+	NSPIDs     []int             `json:"ns_pids,omitempty"`
+	Started    int64             `json:"started"` // Unix milliseconds
+	Agent      string            `json:"agent"`
+}
+
+// encode returns the object's JSON and the hash that names it.
+func (p *processInfo) encode() (raw json.RawMessage, hash string, err error) {
+	raw, err = json.Marshal(p)
+	if err != nil {
+		return nil, "", fmt.Errorf("encode process: %w", err)
+	}
+	sum := sha256.Sum256(raw)
+	return raw, hex.EncodeToString(sum[:8]), nil
+}
+
+// window is one push, encoded. rest never changes; head changes once where the collector asks for the process (428).
+type window struct {
+	num      uint64
+	boundary string
+	meta     meta
+	process  json.RawMessage // what to add on 428
+	head     []byte          // the meta part
+	rest     []byte          // the profiles and the closing boundary
+}
+
+// newWindow encodes a window. data[i] is the gzipped profile of m.Profiles[i]; it is copied.
+func newWindow(m meta, process json.RawMessage, data [][]byte, boundary string) (*window, error) {
+	w := &window{num: m.Window, boundary: boundary, meta: m, process: process}
+	if err := w.encodeHead(); err != nil {
+		return nil, err
+	}
+	size := 64 + len(boundary)
+	for _, d := range data {
+		size += len(d) + 192 + len(boundary)
+	}
+	rest := bytes.NewBuffer(make([]byte, 0, size))
+	mw := multipart.NewWriter(rest)
+	if err := mw.SetBoundary(boundary); err != nil {
+		return nil, fmt.Errorf("encode window: %w", err)
+	}
+	for i, e := range m.Profiles {
+		if err := writePart(mw, e.Part, "application/octet-stream", data[i]); err != nil {
+			return nil, err
+		}
+	}
+	if err := mw.Close(); err != nil {
+		return nil, fmt.Errorf("encode window: %w", err)
+	}
+	// A writer with no part yet starts without the line break that separates it from the meta part before.
+	if len(m.Profiles) > 0 {
+		w.rest = append([]byte("\r\n"), rest.Bytes()...)
+	} else {
+		w.rest = rest.Bytes()
+	}
+	return w, nil
+}
+
+// encodeHead writes the meta part. The multipart writer is not closed: the profiles follow in rest.
+func (w *window) encodeHead() error {
+	raw, err := json.Marshal(&w.meta)
+	if err != nil {
+		return fmt.Errorf("encode window: %w", err)
+	}
+	var b bytes.Buffer
+	mw := multipart.NewWriter(&b)
+	if err := mw.SetBoundary(w.boundary); err != nil {
+		return fmt.Errorf("encode window: %w", err)
+	}
+	if err := writePart(mw, "meta", "application/json", raw); err != nil {
+		return err
+	}
+	w.head = b.Bytes()
+	return nil
+}
+
+// addProcess puts the process object into the window, which the collector asked for.
+func (w *window) addProcess() error {
+	w.meta.Process = w.process
+	return w.encodeHead()
+}
+
+// size is what the window costs in the queue, in bytes.
+func (w *window) size() int { return len(w.head) + len(w.rest) }
+
+// body returns the request's body from its start.
+func (w *window) body() io.Reader {
+	return io.MultiReader(bytes.NewReader(w.head), bytes.NewReader(w.rest))
+}
+
+func writePart(mw *multipart.Writer, name, contentType string, data []byte) error {
+	h := textproto.MIMEHeader{
+		"Content-Disposition": {`form-data; name="` + name + `"`},
+		"Content-Type":        {contentType},
+	}
+	p, err := mw.CreatePart(h)
+	if err == nil {
+		_, err = p.Write(data)
+	}
+	if err != nil {
+		return fmt.Errorf("encode window: %w", err)
+	}
+	return nil
+}
+
+// answer is the collector's reply to a push.
+type answer struct {
+	Status   string    `json:"status"`
+	Settings *settings `json:"settings"`
+}
+
+// settings are the collector's wishes. Fields that are absent leave the agent's own setting.
+type settings struct {
+	Rev      string `json:"rev"`
+	Enabled  *bool  `json:"enabled"`
+	Types    []Type `json:"types"`
+	CPURate  *int   `json:"cpu_rate"`
+	PeriodMS *int64 `json:"period_ms"`
+	Until    int64  `json:"until"` // Unix milliseconds; 0: until told otherwise
+}
