@@ -1,0 +1,179 @@
+package receive
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"sync"
+	"sync/atomic"
+
+	"github.com/sonde-io/sonde/collector/reply"
+	"github.com/sonde-io/sonde/profiles"
+)
+
+// budget is the bytes that all requests together may still hold.
+type budget struct{ left atomic.Int64 }
+
+func (b *budget) take(n int64) bool {
+	if b.left.Add(-n) >= 0 {
+		return true
+	}
+	b.left.Add(n)
+	return false
+}
+
+func (b *budget) give(n int64) { b.left.Add(n) }
+
+// keepBuffer is the largest buffer that is kept for the next request: a rare giant must not stay for ever.
+const keepBuffer = 1 << 20
+
+var (
+	bufferPool  = sync.Pool{New: func() any { return new([]byte) }}
+	profilePool = sync.Pool{New: func() any { return new(profiles.Profile) }}
+)
+
+// keepSamples is the largest profile whose slices are kept for the next request.
+const keepSamples = 16_384
+
+// request is one request being read. What it borrowed from the pools and the budget goes back with release, so nothing that
+// points into its profiles may outlive it.
+type request struct {
+	h    *Handler
+	r    *http.Request
+	body io.Reader
+
+	held         int64 // of the handler's budget
+	decompressed int64 // bytes of profiles so far
+	buffers      []*[]byte
+	profiles     []*profiles.Profile
+}
+
+func (q *request) release() {
+	for _, b := range q.buffers {
+		if cap(*b) <= keepBuffer {
+			*b = (*b)[:0]
+			bufferPool.Put(b)
+		}
+	}
+	for _, p := range q.profiles {
+		if cap(p.Samples) <= keepSamples {
+			p.Reset()
+			profilePool.Put(p)
+		}
+	}
+	q.buffers, q.profiles = nil, nil
+	q.h.budget.give(q.held)
+	q.held = 0
+}
+
+// hold takes n bytes of the budget until release.
+func (q *request) hold(n int64) error {
+	if !q.h.budget.take(n) {
+		return &reply.Error{Status: http.StatusTooManyRequests, Message: "the pushes in flight hold too much memory", Limit: "max_inflight_bytes",
+			Max: inflightFactor * q.h.cfg.Limits.DecompressedBytes, RetryAfter: 1}
+	}
+	q.held += n
+	return nil
+}
+
+func (q *request) buffer() *[]byte {
+	b := bufferPool.Get().(*[]byte)
+	q.buffers = append(q.buffers, b)
+	return b
+}
+
+// readAll reads r to its end into a pooled buffer. The body's own bound (MaxBytesReader) ends it.
+func (q *request) readAll(what string, r io.Reader) ([]byte, error) {
+	p := q.buffer()
+	b := (*p)[:0]
+	defer func() { *p = b }()
+	if cap(b) < 4096 {
+		b = make([]byte, 0, 4096)
+	}
+	charged := 0
+	for {
+		if len(b) == cap(b) {
+			b = append(b, 0)[:len(b)]
+		}
+		if cap(b) > charged {
+			if err := q.hold(int64(cap(b) - charged)); err != nil {
+				return nil, err
+			}
+			charged = cap(b)
+		}
+		n, err := r.Read(b[len(b):cap(b)])
+		b = b[:len(b)+n]
+		if err == io.EOF {
+			return b, nil
+		}
+		if err != nil {
+			return nil, readError(what, err)
+		}
+	}
+}
+
+// decode decompresses (where raw is gzip) and decodes one profile. The result is valid until release.
+func (q *request) decode(what string, raw []byte) (*profiles.Profile, error) {
+	data := raw
+	left := q.h.cfg.Limits.DecompressedBytes - q.decompressed
+	if profiles.IsGzip(raw) {
+		var err error
+		if data, err = q.gunzip(raw, left); err != nil {
+			return nil, q.decodeError(what, err)
+		}
+	} else if int64(len(raw)) > left {
+		return nil, q.decodeError(what, &profiles.LimitError{Limit: profiles.LimitBytes, Got: int64(len(raw))})
+	}
+	q.decompressed += int64(len(data))
+	q.h.metrics.bytes.WithLabelValues("sent").Add(float64(len(raw)))
+	q.h.metrics.bytes.WithLabelValues("decompressed").Add(float64(len(data)))
+	p := profilePool.Get().(*profiles.Profile)
+	q.profiles = append(q.profiles, p)
+	if err := p.Decode(data, profiles.Limits{MaxBytes: int(q.h.cfg.Limits.DecompressedBytes), MaxSamples: q.h.cfg.Limits.Samples}); err != nil {
+		return nil, q.decodeError(what, err)
+	}
+	return p, nil
+}
+
+// usualRatio is what profiles compress to at best, so that an honest profile takes no more of the budget than it needs.
+const usualRatio = 10
+
+// gunzip decompresses raw to at most left bytes. Memory is taken from the budget before it is used: first what an honest
+// profile needs, then, for the rare one that compressed better, all that is allowed.
+func (q *request) gunzip(raw []byte, left int64) ([]byte, error) {
+	p := q.buffer()
+	var err error
+	for _, most := range []int64{min(left, int64(len(raw))*usualRatio+4096), left} {
+		if err := q.hold(most); err != nil {
+			return nil, err
+		}
+		*p, err = profiles.Gunzip((*p)[:0], raw, int(most))
+		if _, over := errors.AsType[*profiles.LimitError](err); !over || most == left {
+			break
+		}
+		q.h.budget.give(most)
+		q.held -= most
+	}
+	if err != nil {
+		return nil, err
+	}
+	return *p, nil
+}
+
+// decodeError turns what the profiles package says into an answer: 400 unreadable, 413 too large, 422 readable but wrong.
+func (q *request) decodeError(what string, err error) error {
+	if le, ok := errors.AsType[*profiles.LimitError](err); ok {
+		if le.TooLarge() {
+			return &reply.Error{Status: http.StatusRequestEntityTooLarge, Message: what + ": decompresses to too many bytes", Limit: "max_decompressed_bytes",
+				Max: q.h.cfg.Limits.DecompressedBytes, Got: q.decompressed + le.Got}
+		}
+		return &reply.Error{Status: http.StatusUnprocessableEntity, Message: what + ": " + le.Error(), Limit: le.Limit, Max: le.Max, Got: le.Got}
+	}
+	if fe, ok := errors.AsType[*profiles.FormatError](err); ok {
+		if fe.Unreadable {
+			return reply.Errorf(http.StatusBadRequest, "%s: %v", what, fe)
+		}
+		return reply.Errorf(http.StatusUnprocessableEntity, "%s: %v", what, fe)
+	}
+	return err
+}

@@ -1,0 +1,186 @@
+package receive
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/sonde-io/sonde/collector/reply"
+	"github.com/sonde-io/sonde/internal/catalog"
+	"github.com/sonde-io/sonde/profiles/store"
+)
+
+// Sink stores pushes durably; *store.Store is one.
+type Sink interface {
+	Append(ctx context.Context, p store.Push) error
+}
+
+// Processes looks processes up; catalog.Catalog is one.
+type Processes interface {
+	Process(ctx context.Context, instance string) (catalog.Process, error)
+}
+
+// Limits bound one request. All but MaxAge must be positive.
+type Limits struct {
+	BodyBytes         int64 // of a body as sent
+	DecompressedBytes int64 // of all profiles of one request together
+	Samples           int   // of one profile
+	Labels            int   // of one process, service_instance_id included
+	LabelNameBytes    int
+	LabelValueBytes   int
+	Concurrent        int           // requests handled at once
+	MaxAge            time.Duration // of a profile's end: what retention would delete at once; 0: any
+}
+
+// Settings is what an agent is told in the answer to its push; the fields are documented in ARCHITECTURE.md.
+type Settings struct {
+	Rev      string   `json:"rev"`
+	Enabled  *bool    `json:"enabled,omitempty"`
+	Types    []string `json:"types,omitempty"`
+	CPURate  int      `json:"cpu_rate,omitempty"`
+	PeriodMs int64    `json:"period_ms,omitempty"`
+	Until    int64    `json:"until,omitempty"`
+}
+
+// Config configures a Handler. Sink, Processes and Limits are required.
+type Config struct {
+	Sink       Sink
+	Processes  Processes
+	Limits     Limits
+	Settings   func(process labels.Labels) *Settings // nil: agents keep their own settings
+	Logger     *slog.Logger                          // nil: discard
+	Registerer prometheus.Registerer                 // nil: no metrics
+	Now        func() time.Time                      // nil: time.Now
+}
+
+// Handler answers pushes.
+type Handler struct {
+	cfg     Config
+	slots   chan struct{}
+	budget  budget
+	known   processCache
+	metrics *metrics
+}
+
+// inflightFactor is how many pushes of the largest allowed decompressed size fit into memory at once.
+const inflightFactor = 4
+
+// New returns a Handler.
+func New(cfg Config) *Handler {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	h := &Handler{cfg: cfg, slots: make(chan struct{}, cfg.Limits.Concurrent), metrics: newMetrics(cfg.Registerer)}
+	h.budget.left.Store(inflightFactor * cfg.Limits.DecompressedBytes)
+	return h
+}
+
+// Register adds the endpoints to mux.
+func (h *Handler) Register(mux *http.ServeMux) {
+	mux.Handle("POST /api/v1/push", h.endpoint("push", h.push))
+	mux.Handle("POST /api/v1/profiles", h.endpoint("profiles", h.profile))
+}
+
+// endpoint wraps what all endpoints share: the bound on requests at once, the bound of the body, metrics and errors.
+func (h *Handler) endpoint(name string, serve func(*request) (any, error)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		answer, err := h.bounded(w, r, serve)
+		status := http.StatusOK
+		if err != nil {
+			e := h.refusal(r, err)
+			status = e.Status
+			reply.Fail(w, e)
+		} else {
+			reply.JSON(w, answer)
+		}
+		h.metrics.observe(name, status, time.Since(start))
+	})
+}
+
+func (h *Handler) bounded(w http.ResponseWriter, r *http.Request, serve func(*request) (any, error)) (any, error) {
+	select {
+	case h.slots <- struct{}{}:
+		defer func() { <-h.slots }()
+	default:
+		return nil, &reply.Error{Status: http.StatusTooManyRequests, Message: "too many pushes at once", Limit: "max_concurrent_pushes",
+			Max: int64(cap(h.slots)), RetryAfter: 1}
+	}
+	if limit := h.cfg.Limits.BodyBytes; r.ContentLength > limit {
+		return nil, bodyTooLarge(limit, r.ContentLength)
+	}
+	req := &request{h: h, r: r, body: http.MaxBytesReader(w, r.Body, h.cfg.Limits.BodyBytes)}
+	defer req.release()
+	return serve(req)
+}
+
+// append stores p and turns the store's errors into answers. duplicate is true where p was stored before.
+func (h *Handler) append(ctx context.Context, p store.Push) (duplicate bool, err error) {
+	err = h.cfg.Sink.Append(ctx, p)
+	switch {
+	case err == nil:
+		for i := range p.Profiles {
+			h.metrics.stored(p.Profiles[i].Type)
+		}
+		return false, nil
+	case errors.Is(err, catalog.ErrDuplicate):
+		h.metrics.duplicates.Inc()
+		return true, nil
+	case ctx.Err() != nil:
+		return false, &reply.Error{Status: http.StatusServiceUnavailable, Message: "the request was given up", RetryAfter: 1, Cause: err}
+	}
+	if le, ok := errors.AsType[*store.LimitError](err); ok {
+		return false, &reply.Error{Status: http.StatusTooManyRequests, Message: le.Error(), Limit: le.Limit, Max: le.Max, Got: le.Got,
+			RetryAfter: 60, Hint: "fewer distinct labels, or a higher " + le.Limit}
+	}
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return false, &reply.Error{Status: http.StatusServiceUnavailable, Message: "no space left to store the push", RetryAfter: 30,
+			Hint: "free space on the collector's data directory, or lower retention_size", Cause: err}
+	}
+	return false, &reply.Error{Status: http.StatusServiceUnavailable, Message: "cannot store the push now", RetryAfter: 5,
+		Hint: "the collector's log has the details", Cause: err}
+}
+
+// refusal makes err an answer, logs it and counts it.
+func (h *Handler) refusal(r *http.Request, err error) *reply.Error {
+	e, ok := errors.AsType[*reply.Error](err)
+	if !ok {
+		e = &reply.Error{Status: http.StatusInternalServerError, Message: "internal error", Cause: err}
+	}
+	h.metrics.refuse(e)
+	level := slog.LevelDebug
+	if e.Status >= 500 && r.Context().Err() == nil {
+		level = slog.LevelError
+	}
+	h.cfg.Logger.Log(r.Context(), level, "push refused", "path", r.URL.Path, "status", e.Status, "error", e.Message, "limit", e.Limit, "cause", e.Cause)
+	return e
+}
+
+func bodyTooLarge(limit, got int64) *reply.Error {
+	return &reply.Error{Status: http.StatusRequestEntityTooLarge, Message: "the body is too large", Limit: "max_body_bytes", Max: limit, Got: max(got, 0)}
+}
+
+// readError turns an error of reading the body into an answer; what says what was being read.
+func readError(what string, err error) error {
+	if _, ok := errors.AsType[*reply.Error](err); ok {
+		return err
+	}
+	if mb, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return bodyTooLarge(mb.Limit, 0)
+	}
+	msg := err.Error()
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		msg = "ends too early"
+	}
+	return &reply.Error{Status: http.StatusBadRequest, Message: "read " + what + ": " + msg, Cause: err}
+}
