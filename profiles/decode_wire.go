@@ -1,0 +1,480 @@
+package profiles
+
+// The wire format: protobuf, read by hand. Field numbers are those of pprof's profile.proto. As in google/pprof, unknown fields are
+// skipped, a known field of another wire type is an error, and bits of a varint beyond the 64th are dropped.
+
+const (
+	wireVarint = 0
+	wire64     = 1
+	wireBytes  = 2
+	wire32     = 5
+)
+
+// wireField is one field of a message: its value where it is a varint, the bounds of its bytes else.
+type wireField struct {
+	num, typ int
+	v        uint64
+	lo, hi   int
+}
+
+// varint reads a varint of b at i and returns the index after it, -1 where there is none.
+func varint(b []byte, i int) (uint64, int) {
+	if i < len(b) && b[i] < 0x80 {
+		return uint64(b[i]), i + 1
+	}
+	var x uint64
+	for s := uint(0); s < 70 && i < len(b); s += 7 {
+		c := b[i]
+		i++
+		x |= uint64(c&0x7f) << s
+		if c < 0x80 {
+			return x, i
+		}
+	}
+	return 0, -1
+}
+
+// field reads the field of b at i into f and returns the index after it, -1 where it is broken.
+func (f *wireField) read(b []byte, i int) int {
+	k, i := varint(b, i)
+	if i < 0 {
+		return -1
+	}
+	f.num, f.typ = int(k>>3), int(k&7)
+	switch f.typ {
+	case wireVarint:
+		f.v, i = varint(b, i)
+		return i
+	case wireBytes:
+		n, i := varint(b, i)
+		if i < 0 || n > uint64(len(b)-i) {
+			return -1
+		}
+		f.lo, f.hi = i, i+int(n)
+		return f.hi
+	case wire64:
+		if len(b)-i < 8 {
+			return -1
+		}
+		return i + 8
+	case wire32:
+		if len(b)-i < 4 {
+			return -1
+		}
+		return i + 4
+	}
+	return -1
+}
+
+// broken is the error of a message whose bytes are no protobuf.
+func broken(message string, at int) error {
+	return malformed("not a pprof profile: %s is malformed at byte %d", message, at)
+}
+
+// wrongType is the error of a known field of an unexpected wire type.
+func wrongType(message string, f *wireField) error {
+	return malformed("not a pprof profile: field %d of %s has the wire type %d", f.num, message, f.typ)
+}
+
+// fields calls each for the fields of the message raw[lo:hi] whose numbers are in [1, last]; bytesFields has the bit of those that are bytes, the others are varints.
+func (d *decodeState) fields(message string, lo, hi, last int, bytesFields uint, each func(f *wireField) error) error {
+	b := d.raw[:hi]
+	var f wireField
+	for i := lo; i < hi; {
+		at := i
+		if i = f.read(b, i); i < 0 {
+			return broken(message, at)
+		}
+		if f.num < 1 || f.num > last {
+			continue
+		}
+		want := wireVarint
+		if bytesFields>>f.num&1 != 0 {
+			want = wireBytes
+		}
+		if f.typ != want {
+			return wrongType(message, &f)
+		}
+		if err := each(&f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// messages reads all fields of the profile.
+func (d *decodeState) messages() error {
+	const isBytes = 1<<1 | 1<<2 | 1<<3 | 1<<4 | 1<<5 | 1<<6 | 1<<11
+	var f wireField
+	for i := 0; i < len(d.raw); {
+		at := i
+		if i = f.read(d.raw, i); i < 0 {
+			return broken("the profile", at)
+		}
+		if f.num < 1 || f.num > 15 {
+			continue
+		}
+		want := wireVarint
+		if isBytes>>f.num&1 != 0 {
+			want = wireBytes
+		}
+		if f.typ != want && f.num != 13 {
+			return wrongType("the profile", &f)
+		}
+		if err := d.message(&f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *decodeState) message(f *wireField) error {
+	p := d.p
+	switch f.num {
+	case 1:
+		if len(d.types) >= d.lim.MaxColumns {
+			return tooMany(LimitColumns, "sample types", d.lim.MaxColumns, len(d.types)+1)
+		}
+		t, err := d.valueType(f)
+		d.types = append(d.types, t)
+		return err
+	case 2:
+		return d.sample(f.lo, f.hi)
+	case 3:
+		return d.mapping(f)
+	case 4:
+		return d.location(f.lo, f.hi)
+	case 5:
+		return d.function(f)
+	case 6:
+		return d.addString(d.raw[f.lo:f.hi])
+	case 7:
+		d.drop = int64(f.v)
+	case 8:
+		d.keep = int64(f.v)
+	case 9:
+		if p.TimeNanos != 0 {
+			return malformed("several profiles in a row")
+		}
+		p.TimeNanos = int64(f.v)
+	case 10:
+		p.DurationNanos = int64(f.v)
+	case 11:
+		t, err := d.valueType(f)
+		d.period = t
+		return err
+	case 12:
+		p.Period = int64(f.v)
+	case 13:
+		return d.packed("comments", f, func(v uint64) error {
+			if len(d.comments) >= d.lim.MaxStrings {
+				return tooMany(LimitStrings, "comments", d.lim.MaxStrings, len(d.comments)+1)
+			}
+			d.comments = append(d.comments, int64(v))
+			return nil
+		})
+	case 14:
+		d.defaultSample = int64(f.v)
+	case 15:
+		d.doc = int64(f.v)
+	}
+	return nil
+}
+
+// packed calls each for the varints of a repeated field, packed or not.
+func (d *decodeState) packed(message string, f *wireField, each func(v uint64) error) error {
+	if f.typ == wireVarint {
+		return each(f.v)
+	}
+	if f.typ != wireBytes {
+		return wrongType(message, f)
+	}
+	b := d.raw[:f.hi]
+	for i := f.lo; i < f.hi; {
+		v, next := varint(b, i)
+		if next < 0 {
+			return broken(message, i)
+		}
+		i = next
+		if err := each(v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *decodeState) valueType(f *wireField) (t rawValueType, err error) {
+	err = d.fields("a sample type", f.lo, f.hi, 2, 0, func(f *wireField) error {
+		if f.num == 1 {
+			t.typ = int64(f.v)
+		} else {
+			t.unit = int64(f.v)
+		}
+		return nil
+	})
+	return t, err
+}
+
+// sample is most of a profile's bytes, so its loops are written out.
+func (d *decodeState) sample(lo, hi int) error {
+	p := d.p
+	if len(p.Samples) >= d.lim.MaxSamples {
+		return tooMany(LimitSamples, "samples", d.lim.MaxSamples, len(p.Samples)+1)
+	}
+	s := Sample{Locations: Span{Lo: uint32(len(p.LocationIDs))}, Labels: Span{Lo: uint32(len(d.labels))}}
+	firstValue := len(p.Values)
+	b := d.raw[:hi]
+	var f wireField
+	for i := lo; i < hi; {
+		at := i
+		if i = f.read(b, i); i < 0 {
+			return broken("a sample", at)
+		}
+		var err error
+		switch f.num {
+		case 1:
+			err = d.sampleLocations(&f, int(s.Locations.Lo))
+		case 2:
+			err = d.sampleValues(&f, firstValue)
+		case 3:
+			err = d.sampleLabel(&f, int(s.Labels.Lo))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	s.Locations.Hi, s.Labels.Hi = uint32(len(p.LocationIDs)), uint32(len(d.labels))
+	if columns := len(p.Values) - firstValue; len(p.Samples) == 0 {
+		d.columns = columns
+	} else if columns != d.columns && d.badSample < 0 {
+		d.badSample, d.badColumns = len(p.Samples), columns
+	}
+	p.Samples = append(p.Samples, s)
+	return nil
+}
+
+func (d *decodeState) sampleLocations(f *wireField, first int) error {
+	ids := d.p.LocationIDs
+	if f.typ == wireVarint {
+		id, err := d.narrow(f.v)
+		if err != nil {
+			return err
+		}
+		ids = append(ids, id)
+	} else if f.typ == wireBytes {
+		b := d.raw[:f.hi]
+		for i := f.lo; i < f.hi; {
+			if len(ids)-first > d.lim.MaxStack {
+				break
+			}
+			v, next := varint(b, i)
+			if next < 0 {
+				return broken("a sample's locations", i)
+			}
+			i = next
+			id := uint32(v)
+			if v >= 1<<31 {
+				var err error
+				if id, err = d.narrow(v); err != nil {
+					return err
+				}
+			}
+			ids = append(ids, id)
+		}
+	} else {
+		return wrongType("a sample", f)
+	}
+	d.p.LocationIDs = ids
+	if n := len(ids) - first; n > d.lim.MaxStack {
+		return tooMany(LimitStack, "locations of a stack", d.lim.MaxStack, n)
+	}
+	if len(ids) > d.lim.MaxFrames {
+		return tooMany(LimitFrames, "locations of all stacks", d.lim.MaxFrames, len(ids))
+	}
+	return nil
+}
+
+func (d *decodeState) sampleValues(f *wireField, first int) error {
+	values := d.p.Values
+	if f.typ == wireVarint {
+		values = append(values, int64(f.v))
+	} else if f.typ == wireBytes {
+		b := d.raw[:f.hi]
+		for i := f.lo; i < f.hi; {
+			if len(values)-first > d.lim.MaxColumns {
+				break
+			}
+			v, next := varint(b, i)
+			if next < 0 {
+				return broken("a sample's values", i)
+			}
+			i = next
+			values = append(values, int64(v))
+		}
+	} else {
+		return wrongType("a sample", f)
+	}
+	d.p.Values = values
+	if n := len(values) - first; n > d.lim.MaxColumns {
+		return tooMany(LimitColumns, "values of a sample", d.lim.MaxColumns, n)
+	}
+	return nil
+}
+
+func (d *decodeState) sampleLabel(f *wireField, first int) error {
+	if f.typ != wireBytes {
+		return wrongType("a sample", f)
+	}
+	if n := len(d.labels) - first; n >= d.lim.MaxLabels {
+		return tooMany(LimitLabels, "labels of a sample", d.lim.MaxLabels, n+1)
+	}
+	if len(d.labels) >= d.lim.MaxAllLabels {
+		return tooMany(LimitAllLabels, "labels of all samples", d.lim.MaxAllLabels, len(d.labels)+1)
+	}
+	var l rawLabel
+	err := d.fields("a label", f.lo, f.hi, 4, 0, func(f *wireField) error {
+		switch f.num {
+		case 1:
+			l.key = int64(f.v)
+		case 2:
+			l.str = int64(f.v)
+		case 3:
+			l.num = int64(f.v)
+		case 4:
+			l.unit = int64(f.v)
+		}
+		return nil
+	})
+	d.labels = append(d.labels, l)
+	return err
+}
+
+func (d *decodeState) mapping(f *wireField) error {
+	if len(d.mappings) >= d.lim.MaxMappings {
+		return tooMany(LimitMappings, "mappings", d.lim.MaxMappings, len(d.mappings)+1)
+	}
+	var m Mapping
+	var r rawMapping
+	err := d.fields("a mapping", f.lo, f.hi, 10, 0, func(f *wireField) (err error) {
+		switch f.num {
+		case 1:
+			r.id, err = d.narrow(f.v)
+		case 2:
+			m.Start = f.v
+		case 3:
+			m.Limit = f.v
+		case 4:
+			m.Offset = f.v
+		case 5:
+			r.file = int64(f.v)
+		case 6:
+			r.build = int64(f.v)
+		case 7:
+			m.HasFunctions = f.v != 0
+		}
+		return err
+	})
+	d.mappings = append(d.mappings, r)
+	d.p.Mappings = append(d.p.Mappings, m)
+	return err
+}
+
+func (d *decodeState) location(lo, hi int) error {
+	p := d.p
+	if len(p.Locations) >= d.lim.MaxLocations {
+		return tooMany(LimitLocations, "locations", d.lim.MaxLocations, len(p.Locations)+1)
+	}
+	l := Location{Lines: Span{Lo: uint32(len(p.Lines))}}
+	var id uint32
+	b := d.raw[:hi]
+	var f wireField
+	for i := lo; i < hi; {
+		at := i
+		if i = f.read(b, i); i < 0 {
+			return broken("a location", at)
+		}
+		if f.num < 1 || f.num > 5 {
+			continue
+		}
+		if (f.num == 4) != (f.typ == wireBytes) || f.typ != wireBytes && f.typ != wireVarint {
+			return wrongType("a location", &f)
+		}
+		var err error
+		switch f.num {
+		case 1:
+			id, err = d.narrow(f.v)
+		case 2:
+			l.Mapping, err = d.narrow(f.v)
+		case 3:
+			l.Address = f.v
+		case 4:
+			err = d.line(f.lo, f.hi)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	l.Lines.Hi = uint32(len(p.Lines))
+	p.Locations = append(p.Locations, l)
+	d.locations = append(d.locations, id)
+	return nil
+}
+
+func (d *decodeState) line(lo, hi int) error {
+	p := d.p
+	if len(p.Lines) >= d.lim.MaxLines {
+		return tooMany(LimitLines, "lines", d.lim.MaxLines, len(p.Lines)+1)
+	}
+	var l Line
+	b := d.raw[:hi]
+	var f wireField
+	for i := lo; i < hi; {
+		at := i
+		if i = f.read(b, i); i < 0 {
+			return broken("a line", at)
+		}
+		if f.num < 1 || f.num > 3 {
+			continue
+		}
+		if f.typ != wireVarint {
+			return wrongType("a line", &f)
+		}
+		switch f.num {
+		case 1:
+			var err error
+			if l.Function, err = d.narrow(f.v); err != nil {
+				return err
+			}
+		case 2:
+			l.Line = int64(f.v)
+		}
+	}
+	p.Lines = append(p.Lines, l)
+	return nil
+}
+
+func (d *decodeState) function(f *wireField) error {
+	if len(d.functions) >= d.lim.MaxFunctions {
+		return tooMany(LimitFunctions, "functions", d.lim.MaxFunctions, len(d.functions)+1)
+	}
+	var r rawFunction
+	var start int64
+	err := d.fields("a function", f.lo, f.hi, 5, 0, func(f *wireField) (err error) {
+		switch f.num {
+		case 1:
+			r.id, err = d.narrow(f.v)
+		case 2:
+			r.name = int64(f.v)
+		case 3:
+			r.system = int64(f.v)
+		case 4:
+			r.file = int64(f.v)
+		case 5:
+			start = int64(f.v)
+		}
+		return err
+	})
+	d.functions = append(d.functions, r)
+	d.p.Functions = append(d.p.Functions, Function{StartLine: start})
+	return err
+}
