@@ -30,7 +30,7 @@ type Config struct {
 	TLSKey    string `yaml:"tls_key"`
 	Insecure  bool   `yaml:"insecure"`
 
-	DataDir       string   `yaml:"data_dir"`
+	Data          string   `yaml:"data"`
 	RetentionAge  Duration `yaml:"retention_age"`
 	RetentionSize Size     `yaml:"retention_size"`
 	CacheBytes    Size     `yaml:"cache_bytes"`
@@ -47,18 +47,19 @@ type Config struct {
 	QueryTimeout         Duration `yaml:"query_timeout"`
 	MemoryLimit          Size     `yaml:"memory_limit"`
 
-	Discovery       bool     `yaml:"discovery"`
-	DiscoveryPeriod Duration `yaml:"discovery_period"`
-	AllowUIDs       []int    `yaml:"allow_uids"`
-	DenyUIDs        []int    `yaml:"deny_uids"`
-	AllowPorts      []int    `yaml:"allow_ports"`
-	DenyPorts       []int    `yaml:"deny_ports"`
-	AllowPaths      []string `yaml:"allow_paths"`
-	DenyPaths       []string `yaml:"deny_paths"`
-	ScrapePeriod    Duration `yaml:"scrape_period"`
-	ScrapeTimeout   Duration `yaml:"scrape_timeout"`
-	CPUDuration     Duration `yaml:"cpu_duration"`
-	Targets         []Target `yaml:"targets"`
+	Discover       bool     `yaml:"discover"`
+	DiscoverPeriod Duration `yaml:"discover_period"`
+	AllowUIDs      []int    `yaml:"allow_uids"`
+	DenyUIDs       []int    `yaml:"deny_uids"`
+	AllowPorts     []int    `yaml:"allow_ports"`
+	DenyPorts      []int    `yaml:"deny_ports"`
+	AllowPaths     []string `yaml:"allow_paths"`
+	DenyPaths      []string `yaml:"deny_paths"`
+	ScrapePeriod   Duration `yaml:"scrape_period"`
+	ScrapeTimeout  Duration `yaml:"scrape_timeout"`
+	CPUPeriod      Duration `yaml:"cpu_period"`
+	CPUDuration    Duration `yaml:"cpu_duration"`
+	Targets        []Target `yaml:"targets"`
 
 	AgentRules []AgentRule `yaml:"agent_rules"`
 
@@ -104,13 +105,13 @@ func (r AgentRule) Rev() string {
 func DefaultConfig() Config {
 	return Config{
 		Listen:               "127.0.0.1:7070",
-		DataDir:              defaultDataDir(os.LookupEnv),
+		Data:                 defaultDataDir(os.LookupEnv),
 		RetentionAge:         Duration(7 * 24 * time.Hour),
 		RetentionSize:        10_000_000_000,
 		CacheBytes:           256 << 20,
 		MaxBodyBytes:         16 << 20,
 		MaxDecompressedBytes: 64 << 20,
-		MaxSamples:           200_000,
+		MaxSamples:           500_000,
 		MaxLabels:            64,
 		MaxLabelNameBytes:    128,
 		MaxLabelValueBytes:   1024,
@@ -118,9 +119,10 @@ func DefaultConfig() Config {
 		MaxConcurrentPushes:  64,
 		MaxConcurrentQueries: 8,
 		QueryTimeout:         Duration(30 * time.Second),
-		Discovery:            true,
-		DiscoveryPeriod:      Duration(5 * time.Second),
-		ScrapePeriod:         Duration(time.Minute),
+		Discover:             true,
+		DiscoverPeriod:       Duration(5 * time.Second),
+		ScrapePeriod:         Duration(15 * time.Second),
+		CPUPeriod:            Duration(time.Minute),
 		ScrapeTimeout:        Duration(10 * time.Second),
 		CPUDuration:          Duration(10 * time.Second),
 		LogLevel:             "info",
@@ -154,8 +156,8 @@ func (c *Config) Validate() error {
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil && !strings.HasPrefix(c.Listen, "unix:") {
 		bad("listen", "%q is not HOST:PORT", c.Listen)
 	}
-	if c.DataDir == "" {
-		bad("data_dir", "is empty")
+	if c.Data == "" {
+		bad("data", "is empty")
 	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		bad("tls_cert", "tls_cert and tls_key go together; only one is set")
@@ -163,8 +165,8 @@ func (c *Config) Validate() error {
 	if c.MaxDecompressedBytes < c.MaxBodyBytes {
 		bad("max_decompressed_bytes", "%v is less than max_body_bytes %v", c.MaxDecompressedBytes, c.MaxBodyBytes)
 	}
-	if c.CPUDuration > c.ScrapePeriod {
-		bad("cpu_duration", "%v is longer than scrape_period %v", c.CPUDuration, c.ScrapePeriod)
+	if c.CPUDuration > c.CPUPeriod {
+		bad("cpu_duration", "%v is longer than cpu_period %v", c.CPUDuration, c.CPUPeriod)
 	}
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.LogLevel) {
 		bad("log_level", "%q is none of debug, info, warn, error", c.LogLevel)

@@ -89,7 +89,7 @@ agent_rules:
 	if err := fs.Parse([]string{"--config", file, "--retention-age=1w", "--insecure", "--deny-ports", "22,80"}); err != nil {
 		t.Fatal(err)
 	}
-	c, err := Load(fs, env(map[string]string{"SONDE_RETENTION_AGE": "5d", "SONDE_RETENTION_SIZE": "2GB", "SONDE_DISCOVERY": "false"}))
+	c, err := Load(fs, env(map[string]string{"SONDE_RETENTION_AGE": "5d", "SONDE_RETENTION_SIZE": "2GB", "SONDE_DISCOVER": "false"}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,11 +99,11 @@ agent_rules:
 		"retention_age":  {"7d", "flag"},
 		"retention_size": {"2GB", "env"},
 		"scrape_period":  {"2m", "file"},
-		"max_samples":    {"200000", "default"}, // 0 means the default
+		"max_samples":    {"500000", "default"}, // 0 means the default
 		"insecure":       {"true", "flag"},
 		"deny_ports":     {"22,80", "flag"},
 		"deny_uids":      {"0,5", "file"},
-		"discovery":      {"false", "env"},
+		"discover":       {"false", "env"},
 		"max_body_bytes": {"16MiB", "default"},
 		"targets":        {`[{"service":"cart","url":"http://user:xxxxx@localhost:6060/debug/pprof"}]`, "file"},
 		"agent_rules":    {`[{"selector":"{service_name=\"cart\"}","enabled":false,"period":"1m","until":"2026-12-01T00:00:00Z"}]`, "file"},
@@ -148,7 +148,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"rule rate", "agent_rules:\n  - selector: '{}'\n    cpu_rate: 5000\n", nil, []string{"cpu_rate 5000"}},
 		{"target URL", "targets:\n  - service: a\n    url: localhost:6060\n", nil, []string{"targets[0]", "http://"}},
 		{"ports", "deny_ports: [70000]\n", nil, []string{"70000"}},
-		{"cpu", "cpu_duration: 2m\n", nil, []string{"cpu_duration", "scrape_period"}},
+		{"cpu", "cpu_duration: 2m\n", nil, []string{"cpu_duration", "cpu_period"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			e := map[string]string{"SONDE_CONFIG": writeFile(t, tt.file)}

@@ -26,7 +26,7 @@ var settings = []setting{
 	{"tls_cert", "PEM file with the certificate chain", "no TLS"},
 	{"tls_key", "PEM file with the certificate's private key", "no TLS"},
 	{"insecure", "allow an address that is not loopback without token or TLS", "closed by default"},
-	{"data_dir", "directory for everything that is stored; one collector at a time", zeroDefault},
+	{"data", "directory for everything that is stored; one collector at a time", zeroDefault},
 	{"retention_age", "delete profiles older than this", "keep whatever the age"},
 	{"retention_size", "delete the oldest profiles while all take more bytes than this", "keep whatever the size"},
 	{"cache_bytes", "memory for opened blocks", zeroDefault},
@@ -41,17 +41,18 @@ var settings = []setting{
 	{"max_concurrent_queries", "queries handled at once; the next wait", zeroDefault},
 	{"query_timeout", "longest time of a query, waiting included; over it 503", zeroDefault},
 	{"memory_limit", "soft limit of the collector's memory: its garbage collector works harder near it", "no limit, or what GOMEMLIMIT says"},
-	{"discovery", "find the Go processes of this machine and scrape those with a pprof or gops endpoint", "only static targets and pushes"},
-	{"discovery_period", "time between two looks at the machine's processes", zeroDefault},
+	{"discover", "find the Go processes of this machine and scrape those with a pprof or gops endpoint", "only static targets and pushes"},
+	{"discover_period", "time between two looks at the machine's processes", zeroDefault},
 	{"allow_uids", "probe and scrape only processes of these user ids", "all"},
 	{"deny_uids", "neither probe nor scrape processes of these user ids", "none"},
 	{"allow_ports", "probe and scrape only these ports", "all"},
 	{"deny_ports", "neither probe nor scrape these ports", "none"},
 	{"allow_paths", "probe and scrape only executables that match one of these patterns (path.Match on the whole path)", "all"},
 	{"deny_paths", "neither probe nor scrape executables that match one of these patterns", "none"},
-	{"scrape_period", "time between two scrapes of a target", zeroDefault},
+	{"scrape_period", "time between two captures of a target, CPU profiles apart", zeroDefault},
 	{"scrape_timeout", "longest time of one request to a target, a CPU profile's own duration not counted", zeroDefault},
-	{"cpu_duration", "length of the CPU profile taken in each scrape_period", "no CPU profiles by scraping"},
+	{"cpu_period", "time in which one CPU profile of a target is taken", zeroDefault},
+	{"cpu_duration", "length of the CPU profile taken in each cpu_period", "no CPU profiles by scraping"},
 	{"targets", "static targets: service, url, labels, types (file only)", "none"},
 	{"agent_rules", "settings given to agents: selector, enabled, types, cpu_rate, period, until; the first that matches counts (file only)", "agents keep their own settings"},
 	{"log_level", "debug, info, warn or error", zeroDefault},
@@ -174,7 +175,7 @@ func Markdown() string {
 	b.WriteString("This file is made by `go test ./collector -run TestSettingsDocument -update`.\n\n")
 	b.WriteString("| file | flag | environment | default | meaning | 0 or empty |\n|---|---|---|---|---|---|\n")
 	def := DefaultConfig()
-	def.DataDir = "$XDG_DATA_HOME/sonde"
+	def.Data = "$XDG_DATA_HOME/sonde"
 	for _, s := range settings {
 		flag, env := "`--"+flagName(s.name)+"`", "`"+envName(s.name)+"`"
 		if newValue(def.field(s.name)) == nil {

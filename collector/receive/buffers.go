@@ -49,14 +49,18 @@ type request struct {
 }
 
 func (q *request) release() {
+	giant := false
 	for _, b := range q.buffers {
-		if cap(*b) <= keepBuffer {
-			*b = (*b)[:0]
-			bufferPool.Put(b)
+		if cap(*b) > keepBuffer {
+			giant = true
+			continue
 		}
+		*b = (*b)[:0]
+		bufferPool.Put(b)
 	}
 	for _, p := range q.profiles {
-		if cap(p.Samples) <= keepSamples {
+		// A profile's memory still points into the buffer that it was decoded from.
+		if !giant && cap(p.Samples) <= keepSamples {
 			p.Reset()
 			profilePool.Put(p)
 		}
