@@ -16,10 +16,11 @@ type Config struct {
 	Paths        []string      // URL paths under which pprof is looked for; nil: /debug/pprof
 	Rules        Rules         // what may be touched
 	ProbeTimeout time.Duration // of one request; 0: 2 s
-	AgentGrace   time.Duration // how long a process with the agent built in may take to its first push before it is probed; 0: 60 s
+	AgentGrace   time.Duration // how long a process with the agent built in may take to its first push before it is probed; 0: 10 s
 	Logger       *slog.Logger  // nil: discard
 
-	// AgentSeen reports whether an agent pushes for the process with this identity. nil: none does. See Identity.Same for what makes two the same.
+	// AgentSeen reports whether an agent pushes for the process with this identity; pidns is 0 where it may not be read. It is called
+	// in every scan for each process that it has not said yes to yet. nil: none does. Identity.Same says what makes two the same.
 	AgentSeen func(bootID string, pidns, startTicks uint64, pids []int) bool
 }
 
@@ -36,7 +37,7 @@ type State string
 const (
 	Profiling   State = "profiling"     // it has an endpoint that can be scraped: Process.Gatherer says which
 	ByAgent     State = "agent"         // its own agent reports it
-	Waiting     State = "waiting"       // it has the agent built in, whose first push is awaited; or its ports are still to be probed
+	Waiting     State = "waiting"       // it has the agent built in, whose first push is awaited; in a dry run also: it would be probed
 	NeedsRoot   State = "needs root"    // its files in /proc may not be read
 	NoEndpoint  State = "no endpoint"   // nothing that it listens on answers as pprof
 	OtherNetNS  State = "other network" // it lives in another network namespace

@@ -1,0 +1,375 @@
+package discover
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// proc is what is remembered of a Go process.
+type proc struct {
+	base    Process // without State and what follows from it
+	exe     exeKey
+	scan    uint64
+	seen    time.Time // first
+	netns   uint64
+	env     environ
+	cmdline []byte
+	agent   bool // its agent was seen; that holds for good
+
+	table     uint64     // version of the listener table that it was last joined with
+	joined    bool       // whether it ever was
+	fdErr     error      // of the last join
+	listeners []listener // its own
+	probed    map[uint16]string
+	endpoint  *endpoint
+	gops      *listener
+
+	state    State
+	reason   string
+	gatherer string
+	touch    []string
+}
+
+// endpoint is where a process answers as pprof.
+type endpoint struct {
+	listener
+	url   string
+	types []string
+}
+
+// netTable is the listening sockets of one network namespace.
+type netTable struct {
+	version uint64
+	byInode map[uint64]listener
+}
+
+// report returns the process as callers get it.
+func (p *proc) report() Process {
+	r := p.base
+	r.Labels = maps.Clone(r.Labels)
+	r.PIDs = slices.Clone(r.PIDs)
+	r.State, r.Reason, r.Gatherer, r.Touch = p.state, p.reason, p.gatherer, p.touch
+	for _, l := range p.listeners {
+		r.Ports = append(r.Ports, l.addr.String())
+	}
+	if p.endpoint != nil {
+		r.URL, r.Types = p.endpoint.url, slices.Clone(p.endpoint.types)
+	}
+	if p.gops != nil {
+		r.GopsAddr = loopback(p.gops.addr)[0]
+	}
+	return r
+}
+
+// decideAll sets the state of each process. Whatever has to be probed is probed at the same time, a bounded number at once.
+func (s *Scanner) decideAll(ctx context.Context, found []*proc, dry bool, now time.Time) {
+	tables := map[uint64]*netTable{}
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, 32)
+	for _, p := range found {
+		p.touch = nil
+		if s.decideAtRest(p, now) {
+			continue
+		}
+		s.join(p, tables)
+		ports := s.candidates(p)
+		if len(ports) == 0 {
+			s.conclude(p, dry)
+			continue
+		}
+		if dry {
+			for _, l := range ports {
+				p.touch = append(p.touch, s.probe.requests(l.addr)...)
+			}
+			p.set(Waiting, fmt.Sprintf("not probed yet: %s", portList(ports)))
+			continue
+		}
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			s.probeAll(ctx, p, ports)
+			s.conclude(p, false)
+		})
+	}
+	wg.Wait()
+}
+
+func (p *proc) set(st State, reason string) {
+	p.state, p.reason, p.gatherer = st, reason, ""
+}
+
+// decideAtRest decides where nothing of the process's network has to be known.
+func (s *Scanner) decideAtRest(p *proc, now time.Time) bool {
+	r := &s.cfg.Rules
+	id := p.base.Identity
+	switch {
+	case p.base.PID == s.self && !s.cfg.Self:
+		p.set(SelfProcess, "is Sonde itself")
+	case !allowed(p.base.UID, r.AllowUIDs, r.DenyUIDs):
+		p.set(Denied, fmt.Sprintf("denied by uid rule: uid %d", p.base.UID))
+	case !allowedExe(p.base.Exe, r):
+		p.set(Denied, "denied by path rule: "+p.base.Exe)
+	case p.agent, s.cfg.AgentSeen != nil && s.cfg.AgentSeen(id.BootID, id.PIDNS, id.StartTicks, slices.Clone(id.PIDs)):
+		p.agent = true
+		p.set(ByAgent, "")
+		p.gatherer = "agent"
+		p.endpoint = nil
+	case p.netns != 0 && s.netns != 0 && p.netns != s.netns:
+		if !p.joined {
+			s.join(p, map[uint64]*netTable{})
+		}
+		p.set(OtherNetNS, "other network namespace: "+cmpOr(portList(p.listeners), "it listens on no TCP port")+"; not reachable from here")
+	case p.endpoint == nil && now.Sub(p.seen) < s.cfg.AgentGrace && p.base.Build.HasDep(agentModule):
+		p.set(Waiting, fmt.Sprintf("has the agent built in, whose first push is awaited for %v", s.cfg.AgentGrace))
+	default:
+		return false
+	}
+	return true
+}
+
+func cmpOr(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}
+
+func allowed(v int, allow, deny []int) bool {
+	return !slices.Contains(deny, v) && (len(allow) == 0 || slices.Contains(allow, v))
+}
+
+func allowedExe(exe string, r *Rules) bool {
+	match := func(pat string) bool {
+		ok, _ := path.Match(pat, exe) // New has checked the patterns
+		return ok
+	}
+	return !slices.ContainsFunc(r.DenyExes, match) && (len(r.AllowExes) == 0 || slices.ContainsFunc(r.AllowExes, match))
+}
+
+// join finds out which listening sockets are the process's own. Its descriptors are read only when the sockets that listen in its
+// network have changed since.
+func (s *Scanner) join(p *proc, tables map[uint64]*netTable) {
+	t := tables[p.netns]
+	if t == nil {
+		t = s.readTable(p.base.PID)
+		tables[p.netns] = t
+	}
+	if p.endpoint != nil {
+		if _, ok := t.byInode[p.endpoint.inode]; ok {
+			return
+		}
+		p.endpoint = nil // it was closed
+	}
+	if p.joined && p.table == t.version {
+		return
+	}
+	p.listeners, p.gops = nil, nil
+	p.fdErr = s.fs.sockets(p.base.PID, func(inode uint64) bool {
+		if l, ok := t.byInode[inode]; ok && !slices.Contains(p.listeners, l) {
+			p.listeners = append(p.listeners, l)
+		}
+		return len(p.listeners) < 64
+	})
+	p.joined, p.table = p.fdErr == nil, t.version
+	slices.SortFunc(p.listeners, func(a, b listener) int { return a.addr.Compare(b.addr) })
+	s.findGops(p)
+}
+
+// readTable reads the listening sockets of the network that pid lives in.
+func (s *Scanner) readTable(pid int) *netTable {
+	t := &netTable{byInode: map[uint64]listener{}}
+	for _, name := range []string{"tcp", "tcp6"} {
+		b, err := s.readListeners(strconv.Itoa(pid) + "/net/" + name)
+		if err != nil {
+			continue // no such family, or gone
+		}
+		for l := range parseNetTCP(b) {
+			t.byInode[l.inode] = l
+			// Inodes are not used again soon: mixing and adding them up tells any change.
+			h := l.inode * 0x9e3779b97f4a7c15
+			t.version += h ^ h>>29
+		}
+	}
+	return t
+}
+
+// readListeners reads a table of sockets in steps until the listeners, which come first, have been seen.
+func (s *Scanner) readListeners(name string) ([]byte, error) {
+	for size := len(s.buf); ; size *= 4 {
+		if size > len(s.buf) {
+			s.buf = make([]byte, size)
+		}
+		b, err := s.fs.read(name, s.buf)
+		if err != nil || len(b) < size || size >= maxNetTCP || endsListeners(b) {
+			return b, err
+		}
+	}
+}
+
+// endsListeners reports whether b, cut off at some point, holds a socket that does not listen, which ends the listeners.
+func endsListeners(b []byte) bool {
+	i := bytes.LastIndexByte(b, '\n')
+	j := bytes.LastIndexByte(b[:max(i, 0)], '\n')
+	if j < 0 {
+		return false
+	}
+	f := bytes.Fields(b[j:i])
+	return len(f) > 3 && string(f[3]) != "0A" && string(f[3]) != "03"
+}
+
+// findGops reads the port file of a gops agent, if there is one and its port is the process's own: the file of an agent that died stays behind.
+func (s *Scanner) findGops(p *proc) {
+	dir := p.env.configDir()
+	if dir == "" || len(p.listeners) == 0 {
+		return
+	}
+	inner := p.base.PIDs[len(p.base.PIDs)-1] // the agent writes the pid that it sees itself
+	b, err := s.fs.portFile(p.base.PID, path.Join(dir, strconv.Itoa(inner)))
+	if err != nil {
+		return
+	}
+	port, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 16)
+	if err != nil {
+		return
+	}
+	for _, l := range p.listeners {
+		if l.addr.Port() == uint16(port) && len(loopback(l.addr)) > 0 {
+			p.gops = &l
+			return
+		}
+	}
+}
+
+// candidates returns the listeners that may and should be probed, one per port.
+func (s *Scanner) candidates(p *proc) []listener {
+	if p.endpoint != nil {
+		return nil
+	}
+	var ls []listener
+	for _, l := range p.listeners {
+		port := l.addr.Port()
+		_, done := p.probed[port]
+		gops := p.gops != nil && p.gops.addr.Port() == port
+		dup := slices.ContainsFunc(ls, func(o listener) bool { return o.addr.Port() == port })
+		if !done && !gops && !dup && len(loopback(l.addr)) > 0 && allowed(int(port), s.cfg.Rules.AllowPorts, s.cfg.Rules.DenyPorts) {
+			ls = append(ls, l)
+		}
+	}
+	return ls
+}
+
+// loopback returns the addresses by which a listener can be reached over loopback, none if it listens on another address only.
+func loopback(a netip.AddrPort) []string {
+	port := strconv.Itoa(int(a.Port()))
+	switch addr := a.Addr(); {
+	case addr.IsLoopback():
+		return []string{a.String()}
+	case addr.IsUnspecified() && addr.Is4():
+		return []string{net.JoinHostPort("127.0.0.1", port)}
+	case addr.IsUnspecified():
+		return []string{net.JoinHostPort("127.0.0.1", port), net.JoinHostPort("::1", port)}
+	}
+	return nil
+}
+
+// probeAll probes the listeners in turn until one answers as pprof.
+func (s *Scanner) probeAll(ctx context.Context, p *proc, ls []listener) {
+	for _, l := range ls {
+		ep, why := s.probe.probe(ctx, l.addr, p.cmdline)
+		if ctx.Err() != nil {
+			return // it says nothing about the port
+		}
+		s.log.Debug("probed", "pid", p.base.PID, "exe", p.base.Exe, "port", l.addr.Port(), "result", cmpOr(why, "pprof"))
+		if ep != nil {
+			ep.listener = l
+			p.endpoint = ep
+			return
+		}
+		p.probed[l.addr.Port()] = why
+	}
+}
+
+// conclude decides once all is known.
+func (s *Scanner) conclude(p *proc, dry bool) {
+	port := func(l *listener) bool {
+		return allowed(int(l.addr.Port()), s.cfg.Rules.AllowPorts, s.cfg.Rules.DenyPorts)
+	}
+	switch {
+	case p.endpoint != nil:
+		p.set(Profiling, "")
+		p.gatherer = "scrape"
+		if dry {
+			p.touch = append(p.touch, "GET "+p.endpoint.url+"/…")
+		}
+	case p.gops != nil && port(p.gops):
+		p.set(Profiling, "")
+		p.gatherer = "gops"
+		if dry {
+			p.touch = append(p.touch, "gops heap and cpu of "+loopback(p.gops.addr)[0])
+		}
+	case p.fdErr != nil:
+		p.set(NeedsRoot, fmt.Sprintf("needs root: cannot read %s/%d/fd", s.fs.root, p.base.PID))
+	default:
+		p.set(s.noEndpoint(p))
+	}
+}
+
+// noEndpoint says why there is none.
+func (s *Scanner) noEndpoint(p *proc) (State, string) {
+	if len(p.listeners) == 0 {
+		return NoEndpoint, "no endpoint: it listens on no TCP port"
+	}
+	var silent, denied, elsewhere, answers []string
+	for _, l := range p.listeners {
+		port := strconv.Itoa(int(l.addr.Port()))
+		why, probed := p.probed[l.addr.Port()]
+		switch {
+		case probed:
+			silent = append(silent, port)
+			answers = append(answers, port+": "+why)
+		case len(loopback(l.addr)) == 0:
+			elsewhere = append(elsewhere, l.addr.String())
+		default:
+			denied = append(denied, port)
+		}
+	}
+	var parts []string
+	if len(silent) > 0 {
+		parts = append(parts, fmt.Sprintf("none of its ports %s answered %s (%s)",
+			list(silent), strings.Join(s.cfg.Paths, " or "), strings.Join(slices.Compact(answers), "; ")))
+	}
+	if len(denied) > 0 {
+		parts = append(parts, "denied by port rule: "+list(denied))
+	}
+	if len(elsewhere) > 0 {
+		parts = append(parts, "not on loopback: "+list(elsewhere))
+	}
+	if len(silent) == 0 && len(elsewhere) == 0 {
+		return Denied, parts[0]
+	}
+	return NoEndpoint, "no endpoint: " + strings.Join(parts, "; ")
+}
+
+func portList(ls []listener) string {
+	if len(ls) == 0 {
+		return ""
+	}
+	var ports []string
+	for _, l := range ls {
+		ports = append(ports, strconv.Itoa(int(l.addr.Port())))
+	}
+	return "listens on " + list(ports)
+}
+
+// list joins distinct values.
+func list(ss []string) string { return strings.Join(slices.Compact(ss), ", ") }

@@ -1,0 +1,397 @@
+package discover
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sonde-io/sonde/symbols/build"
+)
+
+// agentModule is in the build information of programs that have Sonde's agent in them.
+const agentModule = "github.com/sonde-io/sonde/agent"
+
+// ticksPerSecond is USER_HZ, which is 100 on every architecture that Go runs on.
+const ticksPerSecond = 100
+
+// Scanner finds Go processes. Make one with New, and Close it.
+type Scanner struct {
+	cfg   Config
+	log   *slog.Logger
+	probe *prober
+
+	mu     sync.Mutex // one scan at a time
+	fs     *procfs
+	bootID string
+	booted time.Time
+	netns  uint64 // the scanner's own; 0: unknown
+	self   int
+	exes   map[exeKey]*exeEntry
+	procs  map[int]*proc
+	hidden map[int]hiddenProc // processes whose exe may not be read
+	scan   uint64             // number of the scan, to forget what is gone
+	pids   []int
+	buf    []byte
+	big    []byte // of maxEnviron bytes, once needed
+}
+
+// exeEntry is what is remembered of an executable. info is nil for one that is no Go program.
+type exeEntry struct {
+	info *build.Info
+	scan uint64
+}
+
+// hiddenProc is the verdict on a process that may not be read.
+type hiddenProc struct {
+	ticks uint64
+	scan  uint64
+	kind  hiddenKind
+	agent bool    // its agent was seen; that holds for good
+	p     Process // of a hiddenGo
+}
+
+type hiddenKind uint8
+
+const (
+	hiddenOther   hiddenKind = iota // not a Go program, as far as its command line tells
+	hiddenGo                        // a Go program
+	hiddenUnknown                   // cannot be told
+)
+
+// New opens proc. It returns an error that wraps errors.ErrUnsupported on systems other than Linux.
+func New(cfg Config) (*Scanner, error) {
+	if cfg.ProcRoot == "" {
+		cfg.ProcRoot = "/proc"
+	}
+	if cfg.Host == "" {
+		cfg.Host, _ = os.Hostname() // without one the label is left out
+	}
+	if cfg.Paths == nil {
+		cfg.Paths = []string{"/debug/pprof"}
+	}
+	cfg.Paths = slices.Clone(cfg.Paths)
+	for i, p := range cfg.Paths {
+		if !strings.HasPrefix(p, "/") {
+			return nil, fmt.Errorf("pprof path %q: does not start with /", p)
+		}
+		cfg.Paths[i] = strings.TrimRight(p, "/")
+	}
+	for _, pat := range slices.Concat(cfg.Rules.AllowExes, cfg.Rules.DenyExes) {
+		if _, err := path.Match(pat, ""); err != nil {
+			return nil, fmt.Errorf("executable pattern %q: %w", pat, err)
+		}
+	}
+	if cfg.ProbeTimeout <= 0 {
+		cfg.ProbeTimeout = 2 * time.Second
+	}
+	if cfg.AgentGrace <= 0 {
+		cfg.AgentGrace = 10 * time.Second
+	}
+	s := &Scanner{
+		cfg: cfg, log: cfg.Logger, probe: newProber(cfg),
+		exes: map[exeKey]*exeEntry{}, procs: map[int]*proc{}, hidden: map[int]hiddenProc{},
+		buf: make([]byte, 64<<10),
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	var err error
+	if s.fs, err = openProc(cfg.ProcRoot); err != nil {
+		return nil, err
+	}
+	if err := s.readMachine(); err != nil {
+		s.fs.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// Close releases the scanner's descriptor of proc. It may be called twice.
+func (s *Scanner) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fs == nil {
+		return nil
+	}
+	err := s.fs.close()
+	s.fs = nil
+	return err
+}
+
+// readMachine reads what does not change while the machine runs, and who the scanner itself is there.
+func (s *Scanner) readMachine() error {
+	b, err := s.fs.read("sys/kernel/random/boot_id", s.buf)
+	if err != nil {
+		return fmt.Errorf("read boot id: %w", err)
+	}
+	s.bootID = strings.TrimSpace(string(b))
+	if b, err = s.fs.read("uptime", s.buf); err != nil {
+		return fmt.Errorf("read uptime: %w", err)
+	}
+	first, _, _ := strings.Cut(string(b), " ")
+	up, err := strconv.ParseFloat(first, 64)
+	if err != nil || up < 0 {
+		return fmt.Errorf("read uptime: %q is not a time", first)
+	}
+	s.booted = time.Now().Add(-time.Duration(up * float64(time.Second)))
+	// The scanner's network is that of its own /proc; its pid is the one in the namespace of the proc that it looks at.
+	if k, err := s.fs.statFile("/proc/self/ns/net"); err == nil {
+		s.netns = k.ino
+	}
+	s.self = os.Getpid()
+	if link, err := os.Readlink(filepath.Join(s.fs.root, "self")); err == nil {
+		if pid, err := strconv.Atoi(link); err == nil {
+			s.self = pid
+		}
+	}
+	return nil
+}
+
+// Scan looks at every process and probes the ports that it has not seen before. Processes that end meanwhile are left out.
+func (s *Scanner) Scan(ctx context.Context) (Report, error) { return s.run(ctx, false) }
+
+// DryRun looks at every process and sends nothing to any. Process.Touch lists what Scan would request of it, and of those that
+// already have an endpoint what a scraper requests.
+func (s *Scanner) DryRun(ctx context.Context) (Report, error) { return s.run(ctx, true) }
+
+func (s *Scanner) run(ctx context.Context, dry bool) (Report, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fs == nil {
+		return Report{}, errors.New("scan processes: the scanner is closed")
+	}
+	s.scan++
+	r := Report{Time: time.Now()}
+	var err error
+	if s.pids, err = s.fs.pids(s.pids); err != nil {
+		return Report{}, err
+	}
+	var found []*proc
+	for _, pid := range s.pids {
+		if err := ctx.Err(); err != nil {
+			return Report{}, err
+		}
+		p, err := s.look(pid, r.Time)
+		switch {
+		case errors.Is(err, fs.ErrPermission):
+			s.lookHidden(pid, &r)
+		case p != nil:
+			found = append(found, p)
+		}
+	}
+	s.decideAll(ctx, found, dry, r.Time)
+	if err := ctx.Err(); err != nil {
+		return Report{}, err
+	}
+	for _, p := range found {
+		r.Processes = append(r.Processes, p.report())
+	}
+	slices.SortFunc(r.Processes, func(a, b Process) int { return a.PID - b.PID })
+	s.forget()
+	return r, nil
+}
+
+// forget drops what this scan did not see; executables are kept for a few scans, since short-lived programs come back.
+func (s *Scanner) forget() {
+	maps.DeleteFunc(s.procs, func(_ int, p *proc) bool { return p.scan != s.scan })
+	maps.DeleteFunc(s.hidden, func(_ int, h hiddenProc) bool { return h.scan != s.scan })
+	maps.DeleteFunc(s.exes, func(_ exeKey, e *exeEntry) bool { return s.scan-e.scan > 100 })
+}
+
+// look returns what is known of a process, nil where it is no Go program or gone.
+func (s *Scanner) look(pid int, now time.Time) (*proc, error) {
+	key, err := s.fs.exe(pid)
+	if err != nil {
+		return nil, err // of a kernel thread or of a process that is gone: not exist
+	}
+	name := strconv.Itoa(pid)
+	exe, err := s.executable(key, name+"/exe")
+	if err != nil || exe.info == nil {
+		return nil, err
+	}
+	b, err := s.fs.read(name+"/stat", s.buf)
+	if err != nil {
+		return nil, err
+	}
+	_, ticks, err := parseStat(b)
+	if err != nil {
+		return nil, fmt.Errorf("read start of process %d: %w", pid, err)
+	}
+	p := s.procs[pid]
+	if p == nil || p.base.StartTicks != ticks || p.exe != key {
+		if p, err = s.load(pid, ticks, exe.info, now); err != nil {
+			return nil, err
+		}
+		p.exe = key
+		s.procs[pid] = p
+	}
+	p.scan = s.scan
+	return p, nil
+}
+
+// executable returns what is known of the file that key stands for, reading it by name (relative to proc, or absolute) if it is new.
+func (s *Scanner) executable(key exeKey, name string) (*exeEntry, error) {
+	e := s.exes[key]
+	if e == nil {
+		if !filepath.IsAbs(name) {
+			name = filepath.Join(s.fs.root, name)
+		}
+		info, err := build.ReadFile(name)
+		if err != nil && !errors.Is(err, build.ErrNotGo) {
+			return nil, err
+		}
+		e = &exeEntry{info: info}
+		s.exes[key] = e
+	}
+	e.scan = s.scan
+	return e, nil
+}
+
+// load reads what stays the same for the life of a process.
+func (s *Scanner) load(pid int, ticks uint64, info *build.Info, now time.Time) (*proc, error) {
+	name := strconv.Itoa(pid)
+	p := &proc{seen: now, probed: map[uint16]string{}}
+	p.base = s.describe(pid, ticks, info)
+	b, err := s.fs.read(name+"/status", s.buf)
+	if err != nil {
+		return nil, err
+	}
+	if p.base.UID, p.base.PIDs, err = parseStatus(b); err != nil {
+		return nil, fmt.Errorf("read status of process %d: %w", pid, err)
+	}
+	if len(p.base.PIDs) == 0 {
+		p.base.PIDs = []int{pid}
+	}
+	exe, err := os.Readlink(filepath.Join(s.fs.root, name, "exe"))
+	if err != nil {
+		return nil, err
+	}
+	p.base.Exe = strings.TrimSuffix(exe, " (deleted)")
+	p.base.PIDNS, _ = s.fs.namespace(name, "pid") // 0: unknown
+	p.netns, _ = s.fs.namespace(name, "net")
+	if s.big == nil {
+		s.big = make([]byte, maxEnviron)
+	}
+	if b, err := s.fs.read(name+"/environ", s.big); err == nil {
+		p.env = parseEnviron(b)
+	}
+	if b, err := s.fs.read(name+"/cmdline", s.big[:maxCmdline]); err == nil {
+		p.cmdline = bytes.Clone(b)
+	}
+	cgroup, _ := s.fs.read(name+"/cgroup", s.buf[:4096])
+	mounts, _ := s.fs.read(name+"/mountinfo", s.buf[4096:])
+	p.base.ContainerID = containerID(cgroup, mounts)
+	p.base.Instance = p.base.Identity.Instance()
+	s.label(&p.base, p.env, info)
+	return p, nil
+}
+
+func (s *Scanner) describe(pid int, ticks uint64, info *build.Info) Process {
+	return Process{
+		Identity:  Identity{BootID: s.bootID, StartTicks: ticks},
+		PID:       pid,
+		Build:     info,
+		BuildID:   info.Key(),
+		GoVersion: info.GoVersion,
+		Started:   s.booted.Add(time.Duration(ticks) * (time.Second / ticksPerSecond)),
+	}
+}
+
+func (s *Scanner) label(p *Process, env environ, info *build.Info) {
+	p.Service, p.Version, p.Labels = env.names(p.Exe, info)
+	p.Labels["process_pid"] = strconv.Itoa(p.PID)
+	if p.Labels["host_name"] == "" && s.cfg.Host != "" {
+		p.Labels["host_name"] = s.cfg.Host
+	}
+	if p.ContainerID != "" {
+		p.Labels["container_id"] = p.ContainerID
+	}
+}
+
+// lookHidden reports a process whose exe may not be read, if what everybody may read says that it is, or may be, a Go program.
+func (s *Scanner) lookHidden(pid int, r *Report) {
+	name := strconv.Itoa(pid)
+	b, err := s.fs.read(name+"/stat", s.buf)
+	if err != nil {
+		return // gone
+	}
+	flags, ticks, err := parseStat(b)
+	if err != nil || flags&kernelThread != 0 {
+		return
+	}
+	h, ok := s.hidden[pid]
+	if !ok || h.ticks != ticks {
+		h = s.guess(pid, ticks)
+	}
+	if !h.agent && h.kind == hiddenGo && s.cfg.AgentSeen != nil {
+		h.agent = s.cfg.AgentSeen(s.bootID, 0, ticks, slices.Clone(h.p.PIDs))
+	}
+	h.scan = s.scan
+	s.hidden[pid] = h
+	switch h.kind {
+	case hiddenGo:
+		p := h.p
+		p.Labels = maps.Clone(p.Labels)
+		if h.agent {
+			p.State, p.Reason, p.Gatherer = ByAgent, "", "agent"
+		}
+		r.Processes = append(r.Processes, p)
+	case hiddenUnknown:
+		r.Unknown++
+	}
+}
+
+// guess reads the executable that the command line of a hidden process names. In a container the name may lead elsewhere: so it decides only
+// whether the process is worth being listed, never which build it is.
+func (s *Scanner) guess(pid int, ticks uint64) hiddenProc {
+	h := hiddenProc{ticks: ticks, kind: hiddenUnknown}
+	name := strconv.Itoa(pid)
+	b, err := s.fs.read(name+"/cmdline", s.buf)
+	if err != nil || len(b) == 0 {
+		h.kind = hiddenOther // a zombie, or gone
+		return h
+	}
+	arg0, _, _ := bytes.Cut(b, []byte{0})
+	exe := string(arg0)
+	if !filepath.IsAbs(exe) {
+		return h
+	}
+	key, err := s.fs.statFile(exe)
+	if err != nil {
+		return h
+	}
+	e, err := s.executable(key, exe)
+	if err != nil {
+		return h
+	}
+	if e.info == nil {
+		h.kind = hiddenOther
+		return h
+	}
+	h.kind = hiddenGo
+	h.p = s.describe(pid, ticks, e.info)
+	h.p.Build, h.p.BuildID, h.p.GoVersion = nil, "", ""
+	h.p.Exe = exe
+	h.p.State = NeedsRoot
+	h.p.Reason = fmt.Sprintf("needs root: cannot read %s/%d/exe", s.fs.root, pid)
+	if b, err := s.fs.read(name+"/status", s.buf); err == nil {
+		if uid, pids, err := parseStatus(b); err == nil {
+			h.p.UID, h.p.PIDs = uid, pids
+		}
+	}
+	h.p.Instance = h.p.Identity.Instance()
+	s.label(&h.p, environ{}, nil)
+	return h
+}
