@@ -1,0 +1,89 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+)
+
+func (a *app) getCommand() *cobra.Command {
+	var q queryFlags
+	var file string
+	cmd := &cobra.Command{
+		Use:   "get",
+		Short: "Fetch merged profiles as one file",
+		Long: `Fetch merged profiles as one file: for go tool pprof, for other tools, or for a build.
+
+pprof is a gzipped pprof profile; folded is one stack a line, as flame graph scripts read it; json is the flame graph;
+pgo is a CPU profile reduced to what go build -pgo reads.`,
+		Example: `  sonde get --service cart --since 15m -f cart.pb.gz && go tool pprof cart.pb.gz
+  sonde get --service cart --since 7d -o pgo -f default.pgo && go build -pgo=default.pgo
+  sonde get --service cart -o folded | grep encoding/json`,
+		Args: cobra.NoArgs,
+	}
+	q.register(cmd)
+	cmd.Flags().StringVarP(&file, "output", "f", "", "file to write; - or none: standard output")
+	out := outputFlag(cmd, "pprof", "folded", "json", "pgo")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		params, _, err := q.params(cmd, a.now())
+		if err != nil {
+			return err
+		}
+		toStdout := file == "" || file == "-"
+		if binary := out.value == "pprof" || out.value == "pgo"; binary && toStdout && a.terminal {
+			return withHint(usage(cmd, "%s is binary and standard output is a terminal", out.value),
+				"name a file with -f FILE, pipe it on, or ask for -o folded")
+		}
+		params.Set("format", out.value)
+		c, err := a.client()
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		ctx, cancel := a.within(cmd.Context())
+		defer cancel()
+		body, err := c.Get(ctx, "/api/v1/profile", params)
+		if err != nil {
+			return err
+		}
+		defer body.Close()
+		if toStdout {
+			if _, err := io.Copy(a.stdout, body); err != nil {
+				return fmt.Errorf("get profile: %w", err)
+			}
+			return nil
+		}
+		return writeFile(file, body)
+	}
+	return cmd
+}
+
+// writeFile writes r to path as a whole or not at all: the bytes go to a file beside it that takes its name at the end.
+func writeFile(path string, r io.Reader) (err error) {
+	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	defer func() {
+		if err != nil {
+			tmp.Close()
+			os.Remove(tmp.Name())
+		}
+	}()
+	if _, err = io.Copy(tmp, r); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if err = tmp.Chmod(0o644); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if err = tmp.Close(); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if err = os.Rename(tmp.Name(), path); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// format is the value of -o: one of a verb's formats.
+type format struct {
+	value   string
+	allowed []string
+}
+
+var _ pflag.Value = (*format)(nil)
+
+func (f *format) String() string { return f.value }
+func (f *format) Type() string   { return "FORMAT" }
+func (f *format) Set(s string) error {
+	for _, a := range f.allowed {
+		if s == a {
+			f.value = s
+			return nil
+		}
+	}
+	return fmt.Errorf("want %s", strings.Join(f.allowed, " or "))
+}
+
+// outputFlag adds -o with the given formats to cmd; the first is the default.
+func outputFlag(cmd *cobra.Command, formats ...string) *format {
+	f := &format{value: formats[0], allowed: formats}
+	cmd.Flags().VarP(f, "format", "o", "output format: "+strings.Join(formats, ", "))
+	if err := cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic(err) // only for a flag that does not exist
+	}
+	return f
+}
+
+// writeJSON prints v, indented.
+func writeJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(v); err != nil {
+		return fmt.Errorf("write JSON: %w", err)
+	}
+	return nil
+}
+
+// table prints aligned columns. A header that starts with ">" is right-aligned, for numbers.
+type table struct {
+	header []string
+	rows   [][]string
+}
+
+func newTable(header ...string) *table { return &table{header: header} }
+
+func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
+
+// write prints the table; the last column is not padded.
+func (t *table) write(w io.Writer) error {
+	widths := make([]int, len(t.header))
+	names := make([]string, len(t.header))
+	for i, h := range t.header {
+		names[i] = strings.TrimPrefix(h, ">")
+		widths[i] = utf8.RuneCountInString(names[i])
+	}
+	for _, row := range t.rows {
+		for i, c := range row {
+			widths[i] = max(widths[i], utf8.RuneCountInString(c))
+		}
+	}
+	var b strings.Builder
+	line := func(cells []string) {
+		for i, c := range cells {
+			pad := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(c))
+			right := strings.HasPrefix(t.header[i], ">")
+			if i > 0 {
+				b.WriteString("  ")
+			}
+			switch {
+			case right:
+				b.WriteString(pad + c)
+			case i == len(cells)-1:
+				b.WriteString(c)
+			default:
+				b.WriteString(c + pad)
+			}
+		}
+		b.WriteByte('\n')
+	}
+	line(names)
+	for _, row := range t.rows {
+		line(row)
+	}
+	if _, err := io.WriteString(w, b.String()); err != nil {
+		return fmt.Errorf("write table: %w", err)
+	}
+	return nil
+}
+
+// clean makes text from outside safe for a terminal: control characters become "?".
+func clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || (r >= 0x80 && r < 0xa0) {
+			return '?'
+		}
+		return r
+	}, s)
+}
+
+// dash stands for what is not known.
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return clean(s)
+}

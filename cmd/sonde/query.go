@@ -1,0 +1,133 @@
+package main
+
+import (
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sonde-io/sonde/profiles"
+)
+
+// queryFlags select profiles: whose, of which type, and when.
+type queryFlags struct {
+	service, query, typ string
+	since, from, to     string
+}
+
+func (q *queryFlags) register(cmd *cobra.Command) {
+	fs := cmd.Flags()
+	fs.SortFlags = false
+	fs.StringVarP(&q.service, "service", "s", "", "the service's name")
+	fs.StringVarP(&q.query, "query", "q", "", `selector, such as {service_name="cart",service_version=~"v1.*"}`)
+	fs.StringVarP(&q.typ, "type", "t", "cpu", "type of profile, or one of its columns: cpu, heap, allocs, goroutine, mutex, block, heap:alloc_objects")
+	q.registerTimes(cmd)
+}
+
+func (q *queryFlags) registerTimes(cmd *cobra.Command) {
+	fs := cmd.Flags()
+	fs.StringVar(&q.since, "since", "", "how far back from now: 15m, 1h, 7d (default 1h)")
+	fs.StringVar(&q.from, "from", "", "start of the range: now-1h, RFC 3339 or Unix")
+	fs.StringVar(&q.to, "to", "", "end of the range, not included (default now)")
+	cmd.MarkFlagsMutuallyExclusive("since", "from")
+	cmd.MarkFlagsMutuallyExclusive("since", "to")
+}
+
+// timeRange is [From, To) in Unix milliseconds.
+type timeRange struct{ From, To int64 }
+
+func (r timeRange) length() time.Duration { return time.Duration(r.To-r.From) * time.Millisecond }
+
+// rangeOf reads the flags for times.
+func (q *queryFlags) rangeOf(cmd *cobra.Command, now time.Time) (timeRange, error) {
+	since := time.Hour
+	if q.since != "" {
+		d, err := profiles.ParseDuration(q.since)
+		if err != nil {
+			return timeRange{}, usage(cmd, "read --since: %w", err)
+		}
+		if d <= 0 {
+			return timeRange{}, usage(cmd, "read --since: %s is not a time back from now", q.since)
+		}
+		since = d
+	}
+	to, err := parseTime(cmd, "--to", q.to, now, now)
+	if err != nil {
+		return timeRange{}, err
+	}
+	from, err := parseTime(cmd, "--from", q.from, now, to.Add(-since))
+	if err != nil {
+		return timeRange{}, err
+	}
+	r := timeRange{From: from.UnixMilli(), To: to.UnixMilli()}
+	if r.From >= r.To {
+		return timeRange{}, usage(cmd, "the range is empty: it starts at %s and ends at %s", stamp(r.From), stamp(r.To))
+	}
+	return r, nil
+}
+
+func parseTime(cmd *cobra.Command, flag, s string, now, otherwise time.Time) (time.Time, error) {
+	if s == "" {
+		return otherwise, nil
+	}
+	t, err := profiles.ParseTime(s, now)
+	if err != nil {
+		return time.Time{}, usage(cmd, "read %s: %w", flag, err)
+	}
+	return t, nil
+}
+
+// selector joins --service and --query.
+func (q *queryFlags) selector(cmd *cobra.Command) (string, error) {
+	return joinSelector(cmd, q.service, q.query)
+}
+
+func joinSelector(cmd *cobra.Command, service, query string) (string, error) {
+	if query != "" {
+		if _, err := profiles.ParseSelector(query); err != nil {
+			return "", usage(cmd, "read --query: %w", err)
+		}
+	}
+	if service == "" {
+		return query, nil
+	}
+	match := "service_name=" + strconv.Quote(service)
+	if query == "" {
+		return "{" + match + "}", nil
+	}
+	inner, ok := strings.CutPrefix(strings.TrimSpace(query), "{")
+	if !ok {
+		return "", usage(cmd, "--service and --query both name a service")
+	}
+	if strings.TrimSpace(strings.TrimSuffix(inner, "}")) == "" {
+		return "{" + match + "}", nil
+	}
+	return "{" + match + "," + inner, nil
+}
+
+// params are the parameters that all queries share.
+func (q *queryFlags) params(cmd *cobra.Command, now time.Time) (url.Values, timeRange, error) {
+	if _, err := profiles.ParseType(q.typ); err != nil {
+		return nil, timeRange{}, usage(cmd, "read --type: %w", err)
+	}
+	r, err := q.rangeOf(cmd, now)
+	if err != nil {
+		return nil, timeRange{}, err
+	}
+	sel, err := q.selector(cmd)
+	if err != nil {
+		return nil, timeRange{}, err
+	}
+	v := url.Values{"type": {q.typ}, "from": {unixMs(r.From)}, "to": {unixMs(r.To)}}
+	if sel != "" {
+		v.Set("query", sel)
+	}
+	return v, r, nil
+}
+
+func unixMs(ms int64) string { return strconv.FormatInt(ms, 10) }
+
+// stamp prints a time as people at this machine read it, to the second.
+func stamp(ms int64) string { return time.UnixMilli(ms).Format("2006-01-02 15:04:05") }

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sonde-io/sonde/cmd/sonde/internal/client"
+)
+
+// app is what the verbs share: the outside world and the global flags.
+type app struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	lookupEnv      func(string) (string, bool)
+	now            func() time.Time
+	terminal       bool // stdout is one: box drawing is welcome, binary is not
+
+	server, tokenFile string
+	timeout           time.Duration
+
+	started bool // a verb's own code runs: what fails from now on is no mistake on the command line
+}
+
+func newApp(stdin io.Reader, stdout, stderr io.Writer) *app {
+	return &app{stdin: stdin, stdout: stdout, stderr: stderr, lookupEnv: os.LookupEnv, now: time.Now, terminal: isTerminal(stdout)}
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && isTerminalFD(f.Fd())
+}
+
+// run parses args and runs the verb that they name.
+func (a *app) run(ctx context.Context, args []string) error {
+	root := a.root()
+	root.SetArgs(args)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return nil
+	}
+	if _, ok := errors.AsType[*usageError](err); !ok && !a.started {
+		err = &usageError{err: err, command: cmd.CommandPath()}
+	}
+	return err
+}
+
+const rootLong = `Sonde is the flight recorder for fleets of Go programs: it finds the Go processes
+of a machine, profiles them all the time, keeps what it gathers, and answers what changed.
+
+  sonde demo     try it: a collector and three small services, in a temporary directory
+  sonde serve    run a collector on this machine
+  sonde ps       which processes are profiled, and why the others are not
+
+Verbs that read ask the collector at --server. Times are now, now-1h (ms s m h d w),
+RFC 3339, or Unix seconds or milliseconds.`
+
+// root builds the tree of commands.
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "sonde",
+		Short:         "The flight recorder for fleets of Go programs",
+		Long:          rootLong,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		PersistentPreRun: func(*cobra.Command, []string) {
+			a.started = true
+		},
+	}
+	root.SetIn(a.stdin)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	fs := root.PersistentFlags()
+	fs.SortFlags = false
+	fs.StringVar(&a.server, "server", "", "the collector's URL (SONDE_URL; default "+defaultServer+")")
+	fs.StringVar(&a.tokenFile, "token-file", "", "file with the collector's bearer token (SONDE_TOKEN holds the token itself)")
+	fs.DurationVar(&a.timeout, "timeout", 30*time.Second, "longest time to wait for the collector; 0: no limit")
+	root.AddCommand(a.serveCommand(), a.demoCommand(), a.psCommand(), a.topCommand(), a.flameCommand(), a.getCommand(),
+		a.diffCommand(), a.pushCommand(), a.checkCommand(), a.configCommand(), a.versionCommand(), a.demoServiceCommand())
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd(root.Name()) // so that the documentation holds it too
+	return root
+}
+
+const defaultServer = "http://127.0.0.1:7070"
+
+// client returns a client of the collector that the flags and the environment name.
+func (a *app) client() (*client.Client, error) {
+	server := a.server
+	if server == "" {
+		server, _ = a.lookupEnv("SONDE_URL")
+	}
+	if server == "" {
+		server = defaultServer
+	}
+	token, err := a.token()
+	if err != nil {
+		return nil, err
+	}
+	c, err := client.New(client.Config{URL: server, Token: token, UserAgent: "sonde/" + currentVersion().Version})
+	if err != nil {
+		return nil, withHint(err, "set it with --server or SONDE_URL")
+	}
+	return c, nil
+}
+
+func (a *app) token() (string, error) {
+	if a.tokenFile == "" {
+		token, _ := a.lookupEnv("SONDE_TOKEN")
+		return strings.TrimSpace(token), nil
+	}
+	data, err := os.ReadFile(a.tokenFile)
+	if err != nil {
+		return "", fmt.Errorf("read token: %w", err)
+	}
+	token := strings.TrimSpace(string(data))
+	if token == "" {
+		return "", fmt.Errorf("read token: %s is empty", a.tokenFile)
+	}
+	return token, nil
+}
+
+// within bounds ctx by --timeout.
+func (a *app) within(ctx context.Context) (context.Context, context.CancelFunc) {
+	if a.timeout <= 0 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, a.timeout)
+}
+
+// usage marks err as a mistake on cmd's command line.
+func usage(cmd *cobra.Command, format string, args ...any) error {
+	return &usageError{err: fmt.Errorf(format, args...), command: cmd.CommandPath()}
+}
