@@ -1,6 +1,3 @@
-// Package catalog keeps what is known about processes, builds, events and the list of segments and blocks, transactionally.
-//
-// Embedded it is SQLite (modernc.org/sqlite, pure Go); the SQL is written so that PostgreSQL takes it too. All times are Unix milliseconds.
 package catalog
 
 import (

@@ -1,0 +1,184 @@
+package catalog
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// ErrReadOnly says that the catalogue was opened with ReadSQLite.
+var ErrReadOnly = errors.New("catalogue is open for reading only")
+
+// DB is a Catalog in an SQL database.
+type DB struct {
+	w, r     *sql.DB // the writer's one connection, and those that read
+	d        *dialect
+	readOnly bool
+
+	closing  sync.Once
+	closeErr error
+}
+
+var _ Catalog = (*DB)(nil)
+
+// Close implements Catalog. It waits for transactions in flight and may be called twice.
+func (db *DB) Close() error {
+	db.closing.Do(func() {
+		// The writer last: SQLite moves the WAL into the database when the last connection closes.
+		if err := errors.Join(db.r.Close(), db.w.Close()); err != nil {
+			db.closeErr = fmt.Errorf("close catalogue: %w", err)
+		}
+	})
+	return db.closeErr
+}
+
+// errAgain makes write repeat its transaction: another writer changed what it had read.
+var errAgain = errors.New("changed by another writer")
+
+// tx is a transaction that writes.
+type tx struct {
+	*sql.Tx
+	ctx context.Context
+	d   *dialect
+}
+
+// write runs fn in one transaction and commits it. ctx ends the wait for the writer's turn; once begun, a transaction is short and runs to its end,
+// so that whoever cancels learns what became of it.
+func (db *DB) write(ctx context.Context, what string, fn func(t *tx) error) error {
+	if db.readOnly {
+		return fmt.Errorf("%s: %w", what, ErrReadOnly)
+	}
+	const tries = 5
+	err := errAgain
+	for n := 0; n < tries && errors.Is(err, errAgain); n++ {
+		err = db.writeOnce(ctx, fn)
+	}
+	if err != nil {
+		return fmt.Errorf("%s in catalogue: %w", what, err)
+	}
+	return nil
+}
+
+func (db *DB) writeOnce(ctx context.Context, fn func(t *tx) error) error {
+	conn, err := db.w.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	ctx = context.WithoutCancel(ctx)
+	sqlTx, err := conn.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer sqlTx.Rollback() // does nothing after the commit
+	if err := fn(&tx{Tx: sqlTx, ctx: ctx, d: db.d}); err != nil {
+		return err
+	}
+	return sqlTx.Commit()
+}
+
+// exec runs a statement and returns how many rows it changed.
+func (t *tx) exec(query string, args ...any) (int64, error) {
+	res, err := t.ExecContext(t.ctx, t.d.sql(query), args...)
+	if err != nil {
+		return 0, err
+	}
+	return res.RowsAffected()
+}
+
+// row runs a query for one row. The error is sql.ErrNoRows if there is none.
+func (t *tx) row(query string, args []any, dest ...any) error {
+	return t.QueryRowContext(t.ctx, t.d.sql(query), args...).Scan(dest...)
+}
+
+// statement is a prepared one, for what runs once per key or per process.
+type statement struct {
+	*sql.Stmt
+	ctx context.Context
+}
+
+func (t *tx) prepare(query string) (*statement, error) {
+	s, err := t.PrepareContext(t.ctx, t.d.sql(query))
+	if err != nil {
+		return nil, err
+	}
+	return &statement{s, t.ctx}, nil
+}
+
+func (s *statement) exec(args ...any) (int64, error) {
+	res, err := s.ExecContext(s.ctx, args...)
+	if err != nil {
+		return 0, err
+	}
+	return res.RowsAffected()
+}
+
+// querier is a pool or a transaction.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
+// collect runs a query and reads each row with scan.
+func collect[T any](ctx context.Context, q querier, d *dialect, scan func(rows *sql.Rows) (T, error), query string, args ...any) ([]T, error) {
+	rows, err := q.QueryContext(ctx, d.sql(query), args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var out []T
+	for rows.Next() {
+		v, err := scan(rows)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, v)
+	}
+	return out, rows.Err()
+}
+
+// scanOne reads rows of one column.
+func scanOne[T any](rows *sql.Rows) (T, error) {
+	var v T
+	err := rows.Scan(&v)
+	return v, err
+}
+
+// Now implements Catalog.
+func (db *DB) Now(ctx context.Context) (time.Time, error) {
+	var ms int64
+	if err := db.r.QueryRowContext(ctx, db.d.sql("SELECT NOW()")).Scan(&ms); err != nil {
+		return time.Time{}, fmt.Errorf("read the catalogue's clock: %w", err)
+	}
+	return time.UnixMilli(ms), nil
+}
+
+// now returns the database's clock.
+func (t *tx) now() (int64, error) {
+	var ms int64
+	err := t.row("SELECT NOW()", nil, &ms)
+	return ms, err
+}
+
+// Check implements Catalog.
+func (db *DB) Check(ctx context.Context) ([]string, error) {
+	queries := append([]string{
+		`SELECT 'block ' || id || ' holds no service' FROM blocks WHERE NOT EXISTS (SELECT 1 FROM datasets WHERE block_id = id)`,
+		`SELECT 'blob ' || blob || ' is live and waits to be deleted' FROM garbage WHERE blob IN (SELECT blob FROM blocks)`,
+	}, db.d.check...)
+	var problems []string
+	for _, query := range queries {
+		found, err := collect(ctx, db.r, db.d, scanOne[string], query)
+		if err != nil {
+			return nil, fmt.Errorf("check catalogue: %w", err)
+		}
+		for _, p := range found {
+			if p != "ok" {
+				problems = append(problems, p)
+			}
+		}
+	}
+	return problems, nil
+}

@@ -1,0 +1,190 @@
+package catalog
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/prometheus/prometheus/model/labels"
+)
+
+const processColumns = `instance, service, labels, labels_hash, build_id, version, go_version, exe, pid, boot_id, pid_ns, start_ticks, ns_pids,
+	host, gatherer, state, reason, started, first_seen, last_seen`
+
+// upsertProcess leaves what is known where the new value is empty. A reason goes with whoever gathers: once a process is profiled, an empty
+// reason takes the earlier one back. When a process was first seen is the earliest report, when it was last seen the latest, since reports of
+// several gatherers arrive in any order.
+const upsertProcess = `INSERT INTO processes (` + processColumns + `)
+	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+	ON CONFLICT (instance) DO UPDATE SET
+	service = COALESCE(NULLIF(excluded.service, ''), processes.service),
+	labels = COALESCE(NULLIF(excluded.labels, ''), processes.labels),
+	labels_hash = COALESCE(NULLIF(excluded.labels_hash, ''), processes.labels_hash),
+	build_id = COALESCE(NULLIF(excluded.build_id, ''), processes.build_id),
+	version = COALESCE(NULLIF(excluded.version, ''), processes.version),
+	go_version = COALESCE(NULLIF(excluded.go_version, ''), processes.go_version),
+	exe = COALESCE(NULLIF(excluded.exe, ''), processes.exe),
+	pid = COALESCE(NULLIF(excluded.pid, 0), processes.pid),
+	boot_id = COALESCE(NULLIF(excluded.boot_id, ''), processes.boot_id),
+	pid_ns = COALESCE(NULLIF(excluded.pid_ns, 0), processes.pid_ns),
+	start_ticks = COALESCE(NULLIF(excluded.start_ticks, 0), processes.start_ticks),
+	ns_pids = COALESCE(NULLIF(excluded.ns_pids, ''), processes.ns_pids),
+	host = COALESCE(NULLIF(excluded.host, ''), processes.host),
+	gatherer = COALESCE(NULLIF(excluded.gatherer, ''), processes.gatherer),
+	state = COALESCE(NULLIF(excluded.state, ''), processes.state),
+	reason = CASE WHEN excluded.reason <> '' OR excluded.gatherer <> '' THEN excluded.reason ELSE processes.reason END,
+	started = COALESCE(NULLIF(excluded.started, 0), processes.started),
+	first_seen = CASE WHEN excluded.first_seen < processes.first_seen THEN excluded.first_seen ELSE processes.first_seen END,
+	last_seen = CASE WHEN excluded.last_seen > processes.last_seen THEN excluded.last_seen ELSE processes.last_seen END`
+
+// putProcesses upserts ps and stores the deploys that they show.
+func (t *tx) putProcesses(ps []Process) error {
+	if len(ps) == 0 {
+		return nil
+	}
+	known, err := t.prepare(`SELECT service, build_id FROM processes WHERE instance = ?`)
+	if err != nil {
+		return err
+	}
+	defer known.Close()
+	upsert, err := t.prepare(upsertProcess)
+	if err != nil {
+		return err
+	}
+	defer upsert.Close()
+	now, err := t.now()
+	if err != nil {
+		return err
+	}
+	for _, p := range ps {
+		if err := t.putProcess(p, now, known, upsert); err != nil {
+			return fmt.Errorf("put process %s: %w", p.Instance, err)
+		}
+	}
+	return nil
+}
+
+func (t *tx) putProcess(p Process, now int64, known, upsert *statement) error {
+	if p.Instance == "" {
+		return errors.New("it has no instance id")
+	}
+	var service, build string
+	err := known.QueryRowContext(t.ctx, p.Instance).Scan(&service, &build)
+	isNew := errors.Is(err, sql.ErrNoRows)
+	if err != nil && !isNew {
+		return err
+	}
+	if isNew && p.State == "" {
+		p.State = "running"
+	}
+	if p.LastSeen == 0 {
+		p.LastSeen = now
+	}
+	if p.FirstSeen == 0 {
+		p.FirstSeen = p.LastSeen
+	}
+	args, err := processArgs(p)
+	if err != nil {
+		return err
+	}
+	if _, err := upsert.exec(args...); err != nil {
+		return err
+	}
+	// A build is told once in a process's life, mostly with its first report.
+	if p.BuildID == "" || build != "" {
+		return nil
+	}
+	if p.Service == "" {
+		p.Service = service
+	}
+	return t.addDeploy(p)
+}
+
+func processArgs(p Process) ([]any, error) {
+	var lbls, nsPIDs string
+	if !p.Labels.IsEmpty() {
+		b, err := json.Marshal(p.Labels)
+		if err != nil {
+			return nil, err
+		}
+		lbls = string(b)
+	}
+	if len(p.NSPIDs) > 0 {
+		b, err := json.Marshal(p.NSPIDs)
+		if err != nil {
+			return nil, err
+		}
+		nsPIDs = string(b)
+	}
+	return []any{
+		p.Instance, p.Service, lbls, p.LabelsHash, p.BuildID, p.Version, p.GoVersion, p.Exe, p.PID, p.BootID, int64(p.PIDNS), int64(p.StartTicks), nsPIDs,
+		p.Host, p.Gatherer, p.State, p.Reason, p.Started, p.FirstSeen, p.LastSeen,
+	}, nil
+}
+
+func scanProcess(rows *sql.Rows) (Process, error) {
+	var p Process
+	var lbls, nsPIDs string
+	var pidNS, startTicks int64
+	err := rows.Scan(&p.Instance, &p.Service, &lbls, &p.LabelsHash, &p.BuildID, &p.Version, &p.GoVersion, &p.Exe, &p.PID, &p.BootID, &pidNS, &startTicks,
+		&nsPIDs, &p.Host, &p.Gatherer, &p.State, &p.Reason, &p.Started, &p.FirstSeen, &p.LastSeen)
+	if err != nil {
+		return p, err
+	}
+	p.PIDNS, p.StartTicks = uint64(pidNS), uint64(startTicks)
+	if lbls != "" {
+		if err := json.Unmarshal([]byte(lbls), &p.Labels); err != nil {
+			return p, fmt.Errorf("labels of process %s: %w", p.Instance, err)
+		}
+	} else {
+		p.Labels = labels.EmptyLabels()
+	}
+	if nsPIDs != "" {
+		if err := json.Unmarshal([]byte(nsPIDs), &p.NSPIDs); err != nil {
+			return p, fmt.Errorf("pids of process %s: %w", p.Instance, err)
+		}
+	}
+	return p, nil
+}
+
+// Process implements Catalog.
+func (db *DB) Process(ctx context.Context, instance string) (Process, error) {
+	ps, err := collect(ctx, db.r, db.d, scanProcess, `SELECT `+processColumns+` FROM processes WHERE instance = ?`, instance)
+	if err == nil && len(ps) == 0 {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return Process{}, fmt.Errorf("read process %s: %w", instance, err)
+	}
+	return ps[0], nil
+}
+
+// Processes implements Catalog.
+func (db *DB) Processes(ctx context.Context, f ProcessFilter) ([]Process, error) {
+	query, args := `SELECT `+processColumns+` FROM processes`, []any(nil)
+	var where []string
+	if f.Instance != "" {
+		where, args = append(where, "instance = ?"), append(args, f.Instance)
+	}
+	if f.Service != "" {
+		where, args = append(where, "service = ?"), append(args, f.Service)
+	}
+	if f.Since != 0 {
+		where, args = append(where, "last_seen >= ?"), append(args, f.Since)
+	}
+	if len(where) > 0 {
+		query += " WHERE " + strings.Join(where, " AND ")
+	}
+	query += " ORDER BY last_seen DESC, instance"
+	if f.Limit > 0 {
+		query, args = query+" LIMIT ?", append(args, f.Limit)
+	}
+	ps, err := collect(ctx, db.r, db.d, scanProcess, query, args...)
+	if err != nil {
+		return nil, fmt.Errorf("list processes in catalogue: %w", err)
+	}
+	return ps, nil
+}
