@@ -1,0 +1,164 @@
+import { computed, signal } from "@preact/signals";
+import { formatShare, formatValue } from "../format";
+import { matcher, splitName } from "../names";
+import { ErrorNote } from "../notices";
+import { flame, go, scale, view } from "../state";
+import { isDiff } from "../url";
+import { FlameCanvas } from "./canvas";
+import { kindLabel, kindNames } from "./colour";
+import { callees, callers } from "./focus";
+import { buildModel, findZoom, marks, matched, path, zoomKey, type Model } from "./model";
+
+/** whole is the answer laid out. */
+export const whole = computed<Model | null>(() => {
+  const f = flame.value.data;
+  return f ? buildModel(f, scale.value) : null;
+});
+
+/** focused is what the function in focus calls and who calls it; null without focus, or where it is not in the answer. */
+export const focused = computed<{ down: Model; up: Model } | null>(() => {
+  const m = whole.value, name = view.value.focus;
+  if (!m || !name) return null;
+  const down = callees(m, name), up = callers(m, name);
+  return down && up ? { down: buildModel(down, scale.value), up: buildModel(up, scale.value) } : null;
+});
+
+/** shown is the model that zoom and table work on. */
+export const shown = computed<Model | null>(() => focused.value?.down ?? whole.value);
+export const zoomNode = computed(() => (shown.value ? findZoom(shown.value, view.value.zoom) : 0));
+
+const highlight = computed(() => {
+  const { fn, q } = view.value;
+  return fn ? (name: string) => name === fn : matcher(q);
+});
+
+const selectedName = signal("");
+
+const setFocus = (name: string) => go({ focus: name, zoom: "" });
+
+/** stepBack is Escape: zoom first, then focus, then the search. */
+function stepBack(): void {
+  const v = view.value;
+  if (v.zoom) go({ zoom: "" });
+  else if (v.focus) go({ focus: "" });
+  else if (v.q || v.fn) go({ q: "", fn: "" }, true);
+}
+
+export function FlamePanel() {
+  const { data, error, loading } = flame.value;
+  const v = view.value;
+  const m = shown.value;
+  const empty = m !== null && m.width[0] === 0;
+  return (
+    <section class="flame-panel" aria-label="Flame graph" aria-busy={loading}>
+      <Tools m={m} />
+      <Crumbs m={m} />
+      <div class={`flame-area ${loading ? "stale" : ""}`}>
+        {error && <ErrorNote message={error.message} hint={error.hint} />}
+        {v.focus && whole.value && !focused.value && !empty && (
+          <div class="nothing"><p><span class="mono">{v.focus}</span> is not in this range.</p><button onClick={() => go({ focus: "" })}>show all functions</button></div>
+        )}
+        {!error && m && !empty && (!v.focus || focused.value) && <Canvases m={m} />}
+        {!error && data && empty && <div class="nothing"><p>No stacks here: nothing was recorded of this type in this range.</p></div>}
+        {!error && !data && !loading && <div class="nothing"><p>Nothing to show: no profiles in this range.</p></div>}
+      </div>
+      <Foot />
+    </section>
+  );
+}
+
+function Canvases(p: { m: Model }) {
+  const v = view.value;
+  const diff = p.m.base !== null;
+  const label = (what: string, m: Model) =>
+    `${diff ? "Difference flame graph" : "Flame graph"} of ${what}, ${m.n} frames, total ${formatValue(m.value[0], flame.value.data!.type.unit)}; the table beside it shows the same functions`;
+  const f = focused.value;
+  return (
+    <>
+      {f && (
+        <div class="callers">
+          <FlameCanvas
+            model={f.up} marks={null} zoom={0} up selfless label={label(`the callers of ${v.focus}`, f.up)}
+            onZoom={(i) => i > 0 && setFocus(f.up.names[f.up.name[i]])} onFocus={(i) => setFocus(f.up.names[f.up.name[i]])} onEscape={stepBack}
+          />
+        </div>
+      )}
+      <FlameCanvas
+        id="flame" model={p.m} marks={marks(p.m, highlight.value)} zoom={zoomNode.value} up={v.layout === "flame" && !f}
+        label={label(f ? `what ${v.focus} calls` : "all functions", p.m)}
+        onZoom={(i) => go({ zoom: zoomKey(p.m, i) })}
+        onFocus={(i) => setFocus(p.m.names[p.m.name[i]])}
+        onSelect={(i) => (selectedName.value = i > 0 ? p.m.names[p.m.name[i]] : "")}
+        onEscape={stepBack}
+      />
+    </>
+  );
+}
+
+function Tools(p: { m: Model | null }) {
+  const v = view.value;
+  const type = flame.value.data?.type;
+  const only = v.fn || selectedName.value;
+  return (
+    <div class="tools">
+      <h2>{isDiff(v) ? "difference" : "flame graph"}</h2>
+      <span class="num total">{p.m && type ? formatValue(p.m.value[zoomNode.value], type.unit) : " "}</span>
+      <span class="match num" role="status">{matchText(p.m)}</span>
+      <span class="spring" />
+      <button disabled={!only || only === v.focus} onClick={() => setFocus(only)} title={only ? `Only ${only}: its callers above, what it calls below (f)` : "Choose a frame first"}>only this function</button>
+      <button disabled={!v.zoom && !v.focus && !v.q && !v.fn} onClick={() => go({ zoom: "", focus: "", q: "", fn: "" })}>reset</button>
+      <span class="group" role="group" aria-label="Direction">
+        <button aria-pressed={v.layout === "icicle"} onClick={() => go({ layout: "icicle" }, true)} title="Root at the top">icicle</button>
+        <button aria-pressed={v.layout === "flame"} onClick={() => go({ layout: "flame" }, true)} title="Root at the bottom">flame</button>
+      </span>
+    </div>
+  );
+}
+
+function matchText(m: Model | null): string {
+  if (!m || !highlight.value) return "";
+  const marked = marks(m, highlight.value)!;
+  const hit = matched(m, marked, zoomNode.value);
+  if (!hit.frames) return "no match";
+  const names = marked.reduce((a, b) => a + b, 0);
+  return `${formatShare(hit.value, m.value[zoomNode.value])} in ${names} function${names === 1 ? "" : "s"}`;
+}
+
+/** Crumbs is the way from the root to what is shown; each step can be gone back to. Its line is kept when there is none. */
+function Crumbs(p: { m: Model | null }) {
+  const v = view.value;
+  const m = p.m;
+  const steps = m ? path(m, zoomNode.value) : [];
+  return (
+    <nav class="crumbs mono" aria-label="Zoomed into">
+      {v.focus && focused.value && <><button onClick={() => go({ focus: "", zoom: "" })}>all functions</button><span>›</span></>}
+      {steps.map((i, k) => {
+        const { pkg, func } = splitName(m!.names[m!.name[i]]);
+        const last = k === steps.length - 1;
+        return (
+          <>
+            {k > 0 && <span>›</span>}
+            {last ? <b title={m!.names[m!.name[i]]}>{pkg + func}</b> : <button title={m!.names[m!.name[i]]} onClick={() => go({ zoom: zoomKey(m!, i) })}>{pkg + func}</button>}
+          </>
+        );
+      })}
+    </nav>
+  );
+}
+
+/** Foot says what the colours mean and what the answer leaves out. */
+function Foot() {
+  const f = flame.value.data;
+  const diff = whole.value?.base;
+  return (
+    <div class="foot note">
+      {diff ? (
+        <span class="key"><i class="swatch less" />less <i class="swatch same" />same <i class="swatch more" />more than the baseline; width: both sides together</span>
+      ) : (
+        <span class="key">{kindNames.map((k) => <span key={k}><i class={`swatch k-${k}`} />{kindLabel[k]}</span>)}</span>
+      )}
+      <span class="spring" />
+      {f && <span class="num">{f.stats.profiles.toLocaleString("en")} profiles, {f.nodes.toLocaleString("en")} frames{f.dropped > 0 ? `, ${f.dropped.toLocaleString("en")} small ones folded into (other)` : ""}</span>}
+    </div>
+  );
+}

@@ -1,0 +1,109 @@
+// Numbers with units, three significant digits, as short as a table column wants them.
+
+/** A profile's type as the API describes it. */
+export interface TypeInfo {
+  id: string;
+  profile: string;
+  sample: string;
+  unit: string;
+  kind: "interval" | "gauge";
+  default?: boolean;
+}
+
+type Scale = readonly (readonly [number, string])[];
+
+const nano: Scale = [[864e11, "d"], [36e11, "h"], [6e10, "min"], [1e9, "s"], [1e6, "ms"], [1e3, "µs"], [1, "ns"]];
+const bytes: Scale = [[2 ** 50, "PiB"], [2 ** 40, "TiB"], [2 ** 30, "GiB"], [2 ** 20, "MiB"], [2 ** 10, "KiB"], [1, "B"]];
+const plain: Scale = [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1, ""]];
+
+/** digits writes a number with three significant digits and thousands separated: 1234 is "1,234", 0.01234 is "0.0123". */
+export function digits(v: number): string {
+  const a = Math.abs(v);
+  if (a === 0) return "0";
+  if (a >= 99.95) return Math.round(v).toString().replace(/\B(?=(\d{3})+$)/g, ",");
+  if (a >= 9.995) return v.toFixed(1);
+  if (a >= 0.9995) return v.toFixed(2);
+  return String(Number(v.toPrecision(3))).includes("e") ? v.toExponential(1) : Number(v.toPrecision(3)).toString();
+}
+
+function scaled(v: number, scale: Scale): string {
+  const a = Math.abs(v);
+  for (let i = 0; i < scale.length; i++) {
+    const [size, unit] = scale[i];
+    // 999.7 ms reads as 1,000 ms after rounding: take the next larger unit.
+    if (a >= size * 0.9995 || i === scale.length - 1) return unit ? `${digits(v / size)} ${unit}` : digits(v / size);
+  }
+  return digits(v);
+}
+
+/** formatValue writes v of the given pprof unit: 1500000 nanoseconds is "1.50 ms". */
+export function formatValue(v: number, unit: string): string {
+  switch (unit) {
+    case "nanoseconds":
+      return v === 0 ? "0 s" : scaled(v, nano);
+    case "bytes":
+      return scaled(v, bytes);
+    case "count":
+    case "":
+      return Math.abs(v) < 1e6 && Number.isInteger(v) ? digits2(v) : scaled(v, plain);
+  }
+  return `${scaled(v, plain)} ${unit}`;
+}
+
+function digits2(v: number): string {
+  return v.toString().replace(/\B(?=(\d{3})+$)/g, ",");
+}
+
+/** formatRate writes v per second: CPU time per time is a number of cores. */
+export function formatRate(v: number, type: TypeInfo): string {
+  if (type.unit === "nanoseconds") {
+    if (type.profile === "cpu") return v === 0 ? "0 cores" : Math.abs(v) < 1e8 ? `${digits(v / 1e6)} mcores` : `${digits(v / 1e9)} cores`;
+    return `${formatValue(v, type.unit)}/s`;
+  }
+  return `${formatValue(v, type.unit)}/s`;
+}
+
+/** formatShare writes part of whole in percent: "12.3 %". Where there is no whole there is no share. */
+export function formatShare(part: number, whole: number): string {
+  if (!whole) return "–";
+  const p = (100 * part) / whole;
+  const a = Math.abs(p);
+  if (a === 0) return "0 %";
+  if (a < 0.01) return "<0.01 %";
+  return `${a >= 99.95 ? p.toFixed(0) : a >= 9.995 ? p.toFixed(1) : p.toFixed(2)} %`;
+}
+
+/** formatChange writes how now differs from base: "+25 %", "new", "gone". */
+export function formatChange(now: number, base: number): string {
+  if (base === 0) return now === 0 ? "–" : "new";
+  if (now === 0) return "gone";
+  const p = (100 * (now - base)) / base;
+  if (Math.abs(p) < 0.05) return "0 %";
+  if (p >= 999.5) return `×${digits(now / base)}`;
+  return `${p > 0 ? "+" : "−"}${Math.abs(p) >= 9.95 ? Math.abs(p).toFixed(0) : Math.abs(p).toFixed(1)} %`;
+}
+
+/** signed puts a sign in front of what text says of v. */
+export function signed(v: number, text: string): string {
+  if (v === 0) return text;
+  return v > 0 ? `+${text}` : text.replace("-", "−");
+}
+
+/** typeTitle names a type for a reader: "heap in use, bytes". */
+export function typeTitle(t: TypeInfo): string {
+  return titles[t.id] ?? `${t.profile} ${t.sample.replace(/_/g, " ")}`;
+}
+
+const titles: Record<string, string> = {
+  "cpu:cpu": "CPU time",
+  "cpu:samples": "CPU samples",
+  "heap:inuse_space": "heap in use",
+  "heap:inuse_objects": "heap objects in use",
+  "heap:alloc_space": "allocated bytes",
+  "heap:alloc_objects": "allocated objects",
+  "goroutine:goroutine": "goroutines",
+  "mutex:delay": "mutex wait",
+  "mutex:contentions": "mutex contentions",
+  "block:delay": "blocked time",
+  "block:contentions": "blocking events",
+};

@@ -1,0 +1,103 @@
+import { useState } from "preact/hooks";
+import { apiPath, Failure, send, token, type Params } from "./api";
+import { Popover } from "./popover";
+import { currentType, range, view } from "./state";
+import { formatView } from "./url";
+
+/** profileParams names what is shown, with fixed times, for /api/v1/profile. */
+function profileParams(): Params {
+  const { from, to } = range.value;
+  return { query: view.value.query, type: currentType.value?.id ?? view.value.type, from, to };
+}
+
+function shellQuote(s: string): string {
+  return `'${s.replace(/'/g, "'\\''")}'`;
+}
+
+/** pprofCommand is what opens this profile in pprof. go tool pprof sends no token: with one, curl fetches first. */
+function pprofCommand(): string {
+  const url = shellQuote(location.origin + apiPath("profile", profileParams()));
+  if (!token.get()) return `go tool pprof -http=: ${url}`;
+  return `curl -fsS -H "Authorization: Bearer $SONDE_TOKEN" -o sonde.pb.gz ${url} && go tool pprof -http=: sonde.pb.gz`;
+}
+
+/** Menu holds what leads out of the page: the link, pprof, and the keys. */
+export function Menu() {
+  const [said, setSaid] = useState("");
+  return (
+    <Popover title="Share and export" label="share ▾" class="right">
+      {() => (
+        <>
+          <div class="menu">
+            <button onClick={() => void copy(fixedLink(), "Link copied.").then(setSaid)}>copy link <span class="note">with the times fixed</span></button>
+            <button onClick={() => void download().then(setSaid)}>download pprof</button>
+            <button onClick={() => void copy(pprofCommand(), "Command copied.").then(setSaid)}>copy pprof command</button>
+          </div>
+          <input class="mono" aria-label="Command for go tool pprof" readOnly value={pprofCommand()} onFocus={(e) => e.currentTarget.select()} />
+          <div class="note" role="status">{said || " "}</div>
+          <Keys />
+        </>
+      )}
+    </Popover>
+  );
+}
+
+/** fixedLink is the address with the ranges as they are now, so that whoever opens it later sees the same. */
+function fixedLink(): string {
+  const { from, to, base } = range.value;
+  const iso = (ms: number) => new Date(ms).toISOString().replace(".000Z", "Z");
+  const v = { ...view.value, from: iso(from), to: iso(to), live: false, type: currentType.value?.id ?? view.value.type };
+  if (base) Object.assign(v, { baseFrom: iso(base[0]), baseTo: iso(base[1]) });
+  return location.origin + location.pathname + formatView(v);
+}
+
+
+/** copy puts text on the clipboard; where the browser refuses (a page without TLS) it says so. */
+export async function copy(text: string, done: string): Promise<string> {
+  try {
+    await navigator.clipboard.writeText(text);
+    return done;
+  } catch {
+    const area = document.createElement("textarea");
+    area.value = text;
+    document.body.append(area);
+    area.select();
+    const ok = document.execCommand("copy");
+    area.remove();
+    return ok ? done : "The browser does not allow copying here: select the text instead.";
+  }
+}
+
+// A plain link could not send the token.
+async function download(): Promise<string> {
+  try {
+    const params = profileParams();
+    const blob = await (await send("profile", params)).blob();
+    const a = document.createElement("a");
+    a.href = URL.createObjectURL(blob);
+    a.download = `${String(params.type).replace(":", "-")}-${new Date(range.value.to).toISOString().slice(0, 19).replace(/:/g, "")}Z.pb.gz`;
+    a.click();
+    setTimeout(() => URL.revokeObjectURL(a.href), 10_000);
+    return `Saved ${a.download}.`;
+  } catch (err) {
+    return err instanceof Failure ? `Not saved: ${err.message}` : String(err);
+  }
+}
+
+const keys: [string, string][] = [
+  ["/", "search functions"],
+  ["← → ↑ ↓", "move in the flame graph"],
+  ["Enter", "zoom into the frame"],
+  ["f", "only this function"],
+  ["Esc", "one step back: zoom, focus, search"],
+  ["Shift + drag", "on the chart: choose the baseline"],
+];
+
+function Keys() {
+  return (
+    <table class="keys">
+      <caption>Keys</caption>
+      <tbody>{keys.map(([k, what]) => <tr key={k}><th scope="row"><kbd>{k}</kbd></th><td>{what}</td></tr>)}</tbody>
+    </table>
+  );
+}

@@ -1,0 +1,105 @@
+import { useEffect, useRef, useState } from "preact/hooks";
+import { token } from "./api";
+import { copy } from "./menu";
+import { go, needToken, refresh, status } from "./state";
+
+/** ErrorNote says what went wrong and what cures it. */
+export function ErrorNote(p: { message: string; hint?: string; retry?: boolean }) {
+  return (
+    <div class="error" role="alert">
+      <strong>{p.message}</strong>
+      {p.hint && <span class="hint">{p.hint}</span>}
+      <button onClick={refresh}>try again</button>
+    </div>
+  );
+}
+
+/** Command is one line or block to copy. */
+export function Command(p: { text: string; what: string }) {
+  const [said, setSaid] = useState("copy");
+  return (
+    <div class="command">
+      <pre class="mono">{p.text}</pre>
+      <button aria-label={`Copy ${p.what}`} onClick={() => void copy(p.text, "copied").then(setSaid)}>{said}</button>
+    </div>
+  );
+}
+
+const agentSnippet = `import "github.com/sonde-io/sonde/agent"
+
+func main() {
+	defer agent.Start(agent.Config{Service: "cart"}).Close()
+	// your program
+}`;
+
+/** Empty is the page before the first profile: what discovery sees, and the ways to a first one. */
+export function Empty() {
+  const here = location.origin;
+  return (
+    <section class="empty">
+      <h1>No profiles yet</h1>
+      <p>{status.value.summary ? `On this machine: ${status.value.summary}.` : "The store holds no profile of the last seven days."} Four ways to a first one:</p>
+      <h2>See it work</h2>
+      <Command what="the demo command" text="sonde demo" />
+      <h2>Add the agent to a program</h2>
+      <Command what="the agent snippet" text={agentSnippet} />
+      <p class="note">and run it with SONDE_URL={here}</p>
+      <h2>Let Sonde find what runs here</h2>
+      <Command what="the ps command" text="sonde ps" />
+      <p class="note">lists every Go process it sees, and why one is not profiled</p>
+      <h2>Push a profile that you have</h2>
+      <Command what="the curl command" text={`curl --data-binary @cpu.pb.gz '${here}/api/v1/profiles?service=cart&type=cpu'`} />
+      <p><button onClick={refresh}>look again</button></p>
+    </section>
+  );
+}
+
+/** NothingHere fills a panel whose query is fine but selects nothing, and says where there is something. */
+export function NothingHere(p: { last?: number; what: string }) {
+  return (
+    <div class="nothing">
+      <p>{p.what}</p>
+      {p.last !== undefined && (
+        <button
+          onClick={() => {
+            const iso = (ms: number) => new Date(ms).toISOString();
+            go({ from: iso(p.last! - 36e5), to: iso(p.last! + 1), live: false });
+          }}
+        >
+          show the last hour with data
+        </button>
+      )}
+      <button onClick={() => go({ from: "now-1d", to: "now" })}>show the last day</button>
+    </div>
+  );
+}
+
+/** TokenDialog asks for the token where the server wants one. It stays in this tab's session storage. */
+export function TokenDialog() {
+  const dialog = useRef<HTMLDialogElement>(null);
+  const [text, setText] = useState("");
+  const wanted = needToken.value;
+  useEffect(() => {
+    if (wanted && !dialog.current?.open) dialog.current?.showModal();
+    if (!wanted && dialog.current?.open) dialog.current.close();
+  }, [wanted]);
+  return (
+    <dialog ref={dialog} aria-labelledby="token-title" onCancel={(e) => e.preventDefault()}>
+      <form
+        method="dialog"
+        onSubmit={(e) => {
+          e.preventDefault();
+          token.set(text.trim());
+          setText("");
+          needToken.value = false;
+          refresh();
+        }}
+      >
+        <h2 id="token-title">This server wants a token</h2>
+        <p class="note">{token.get() ? "The one that was given is not accepted. " : ""}It is what sonde serve was started with (--token-file). It stays in this tab.</p>
+        <input type="password" autocomplete="off" aria-label="Token" value={text} onInput={(e) => setText(e.currentTarget.value)} />
+        <button type="submit" class="primary" disabled={!text.trim()}>use it</button>
+      </form>
+    </dialog>
+  );
+}

@@ -1,0 +1,196 @@
+// What the page shows (view, from the address) and what it has loaded for it.
+
+import { computed, effect, signal, type Signal } from "@preact/signals";
+import { Failure, get, serverNow, type Event, type Flame, type Params, type Series, type Service, type Status, type Top } from "./api";
+import type { TypeInfo } from "./format";
+import { serviceOf } from "./selector";
+import { isRelative, parseTime } from "./time";
+import { formatView, isDiff, parseView, type View } from "./url";
+
+export const view = signal<View>(parseView(location.search));
+
+/** go changes what is shown and the address with it; replace leaves no step for the back button (typing, sorting). */
+export function go(patch: Partial<View>, replace = false): void {
+  const next = { ...view.value, ...patch };
+  const url = location.pathname + formatView(next);
+  if (url !== location.pathname + location.search) history[replace ? "replaceState" : "pushState"](null, "", url);
+  view.value = next;
+}
+
+/** linkTo is the address of a changed view. */
+export function linkTo(patch: Partial<View>): string {
+  return location.pathname + formatView({ ...view.value, ...patch });
+}
+
+/** Loaded is one answer: the last good one stays while the next is on its way. */
+export interface Loaded<T> {
+  data?: T;
+  error?: Failure;
+  loading: boolean;
+}
+
+const loaded = <T>() => signal<Loaded<T>>({ loading: true });
+
+export const services = loaded<Service[]>();
+export const types = loaded<TypeInfo[]>();
+export const labels = loaded<string[]>();
+export const series = loaded<Series>();
+export const flame = loaded<Flame>();
+export const top = loaded<Top>();
+export const events = loaded<Event[]>();
+export const status = signal<{ status?: Status; summary?: string }>({});
+/** The page asks for a token while this is true. */
+export const needToken = signal(false);
+/** refreshed counts refreshes: a change loads everything again. */
+export const refreshed = signal(0);
+
+/** Range is a view's times in Unix milliseconds. base is null where it is no diff. */
+export interface Range {
+  from: number;
+  to: number;
+  base: [number, number] | null;
+}
+export const range = signal<Range>(resolve(view.value) ?? { from: serverNow() - 36e5, to: serverNow(), base: null });
+export const rangeError = signal("");
+
+/** topLimit is how many functions the table asks for: more than programs have in practice. */
+export const topLimit = 5000;
+
+/** resolve turns a view's times into numbers by the server's clock, or null where one cannot be read. */
+function resolve(v: View): Range | null {
+  const now = serverNow();
+  const at = (s: string) => parseTime(s, now, v.zone);
+  const from = at(v.from), to = at(v.to);
+  if (from === null || to === null || from >= to) return null;
+  if (!isDiff(v)) return { from, to, base: null };
+  const a = at(v.baseFrom), b = at(v.baseTo);
+  return a === null || b === null || a >= b ? null : { from, to, base: [a, b] };
+}
+
+/** by is what the chart groups by: as the view says, else by service, within a service by version. */
+export const by = computed(() => view.value.by ?? (serviceOf(view.value.query) ? "service_version" : "service_name"));
+
+/** currentType is the type that is shown, once the types are known. */
+export const currentType = computed<TypeInfo | undefined>(() => chooseType(types.value.data, view.value.type));
+
+const aliases: Record<string, string> = { allocs: "heap:alloc_space", inuse: "heap:inuse_space" };
+
+/** chooseType finds what an address names: an id, a profile's main column or an alias; CPU where it names nothing. */
+export function chooseType(all: TypeInfo[] | undefined, wanted: string): TypeInfo | undefined {
+  if (!all?.length) return undefined;
+  const id = aliases[wanted] ?? wanted;
+  if (id) return all.find((t) => t.id === id) ?? all.find((t) => t.profile === id && t.default) ?? all.find((t) => t.profile === id);
+  return all.find((t) => t.profile === "cpu" && t.default) ?? all.find((t) => t.default) ?? all[0];
+}
+
+let controller: AbortController | undefined;
+
+/** into loads one answer into its signal; what was there stays until the answer is. */
+async function into<T>(target: Signal<Loaded<T>>, load: () => Promise<T>, abort: AbortSignal): Promise<void> {
+  target.value = { data: target.value.data, loading: true };
+  try {
+    const data = await load();
+    if (!abort.aborted) target.value = { data, loading: false };
+  } catch (err) {
+    if (abort.aborted) return;
+    const failure = err instanceof Failure ? err : new Failure(0, String(err), "This is a bug of the page: please report it with the address.");
+    if (failure.status === 401) needToken.value = true;
+    target.value = { data: failure.status === 401 ? target.value.data : undefined, error: failure, loading: false };
+  }
+}
+
+/** chartRange is what the chart covers: in a diff both ranges where they are near each other, so that the change between them is seen. */
+export function chartRange(r: Range): [number, number] {
+  if (!r.base) return [r.from, r.to];
+  const lo = Math.min(r.from, r.base[0]), hi = Math.max(r.to, r.base[1]);
+  const sum = r.to - r.from + (r.base[1] - r.base[0]);
+  return hi - lo <= 6 * sum ? [lo, hi] : [r.from, r.to];
+}
+
+const week = 7 * 864e5;
+
+async function loadAll(v: View): Promise<void> {
+  controller?.abort();
+  controller = new AbortController();
+  const abort = controller.signal;
+  const listFrom = () => Math.min(resolve(v)?.from ?? Infinity, serverNow() - week);
+  const listed = into(services, async () => (await get<{ services: Service[] | null }>("services", { from: listFrom(), to: serverNow() + 6e4 }, abort)).services ?? [], abort);
+  if (!services.value.data) await listed; // the first answer also tells the server's clock
+  if (abort.aborted || needToken.value) return;
+  const r = resolve(v);
+  if (!r) {
+    rangeError.value = "The time range cannot be read, or ends before it starts.";
+    return;
+  }
+  rangeError.value = "";
+  range.value = r;
+  const q: Params = { query: v.query, from: r.from, to: r.to };
+  const [lo, hi] = chartRange(r);
+  void into(labels, async () => (await get<{ labels: string[] | null }>("labels", q, abort)).labels ?? [], abort);
+  void into(events, async () => (await get<{ events: Event[] | null }>("events", { service: serviceOf(v.query), from: lo, to: hi }, abort)).events ?? [], abort);
+  const typed = into(types, async () => (await get<{ types: TypeInfo[] | null }>("types", q, abort)).types ?? [], abort);
+  if (!v.type) await typed;
+  if (abort.aborted) return;
+  const type = v.type || currentType.value?.id;
+  if (type) loadProfile(v, r, type, abort);
+  else {
+    for (const s of [series, flame, top] as Signal<Loaded<unknown>>[]) s.value = { loading: false, error: types.value.error };
+  }
+  await listed;
+  if (!abort.aborted && services.value.data?.length === 0) void loadStatus(abort);
+}
+
+function loadProfile(v: View, r: Range, type: string, abort: AbortSignal): void {
+  const q: Params = { query: v.query, type, from: r.from, to: r.to };
+  const [lo, hi] = chartRange(r);
+  void into(series, () => get<Series>("series", { ...q, from: lo, to: hi, by: by.value }, abort), abort);
+  if (r.base) {
+    const d: Params = { ...q, base_query: v.baseQuery, base_from: r.base[0], base_to: r.base[1] };
+    void into(flame, () => get<Flame>("diff", { ...d, view: "flame" }, abort), abort);
+    void into(top, () => get<Top>("diff", { ...d, view: "top", limit: topLimit }, abort), abort);
+  } else {
+    void into(flame, () => get<Flame>("flamegraph", q, abort), abort);
+    void into(top, () => get<Top>("top", { ...q, limit: topLimit }, abort), abort);
+  }
+}
+
+// loadStatus serves the empty page: what is stored, and what discovery found. Both only add to it, so their errors are not worth a word.
+async function loadStatus(abort: AbortSignal): Promise<void> {
+  const ask = async <T,>(path: string) => get<T>(path, {}, abort).catch(() => undefined);
+  const [s, p] = await Promise.all([ask<Status>("status"), ask<{ summary: string }>("processes")]);
+  if (!abort.aborted) status.value = { status: s, summary: p?.summary };
+}
+
+/** start follows the address and loads what the view asks for. */
+export function start(): void {
+  addEventListener("popstate", () => (view.value = parseView(location.search)));
+  const wanted = computed(() => {
+    const v = view.value;
+    return JSON.stringify([v.query, v.type, v.from, v.to, v.baseQuery, v.baseFrom, v.baseTo, by.value, refreshed.value]);
+  });
+  effect(() => {
+    void wanted.value;
+    void loadAll(view.peek());
+  });
+  effect(() => {
+    if (!view.value.live || !isRelative(view.value.to)) return;
+    const timer = setInterval(() => document.visibilityState === "visible" && refresh(), 10_000);
+    return () => clearInterval(timer);
+  });
+}
+
+export function refresh(): void {
+  refreshed.value++;
+}
+
+/** scale says how a diff's two sides are made comparable. */
+export const scale = computed(() => {
+  const r = range.value;
+  const f = flame.value.data;
+  const kind = f?.type.kind ?? "interval";
+  const norm = view.value.norm || (kind === "gauge" ? "plain" : "rate");
+  if (!r.base || !f) return { now: 1, base: 1, norm };
+  if (norm === "share") return { now: f.total ? 1 / f.total : 1, base: f.base_total ? 1 / f.base_total : 1, norm };
+  if (norm === "plain" || kind === "gauge") return { now: 1, base: 1, norm: "plain" };
+  return { now: 1000 / (r.to - r.from), base: 1000 / (r.base[1] - r.base[0]), norm };
+});

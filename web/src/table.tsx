@@ -1,0 +1,191 @@
+import { computed } from "@preact/signals";
+import { useEffect, useRef, useState } from "preact/hooks";
+import { scaledText, deltaText } from "./display";
+import { rowsOf, type Row } from "./flame/focus";
+import { shown, zoomNode } from "./flame/panel";
+import { formatChange, formatShare, formatValue, type TypeInfo } from "./format";
+import { fitName, matcher } from "./names";
+import { ErrorNote } from "./notices";
+import { flame, go, scale, top, topLimit, view } from "./state";
+import { isDiff, type SortKey } from "./url";
+
+/** Line is a row with its sides scaled. */
+export interface Line extends Row {
+  base: number; // total of the baseline, scaled
+  now: number; // total, scaled
+  delta: number;
+}
+
+/** sortLines orders lines; equal ones by name, so that nothing jumps between loads. */
+export function sortLines(lines: Line[], key: SortKey, asc: boolean): Line[] {
+  const by: Record<SortKey, (a: Line, b: Line) => number> = {
+    name: (a, b) => (a.function < b.function ? -1 : a.function > b.function ? 1 : 0),
+    self: (a, b) => b.self - a.self,
+    total: (a, b) => b.total - a.total,
+    base: (a, b) => b.base - a.base,
+    delta: (a, b) => Math.abs(b.delta) - Math.abs(a.delta),
+  };
+  const f = by[key];
+  const sign = asc === (key === "name") ? 1 : -1;
+  return [...lines].sort((a, b) => sign * f(a, b) || by.name(a, b));
+}
+
+// The whole range's functions come from the server, exactly; those of a zoomed part from the flame graph.
+const part = computed(() => zoomNode.value > 0 || view.value.focus !== "");
+const rows = computed<Row[]>(() => (part.value ? (shown.value ? rowsOf(shown.value, zoomNode.value) : []) : (top.value.data?.rows ?? [])));
+const focusRows = computed<Row[]>(() => {
+  // In focus the root is a function too.
+  const m = shown.value;
+  if (!m || !view.value.focus || zoomNode.value !== 0) return rows.value;
+  const root: Row = { function: m.names[m.name[0]], file: m.files[m.name[0]], kind: m.kinds[m.name[0]], self: m.self[0], total: m.value[0] };
+  if (m.base) Object.assign(root, { base_self: m.baseSelf![0], base_total: m.base[0] });
+  return [root, ...rows.value.filter((r) => r.function !== root.function)];
+});
+
+const sortKey = computed<SortKey>(() => {
+  const { sort } = view.value;
+  const diff = isDiff(view.value);
+  if (!sort || (!diff && (sort === "base" || sort === "delta")) || (diff && sort === "self")) return diff ? "delta" : "self";
+  return sort;
+});
+
+const lines = computed<Line[]>(() => {
+  const { now, base } = scale.value;
+  const match = matcher(view.value.q);
+  const kept = match ? focusRows.value.filter((r) => match(r.function)) : focusRows.value;
+  const all = kept.map((r) => {
+    const a = r.total * now, b = (r.base_total ?? 0) * base;
+    return { ...r, now: a, base: b, delta: a - b };
+  });
+  return sortLines(all, sortKey.value, view.value.asc);
+});
+
+interface Column {
+  key: SortKey;
+  title: string;
+  hint: string;
+  cell: (l: Line, t: TypeInfo, whole: number) => string;
+  share?: (l: Line, whole: number) => string;
+}
+
+const plainColumns: Column[] = [
+  { key: "self", title: "self", hint: "in the function's own code", cell: (l, t) => formatValue(l.self, t.unit), share: (l, w) => formatShare(l.self, w) },
+  { key: "total", title: "total", hint: "with all that it calls", cell: (l, t) => formatValue(l.total, t.unit), share: (l, w) => formatShare(l.total, w) },
+];
+const diffColumns: Column[] = [
+  { key: "base", title: "base", hint: "total in the baseline", cell: (l, t) => scaledText(l.base, t) },
+  { key: "total", title: "now", hint: "total in the range", cell: (l, t) => scaledText(l.now, t) },
+  { key: "delta", title: "delta", hint: "now less base; sorted by size whatever the sign", cell: (l, t) => deltaText(l.delta, t), share: (l) => formatChange(l.now, l.base) },
+];
+
+const rowH = 22;
+
+export function TablePanel() {
+  const v = view.value;
+  const { error, loading } = top.value;
+  const type = (top.value.data ?? flame.value.data)?.type;
+  const scroller = useRef<HTMLDivElement>(null);
+  const [seen, setSeen] = useState({ top: 0, height: 600, width: 480 });
+  const [active, setActive] = useState(-1);
+  const list = lines.value;
+  const columns = isDiff(v) ? diffColumns : plainColumns;
+  const whole = part.value ? (shown.value?.value[zoomNode.value] ?? 0) : (top.value.data?.total ?? 0);
+  useEffect(() => {
+    const el = scroller.current!;
+    const look = () => setSeen({ top: el.scrollTop, height: el.clientHeight, width: el.clientWidth });
+    const watch = new ResizeObserver(look);
+    watch.observe(el);
+    el.addEventListener("scroll", look, { passive: true });
+    return () => {
+      watch.disconnect();
+      el.removeEventListener("scroll", look);
+    };
+  }, []);
+  const lo = Math.max(0, Math.floor(seen.top / rowH) - 8);
+  const hi = Math.min(list.length, Math.ceil((seen.top + seen.height) / rowH) + 8);
+  const chars = Math.floor((seen.width - (isDiff(v) ? 330 : 270) - 40) / 7);
+  const move = (to: number) => {
+    const i = Math.max(0, Math.min(list.length - 1, to));
+    setActive(i);
+    const el = scroller.current!;
+    const y = i * rowH, room = el.clientHeight - rowH - 2;
+    if (y < el.scrollTop) el.scrollTop = y;
+    else if (y > el.scrollTop + room - rowH) el.scrollTop = y - room + rowH;
+  };
+  const onKeyDown = (e: KeyboardEvent) => {
+    if ((e.target as HTMLElement).tagName === "BUTTON") return;
+    const page = Math.max(1, Math.floor(seen.height / rowH) - 2);
+    const to: Record<string, number> = { ArrowDown: active + 1, ArrowUp: active - 1, PageDown: active + page, PageUp: active - page, Home: 0, End: list.length - 1 };
+    if (e.key in to) move(to[e.key]);
+    else if (e.key === "Enter" && list[active]) pick(list[active]);
+    else if (e.key === "f" && list[active]) go({ focus: list[active].function, zoom: "" });
+    else if (e.key === "Escape" && v.fn) go({ fn: "" }, true);
+    else return;
+    e.preventDefault();
+  };
+  return (
+    <section class="table-panel" aria-label="Functions" aria-busy={loading}>
+      <div class="tools">
+        <h2>functions</h2>
+        <span class="note num">{count(list.length)}{part.value ? " in the part shown" : ""}</span>
+      </div>
+      {error && <ErrorNote message={error.message} hint={error.hint} />}
+      <div
+        class={`table-scroll ${loading ? "stale" : ""}`} ref={scroller} tabIndex={0} onKeyDown={onKeyDown} role="group" aria-label="Functions, arrow keys move, Enter highlights, f shows only that function"
+        aria-activedescendant={active >= lo && active < hi ? `row-${active}` : undefined}
+      >
+        <table class="functions" aria-rowcount={list.length + 1}>
+          <thead><tr><Head k="name" title="function" hint="by name" />{columns.map((c) => <Head key={c.key} k={c.key} title={c.title} hint={c.hint} wide={c.share !== undefined} />)}</tr></thead>
+          <tbody>
+            {lo > 0 && <tr class="space" aria-hidden="true"><td ref={(el) => void (el && (el.style.height = `${lo * rowH}px`))} /></tr>}
+            {type && list.slice(lo, hi).map((l, k) => <OneRow key={l.function + "\0" + l.file} l={l} i={lo + k} active={lo + k === active} chars={chars} columns={columns} type={type} whole={whole} />)}
+            {hi < list.length && <tr class="space" aria-hidden="true"><td ref={(el) => void (el && (el.style.height = `${(list.length - hi) * rowH}px`))} /></tr>}
+          </tbody>
+        </table>
+        {!loading && list.length === 0 && !error && <div class="nothing"><p>{v.q ? `No function matches ${v.q}.` : "No functions."}</p>{v.q && <button onClick={() => go({ q: "" }, true)}>clear the search</button>}</div>}
+      </div>
+    </section>
+  );
+}
+
+function count(n: number): string {
+  return !part.value && top.value.data?.rows?.length === topLimit ? `the first ${topLimit.toLocaleString("en")}` : n.toLocaleString("en");
+}
+
+function pick(l: Line): void {
+  go({ fn: view.value.fn === l.function ? "" : l.function }, true);
+}
+
+function Head(p: { k: SortKey; title: string; hint: string; wide?: boolean }) {
+  const on = sortKey.value === p.k;
+  const asc = view.value.asc;
+  return (
+    <th scope="col" class={p.k === "name" ? "name" : "n"} colSpan={p.wide ? 2 : 1} aria-sort={on ? (asc ? "ascending" : "descending") : "none"}>
+      <button title={`Sort by ${p.title}: ${p.hint}`} onClick={() => go({ sort: p.k, asc: on ? !asc : p.k === "name" }, true)}>
+        {p.title}<span class="arrow" aria-hidden="true">{on ? (asc ? "▲" : "▼") : " "}</span>
+      </button>
+    </th>
+  );
+}
+
+function OneRow(p: { l: Line; i: number; active: boolean; chars: number; columns: Column[]; type: TypeInfo; whole: number }) {
+  const { l } = p;
+  const [grey, rest] = fitName(l.function, p.chars);
+  const picked = view.value.fn === l.function;
+  return (
+    <tr id={`row-${p.i}`} class={`${picked ? "picked" : ""} ${p.active ? "active" : ""}`} aria-rowindex={p.i + 2} aria-selected={picked} onClick={() => pick(l)}>
+      <td class="name mono" title={`${l.function}\n${l.file}`}>
+        <i class={`swatch k-${l.kind || "other"}`} /><span class="path">{grey}</span>{rest}
+        <button class="only" tabIndex={-1} title={`Only ${l.function}`} onClick={(e) => (e.stopPropagation(), go({ focus: l.function, zoom: "" }))}>only</button>
+      </td>
+      {p.columns.map((c) => (
+        <>
+          <td class={`n mono ${c.key === "delta" ? sign(l.delta) : ""}`}>{c.cell(l, p.type, p.whole)}</td>
+          {c.share && <td class="n mono share">{c.share(l, p.whole)}</td>}
+        </>
+      ))}
+    </tr>
+  );
+}
+
+const sign = (d: number) => (d > 0 ? "up" : d < 0 ? "down" : "");
