@@ -3,7 +3,6 @@ package profiles
 import (
 	"bufio"
 	"io"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -48,10 +47,10 @@ func WriteFolded(w io.Writer, s *Stacks) error {
 		}
 		stack = append(stack, groups[n.tree])
 	}
-	if i := slices.Index(s.IDs, 0); i >= 0 && s.Symbols != nil {
+	if v := t.self[0][0]; v != 0 {
 		// Samples without a stack have no frame to be written under.
 		bw.WriteString("(none) ")
-		bw.Write(strconv.AppendInt(nil, s.Values[i], 10))
+		bw.Write(strconv.AppendInt(nil, v, 10))
 		bw.WriteByte('\n')
 	}
 	return bw.Flush()
