@@ -15,7 +15,7 @@ func (t *tx) putBuilds(bs []Build) error {
 		if b.ID == "" {
 			return errors.New("put build: it has no id")
 		}
-		if _, err := t.exec(`INSERT INTO builds (`+buildColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, COALESCE(NULLIF(?, 0), NOW())) ON CONFLICT (id) DO NOTHING`,
+		if _, err := t.exec(`INSERT INTO builds (`+buildColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, COALESCE(NULLIF(CAST(? AS BIGINT), 0), NOW())) ON CONFLICT (id) DO NOTHING`,
 			b.ID, b.GoBuildID, b.GNUBuildID, b.GoVersion, b.Module, b.Version, b.Info, b.FirstSeen); err != nil {
 			return fmt.Errorf("put build %s: %w", b.ID, err)
 		}

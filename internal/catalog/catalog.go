@@ -108,7 +108,7 @@ type Event struct {
 
 // BlockFilter selects live blocks. Zero fields select all.
 type BlockFilter struct {
-	From, To int64    // datasets with a profile whose start is in [From, To)
+	From, To int64 // datasets with a profile whose start is in [From, To)
 	Services []string
 	Type     string
 	Levels   []int

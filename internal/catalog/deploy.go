@@ -52,20 +52,17 @@ func (t *tx) addDeploy(p Process) error {
 
 // previousBuild returns the build that p's replaces, nil if p shows no change. others is sorted, the build seen last first.
 func previousBuild(p Process, others []buildInUse) *buildInUse {
-	var from *buildInUse
-	for i, b := range others {
-		if b.id == p.BuildID {
-			if b.running && b.lastSeen >= p.FirstSeen-quiet {
-				return nil
-			}
-			continue
-		}
-		if from == nil {
-			from = &others[i]
+	if len(others) == 0 || others[0].id == p.BuildID {
+		return nil
+	}
+	for _, b := range others {
+		if b.id == p.BuildID && b.running && b.lastSeen >= p.FirstSeen-quiet {
+			return nil
 		}
 	}
+	from := &others[0]
 	// When a collector first looks at a machine it meets old and new processes in any order: what was started earlier is no new build.
-	if from != nil && p.Started != 0 && from.started > p.Started {
+	if p.Started != 0 && from.started > p.Started {
 		return nil
 	}
 	return from

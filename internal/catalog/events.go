@@ -22,7 +22,7 @@ func (t *tx) addEvents(es []Event) error {
 			return err
 		}
 		id := last - int64(len(es)-1-i)
-		if _, err := t.exec(`INSERT INTO events (id, time, kind, service, text, attrs) VALUES (?, COALESCE(NULLIF(?, 0), NOW()), ?, ?, ?, ?)`,
+		if _, err := t.exec(`INSERT INTO events (id, time, kind, service, text, attrs) VALUES (?, COALESCE(NULLIF(CAST(? AS BIGINT), 0), NOW()), ?, ?, ?, ?)`,
 			id, e.Time, e.Kind, e.Service, e.Text, string(attrs)); err != nil {
 			return fmt.Errorf("insert event: %w", err)
 		}
