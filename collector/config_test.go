@@ -133,7 +133,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"nothing near", "zzz: 1\n", nil, []string{`line 1: unknown key "zzz"`}},
 		{"unknown key of a target", "targets:\n  - service: a\n    ulr: http://h:1/\n", nil, []string{`line 3: unknown key "ulr"; did you mean "url"?`}},
 		{"key twice", "listen: 127.0.0.1:1\nlisten: 127.0.0.1:2\n", nil, []string{`line 2: mapping key "listen" already defined at line 1`}},
-		{"bad duration", "\nretention_age: 3 days\n", nil, []string{"line 2", `"3 days"`, "15s"}},
+		{"bad duration", "\nretention_age: 3 days\n", nil, []string{"line 2", `"3 days"`, "1h30m"}},
 		{"bad size", "retention_size: lots\n", nil, []string{"line 1", `"lots"`}},
 		{"bad number", "max_samples: many\n", nil, []string{"line 1"}},
 		{"not a map", "- a\n", nil, []string{"line 1"}},

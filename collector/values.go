@@ -10,6 +10,8 @@ import (
 
 	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/sonde-io/sonde/profiles"
 )
 
 // Duration is a time.Duration that is written with days and weeks too: 7d, 1d12h, 2w.
@@ -60,45 +62,17 @@ func (d *Duration) UnmarshalText(b []byte) error {
 // UnmarshalYAML reads what ParseDuration reads.
 func (d *Duration) UnmarshalYAML(n *yaml.Node) error { return scalar(n, (*durationValue)(d)) }
 
-// ParseDuration reads a duration of Go's units and d and w: "90s", "7d", "1w2d12h". A bare 0 is zero.
+// ParseDuration reads a duration with its unit: "90s", "7d", "1w2d12h". A bare 0 is zero; any other bare number is an error,
+// because a retention of 7 would be seven seconds.
 func ParseDuration(s string) (Duration, error) {
-	bad := fmt.Errorf("parse duration %q: want a number with a unit, such as 15s, 10m, 36h, 7d or 2w", s)
-	rest := s
-	var total float64
-	for _, u := range []struct {
-		suffix string
-		hours  float64
-	}{{"w", 7 * 24}, {"d", 24}} {
-		head, tail, ok := strings.Cut(rest, u.suffix)
-		if !ok {
-			continue
-		}
-		n, err := strconv.ParseFloat(head, 64)
-		if err != nil || math.IsNaN(n) || n < 0 {
-			return 0, bad
-		}
-		total += n * u.hours * float64(time.Hour)
-		rest = tail
+	d, err := profiles.ParseDuration(s)
+	if err != nil {
+		return 0, err
 	}
-	if rest != "" {
-		if rest != s && strings.HasPrefix(rest, "-") {
-			return 0, bad
-		}
-		t, err := time.ParseDuration(rest)
-		if err != nil {
-			return 0, bad
-		}
-		total += float64(t)
-		if total == float64(t) {
-			return Duration(t), nil
-		}
-	} else if s == "" {
-		return 0, bad
+	if f, ferr := strconv.ParseFloat(strings.TrimSpace(s), 64); ferr == nil && f != 0 {
+		return 0, fmt.Errorf("parse duration %q: it has no unit; want 15s, 10m, 36h, 7d or 2w", s)
 	}
-	if total >= math.MaxInt64 {
-		return 0, fmt.Errorf("parse duration %q: longer than 292 years", s)
-	}
-	return Duration(total), nil
+	return Duration(d), nil
 }
 
 // Size is a number of bytes, written 16MiB, 10GB or as bare bytes.

@@ -79,7 +79,7 @@ func (h *Handler) profile(q *request) (any, error) {
 type single struct {
 	push       store.Push
 	typ        string
-	start, end time.Time // zero: not given
+	start, end int64 // Unix ms, 0: not given
 }
 
 func (h *Handler) readSingle(q *request) (*single, error) {
@@ -115,7 +115,7 @@ func (h *Handler) readSingle(q *request) (*single, error) {
 		return bad("parameter type: %.64q cannot name a type of profile; want cpu, heap, goroutine, …", s.typ)
 	}
 	now := h.cfg.Now()
-	for name, t := range map[string]*time.Time{"start": &s.start, "end": &s.end} {
+	for name, t := range map[string]*int64{"start": &s.start, "end": &s.end} {
 		if text := v.Get(name); text != "" {
 			if *t, err = profiles.ParseTime(text, now); err != nil {
 				return bad("parameter %s: %v", name, err)
@@ -140,27 +140,25 @@ func (h *Handler) readSingle(q *request) (*single, error) {
 
 // interval returns the profile's interval in Unix ms: as given, else the profile's own time and duration, else the 10 s before now.
 func (s *single) interval(p *profiles.Profile, now time.Time) (start, end int64) {
-	span := defaultSpan
+	span := defaultSpan.Milliseconds()
 	if p.DurationNanos > 0 {
-		span = max(time.Duration(p.DurationNanos), time.Millisecond)
+		span = max(p.DurationNanos/int64(time.Millisecond), 1)
 	}
-	own := func() (time.Time, time.Time) {
-		switch {
-		case p.TimeNanos > 0 && p.DurationNanos > 0:
-			return time.Unix(0, p.TimeNanos), time.Unix(0, p.TimeNanos).Add(span)
-		case p.TimeNanos > 0: // a snapshot: it stands for the time before it
-			return time.Unix(0, p.TimeNanos).Add(-span), time.Unix(0, p.TimeNanos)
-		}
-		return now.Add(-span), now
-	}
-	from, to := s.start, s.end
+	start, end = s.start, s.end
 	switch {
-	case from.IsZero() && to.IsZero():
-		from, to = own()
-	case from.IsZero():
-		from = to.Add(-span)
-	case to.IsZero():
-		to = from.Add(span)
+	case start == 0 && end == 0 && p.TimeNanos > 0 && p.DurationNanos > 0:
+		start = p.TimeNanos / int64(time.Millisecond)
+		end = start + span
+	case start == 0 && end == 0 && p.TimeNanos > 0: // a snapshot: it stands for the time before it
+		end = p.TimeNanos / int64(time.Millisecond)
+		start = end - span
+	case start == 0 && end == 0:
+		end = now.UnixMilli()
+		start = end - span
+	case start == 0:
+		start = end - span
+	case end == 0:
+		end = start + span
 	}
-	return from.UnixMilli(), to.UnixMilli()
+	return start, end
 }

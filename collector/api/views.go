@@ -1,0 +1,224 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/sonde-io/sonde/profiles"
+	"github.com/sonde-io/sonde/profiles/store"
+)
+
+type seriesJSON struct {
+	Labels labels.Labels `json:"labels"`
+	Total  float64       `json:"total"`
+	Values []float64     `json:"values"`
+}
+
+type seriesAnswer struct {
+	Type   profiles.TypeDesc `json:"type"`
+	From   int64             `json:"from"` // Unix ms
+	To     int64             `json:"to"`
+	Step   int64             `json:"step"` // ms
+	Series []seriesJSON      `json:"series"`
+}
+
+func (h *Handler) series(ctx context.Context, r *http.Request) (any, error) {
+	p := h.params(r, append(slices.Clone(common), "by", "step", "top")...)
+	q := store.SeriesQuery{Query: p.query(), By: p.list("by"), Top: p.number("top", 10, 0, 1000)}
+	q.Step = p.step(q.From, q.To)
+	if p.err == nil {
+		p.err = validBy(q.By)
+	}
+	if p.err != nil {
+		return nil, p.err
+	}
+	all, err := h.cfg.Store.Series(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	out := seriesAnswer{Type: q.Type.Desc(), From: q.From, To: q.To, Step: q.Step, Series: make([]seriesJSON, len(all))}
+	for i, s := range all {
+		out.Series[i] = seriesJSON{Labels: s.Labels, Total: s.Total, Values: list(s.Values)}
+	}
+	infos, err := h.cfg.Store.Types(ctx, q.Query)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range infos { // the unit is in the data, not in the id
+		if t.String() == q.Type.String() && t.Unit != "" {
+			out.Type = t.Desc()
+			break
+		}
+	}
+	return out, nil
+}
+
+func (h *Handler) flamegraph(ctx context.Context, r *http.Request) (any, error) {
+	p := h.params(r, append(slices.Clone(common), "max_nodes")...)
+	q := p.query()
+	nodes := p.number("max_nodes", profiles.DefaultFlameNodes, 2, profiles.MaxFlameNodes)
+	if p.err != nil {
+		return nil, p.err
+	}
+	s, own, err := h.merge(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	return profiles.NewFlame(s, nil, profiles.FlameOptions{MaxNodes: nodes, OwnModule: own}), nil
+}
+
+func (h *Handler) top(ctx context.Context, r *http.Request) (any, error) {
+	p := h.params(r, append(slices.Clone(common), "limit")...)
+	q := p.query()
+	limit := p.number("limit", 100, 1, 100_000)
+	if p.err != nil {
+		return nil, p.err
+	}
+	s, own, err := h.merge(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	return profiles.NewTop(s, nil, profiles.TopOptions{Limit: limit, OwnModule: own}), nil
+}
+
+func (h *Handler) diff(ctx context.Context, r *http.Request) (any, error) {
+	p := h.params(r, append(slices.Clone(common), "base_query", "base_from", "base_to", "view", "max_nodes", "limit")...)
+	q := p.query()
+	base := q
+	if p.str("base_query") != "" {
+		base.Matchers = p.selector("base_query")
+	}
+	base.From, base.To = p.span("base_from", "", "base_to", "")
+	view := p.oneOf("view", "flame", "top")
+	nodes := p.number("max_nodes", profiles.DefaultFlameNodes, 2, profiles.MaxFlameNodes)
+	limit := p.number("limit", 100, 1, 100_000)
+	if p.err != nil {
+		return nil, p.err
+	}
+	s, own, err := h.merge(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	b, baseOwn, err := h.merge(ctx, base)
+	if err != nil {
+		return nil, err
+	}
+	if baseOwn != own {
+		own += "," + baseOwn
+	}
+	if view == "top" {
+		return profiles.NewTop(s, b, profiles.TopOptions{Limit: limit, OwnModule: own}), nil
+	}
+	return profiles.NewFlame(s, b, profiles.FlameOptions{MaxNodes: nodes, OwnModule: own}), nil
+}
+
+// profile answers with the merged profile itself, in the formats of other tools.
+func (h *Handler) profile(ctx context.Context, r *http.Request) (any, error) {
+	p := h.params(r, append(slices.Clone(common), "format")...)
+	q := p.query()
+	format := p.oneOf("format", "pprof", "folded", "pgo", "json")
+	if p.err == nil && format == "pgo" && q.Type.Profile != "cpu" {
+		p.fail("parameter format: pgo is made of type cpu, not %s", q.Type)
+	}
+	if p.err != nil {
+		return nil, p.err
+	}
+	s, own, err := h.merge(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	var buf bytes.Buffer
+	f := file{contentType: "application/octet-stream", name: strings.ReplaceAll(q.Type.String(), ":", "-") + ".pb.gz"}
+	switch format {
+	case "json":
+		return profiles.NewTop(s, nil, profiles.TopOptions{Limit: -1, OwnModule: own}), nil
+	case "folded":
+		f.contentType, f.name = "text/plain; charset=utf-8", ""
+		err = profiles.WriteFolded(&buf, s)
+	case "pgo":
+		f.name = "default.pgo"
+		err = profiles.WritePGO(&buf, s)
+	default:
+		err = profiles.WritePprof(&buf, s)
+	}
+	if err != nil {
+		return nil, err
+	}
+	f.data = buf.Bytes()
+	return f, nil
+}
+
+// merge adds up what q selects and finds the modules whose functions are the services' own.
+func (h *Handler) merge(ctx context.Context, q store.Query) (*profiles.Stacks, string, error) {
+	own, err := h.ownModules(ctx, q.Matchers)
+	if err != nil {
+		return nil, "", err
+	}
+	s, err := h.cfg.Store.Merge(ctx, q)
+	if err != nil {
+		return nil, "", err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, "", err
+	}
+	return s, own, nil
+}
+
+// moduleCache keeps what ownModules found: builds change with deploys, queries come by the dozen.
+type moduleCache struct {
+	mu sync.Mutex
+	m  map[string]moduleEntry
+}
+
+type moduleEntry struct {
+	modules string
+	at      time.Time
+}
+
+const (
+	modulesFresh = 10 * time.Second
+	maxModules   = 4096 // services in the cache
+)
+
+// ownModules returns the main modules, separated by commas, of the builds of the service that ms name, or of all where they name none.
+func (h *Handler) ownModules(ctx context.Context, ms []*labels.Matcher) (string, error) {
+	service := ""
+	for _, m := range ms {
+		if m.Name == "service_name" && m.Type == labels.MatchEqual {
+			service = m.Value
+		}
+	}
+	c, now := &h.modules, h.cfg.Now()
+	c.mu.Lock()
+	e, ok := c.m[service]
+	c.mu.Unlock()
+	if ok && now.Sub(e.at) < modulesFresh {
+		return e.modules, nil
+	}
+	builds, err := h.cfg.Catalog.Builds(ctx, service)
+	if err != nil {
+		return "", err
+	}
+	var modules []string
+	for _, b := range builds {
+		if b.Module != "" && b.Module != "command-line-arguments" && !slices.Contains(modules, b.Module) {
+			modules = append(modules, b.Module)
+		}
+	}
+	slices.Sort(modules)
+	e = moduleEntry{strings.Join(modules, ","), now}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.m == nil || len(c.m) >= maxModules {
+		c.m = map[string]moduleEntry{}
+	}
+	c.m[service] = e
+	return e.modules, nil
+}
