@@ -168,7 +168,7 @@ func (q *request) gunzip(raw []byte, left int64) ([]byte, error) {
 func (q *request) decodeError(what string, err error) error {
 	if le, ok := errors.AsType[*profiles.LimitError](err); ok {
 		if le.TooLarge() {
-			return &reply.Error{Status: http.StatusRequestEntityTooLarge, Message: what + ": decompresses to too many bytes", Limit: "max_decompressed_bytes",
+			return &reply.Error{Status: http.StatusRequestEntityTooLarge, Message: what + ": too many decompressed bytes", Limit: "max_decompressed_bytes",
 				Max: q.h.cfg.Limits.DecompressedBytes, Got: q.decompressed + le.Got}
 		}
 		return &reply.Error{Status: http.StatusUnprocessableEntity, Message: what + ": " + le.Error(), Limit: le.Limit, Max: le.Max, Got: le.Got}

@@ -139,7 +139,7 @@ func TestPushRefuses(t *testing.T) {
 		{"empty profile", func(w *window) { w.parts[0].data = nil }, 422, "no data", ""},
 		{"values disagree with types", func(w *window) { w.parts[0].data = disagree }, 422, "2 values", ""},
 		{"too many samples", func(w *window) { w.parts[0].data = gz(t, cpuProfile(1001)) }, 422, "samples", "max_samples"},
-		{"too many bytes", func(w *window) { w.parts[0].data = gz(t, bigProfile()) }, 413, "too many bytes", "max_decompressed_bytes"},
+		{"too many bytes", func(w *window) { w.parts[0].data = gz(t, bigProfile()) }, 413, "too many decompressed bytes", "max_decompressed_bytes"},
 		{"body", func(w *window) { w.parts[0].data = make([]byte, 2<<20) }, 413, "too large", "max_body_bytes"},
 		{"meta too large", func(w *window) { w.meta["x"] = strings.Repeat("x", 1<<20) }, 413, "meta", "max_meta_bytes"},
 	} {

@@ -49,9 +49,6 @@ func (h *Handler) profile(q *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(raw) == 0 {
-		return nil, reply.Errorf(http.StatusBadRequest, "the body is empty")
-	}
 	p, err := q.decode("profile", raw)
 	if err != nil {
 		return nil, err

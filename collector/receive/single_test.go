@@ -123,7 +123,7 @@ func TestProfileRefuses(t *testing.T) {
 		{"content type", "service=a&type=cpu", good, []string{"Content-Type", "text/html"}, 415, `"text/html"`},
 		{"content encoding", "service=a&type=cpu", good, []string{"Content-Encoding", "br"}, 415, `"br"`},
 		{"long key", "service=a&type=cpu", good, []string{"Idempotency-Key", strings.Repeat("k", 257)}, 400, "257"},
-		{"empty body", "service=a&type=cpu", nil, nil, 400, "empty"},
+		{"empty body", "service=a&type=cpu", nil, nil, 422, "no data"},
 		{"not a profile", "service=a&type=cpu", []byte("<html>"), nil, 422, "decode profile"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
