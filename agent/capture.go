@@ -1,0 +1,172 @@
+package agent
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"runtime"
+	"runtime/pprof"
+	"time"
+
+	"github.com/sonde-io/sonde/agent/internal/cputime"
+)
+
+// capture takes the running window's profiles and queues it. The last window takes every type, whatever the budget says.
+func (r *recorder) capture(now time.Time, final bool) {
+	// The thread's clock is what captures are paid by.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	r.budget.refill(now, cputime.Process())
+	w := &draft{start: r.start, skipped: map[string]string{}}
+	if r.plan.takes(CPU) {
+		r.captureCPU(w, final)
+	}
+	for _, t := range r.plan.types {
+		if t == CPU || !r.plan.enabled {
+			continue
+		}
+		if reason := r.skip(t, final); reason != "" {
+			w.skipped[string(t)] = reason
+			continue
+		}
+		began := cputime.Thread()
+		err := r.captureType(w, t)
+		cost := cputime.Thread() - began
+		r.budget.spend(t, cost)
+		w.cost += cost
+		if err != nil {
+			w.skipped[string(t)] = err.Error()
+		}
+	}
+	r.num++
+	r.a.queue(r.num, now, w)
+}
+
+// draft is a window while its profiles are taken.
+type draft struct {
+	start   time.Time
+	entries []entry
+	data    [][]byte
+	skipped map[string]string
+	cost    time.Duration
+}
+
+func (w *draft) add(t Type, start, end time.Time, data []byte) {
+	w.entries = append(w.entries, entry{string(t), t, start.UnixMilli(), max(end.UnixMilli(), start.UnixMilli()+1)})
+	w.data = append(w.data, data)
+}
+
+// skip returns why t is not captured now; empty: it is.
+func (r *recorder) skip(t Type, final bool) string {
+	if _, ok := r.last[t]; !ok {
+		return "no baseline"
+	}
+	if t == Heap && runtime.MemProfileRate == 0 {
+		return "runtime.MemProfileRate is 0"
+	}
+	if t == Goroutine {
+		if n := runtime.NumGoroutine(); final && n <= maxGoroutines {
+			return ""
+		}
+		if reason := r.goroutineSkip(); reason != "" {
+			return reason
+		}
+	}
+	if !final && !r.budget.affords(t) {
+		return "over budget"
+	}
+	return ""
+}
+
+func (r *recorder) captureCPU(w *draft, final bool) {
+	if r.tap != nil {
+		// Below the runtime's rate the next slice begins elsewhere in the next window.
+		if final || r.plan.rate < runtimeCPURate {
+			r.closeTap()
+		} else {
+			r.piece.add(cpu.take(r.tap))
+		}
+	}
+	p := r.piece
+	r.piece = cpuPiece{}
+	busy := p.busy || r.cpuBusy
+	r.cpuBusy = false
+	data, err := p.profile()
+	if err == nil && data != nil {
+		data, err = r.scrub.scrub(data)
+	}
+	switch {
+	case err != nil:
+		w.skipped[string(CPU)] = err.Error()
+	case data != nil:
+		w.add(CPU, p.from, p.to, data)
+		if busy {
+			w.skipped[string(CPU)] = "in part: " + errBusy.Error()
+		}
+	case busy:
+		w.skipped[string(CPU)] = errBusy.Error()
+	}
+}
+
+// captureType takes one profile of a type other than CPU. A profile without samples is left out: mutex and block have none
+// where the program sets no rate.
+func (r *recorder) captureType(w *draft, t Type) error {
+	start, end := r.last[t], time.Now()
+	r.buf.Reset()
+	samples := 1
+	var err error
+	switch t {
+	case Heap:
+		samples, err = r.heap.Capture(r.enc, &r.buf, start, end)
+	case Mutex, Block:
+		samples, err = r.locks[t].Capture(r.enc, &r.buf, start, end)
+	case Goroutine:
+		err = pprof.Lookup("goroutine").WriteTo(&r.buf, 0)
+		r.waited = 0
+	}
+	if err != nil {
+		return fmt.Errorf("capture: %w", err)
+	}
+	r.last[t] = end
+	if samples == 0 {
+		return nil
+	}
+	data := r.buf.Bytes()
+	if t == Goroutine {
+		if data, err = r.scrub.scrub(data); err != nil {
+			return err
+		}
+	}
+	w.add(t, start, end, bytes.Clone(data))
+	if r.buf.Cap() > 1<<20 {
+		r.buf = bytes.Buffer{}
+	}
+	return nil
+}
+
+// queue encodes a window and hands it to the uploader.
+func (a *Agent) queue(num uint64, end time.Time, d *draft) {
+	a.mu.Lock()
+	raw, hash := a.process, a.processHash
+	var process json.RawMessage
+	if a.sentHash != hash {
+		process, a.sentHash = raw, hash
+	}
+	a.mu.Unlock()
+	m := meta{
+		V: 1, Instance: a.instance, Window: num, Start: d.start.UnixMilli(), End: max(end.UnixMilli(), d.start.UnixMilli()+1), ProcessHash: hash, Process: process,
+		Profiles: d.entries,
+		Stats: stats{WindowsDropped: a.up.dropped.Load(), WindowsFailed: a.up.failed.Load(), CaptureCPUms: d.cost.Milliseconds(),
+			LabelsStripped: a.stripped.Load() + uint64(a.rec.scrub.stripped) + strippedInDo.Load(), Skipped: d.skipped},
+	}
+	if m.Profiles == nil {
+		m.Profiles = []entry{}
+	}
+	w, err := newWindow(m, raw, d.data, a.boundary)
+	if err != nil {
+		a.up.failed.Add(1)
+		a.say("window", "sonde agent: window lost", "err", err)
+		return
+	}
+	a.up.push(w)
+}

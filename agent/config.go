@@ -1,0 +1,73 @@
+package agent
+
+import (
+	"crypto/tls"
+	"log/slog"
+	"net/http"
+	"time"
+)
+
+// Config says what the agent does. The zero value works. A field that is zero takes its environment variable, then its default.
+// A wrong value is reported once, to Logger, and the default is taken: nothing here can stop the program.
+type Config struct {
+	// Service is the service_name label. SONDE_SERVICE, OTEL_SERVICE_NAME, else the base name of the main module, else of the executable.
+	Service string
+	// ServiceVersion is the service_version label. SONDE_SERVICE_VERSION, else the main module's version, else its VCS revision.
+	ServiceVersion string
+	// Environment is the deployment_environment_name label. SONDE_ENVIRONMENT.
+	Environment string
+	// Namespace is the service_namespace label. SONDE_NAMESPACE.
+	Namespace string
+	// Labels are added to the process's labels and win over those found. SONDE_LABELS and OTEL_RESOURCE_ATTRIBUTES: a=b,c=d.
+	Labels map[string]string
+
+	// URL is the collector's base. SONDE_URL; default http://127.0.0.1:7070.
+	URL string
+	// Token is sent as a bearer token. SONDE_TOKEN, or the content of the file SONDE_TOKEN_FILE, read again for each window.
+	Token string
+
+	// Types are the profiles to take; all five where empty. SONDE_TYPES: cpu,heap,goroutine,mutex,block.
+	Types []Type
+	// Period is the length of a window, 1 s to 1 h. SONDE_PERIOD; default 15 s. Each window is up to a tenth shorter or longer, the first is 5 s.
+	Period time.Duration
+	// CPURate is how many samples a second the CPU profile takes of each running thread, 1 to 100, on average over a window. SONDE_CPU_RATE; default 100.
+	// The runtime samples at 100 Hz; a lower rate profiles a part of each window, CPURate/100 of it, at a random place.
+	CPURate int
+	// MutexFraction is given to runtime.SetMutexProfileFraction where it is above 0. SONDE_MUTEX_FRACTION; default: not touched.
+	MutexFraction int
+	// BlockRate, in nanoseconds, is given to runtime.SetBlockProfileRate where it is above 0. SONDE_BLOCK_RATE; default: not touched.
+	BlockRate int
+
+	// QueueBytes bounds the windows that wait to be sent; the oldest are dropped and counted. SONDE_QUEUE_BYTES; default 8 MiB.
+	QueueBytes int
+	// Timeout is for one attempt to send a window. SONDE_TIMEOUT; default 10 s.
+	Timeout time.Duration
+	// CloseTimeout is how long Close may take. SONDE_CLOSE_TIMEOUT; default 5 s.
+	CloseTimeout time.Duration
+
+	// HTTPClient sends the windows; its own Timeout is obeyed too. Default: a client of the agent's own with one connection.
+	HTTPClient *http.Client
+	// TLS is for the agent's own client. Default: the system's roots, and those in the file SONDE_CA_FILE.
+	TLS *tls.Config
+
+	// Logger takes the agent's few messages. Default: standard error.
+	Logger *slog.Logger
+	// Disabled turns the agent off: Start does nothing. SONDE_DISABLED=1 does so too, whatever Disabled says.
+	Disabled bool
+}
+
+// The bounds and defaults of the settings.
+const (
+	defaultURL        = "http://127.0.0.1:7070"
+	defaultPeriod     = 15 * time.Second
+	minPeriod         = time.Second
+	maxPeriod         = time.Hour
+	firstWindow       = 5 * time.Second
+	runtimeCPURate    = 100
+	defaultQueueBytes = 8 << 20
+	defaultTimeout    = 10 * time.Second
+	defaultClose      = 5 * time.Second
+)
+
+// allTypes is every type, in the order in which they are captured.
+var allTypes = []Type{CPU, Heap, Mutex, Block, Goroutine}
