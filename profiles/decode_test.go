@@ -171,14 +171,6 @@ func (b raw) strings(s ...string) raw {
 	return b
 }
 
-func appendUvarint(b []byte, v uint64) []byte {
-	for v >= 0x80 {
-		b = append(b, byte(v)|0x80)
-		v >>= 7
-	}
-	return append(b, byte(v))
-}
-
 // smallest is a profile of one column, one location and one sample; extra is appended.
 func smallest(sample raw, extra ...raw) raw {
 	b := raw{}.bytes(1, raw{}.num(1, 1).num(2, 2)).bytes(2, sample).
