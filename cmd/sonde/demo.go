@@ -136,7 +136,7 @@ func (d *demoRun) makeDir() (remove func() error, err error) {
 	}
 	return func() error {
 		if d.flags.keep {
-			fmt.Fprintf(d.out, "kept %s: sonde serve --data-dir %s\n", d.dir, d.dataDir())
+			fmt.Fprintf(d.out, "kept %s: sonde serve --data %s\n", d.dir, d.dataDir())
 			return os.RemoveAll(d.buildDir())
 		}
 		return os.RemoveAll(d.dir)
@@ -150,9 +150,10 @@ func (d *demoRun) buildDir() string { return filepath.Join(d.dir, "build") }
 func (d *demoRun) config() collector.Config {
 	cfg := collector.DefaultConfig()
 	cfg.Listen = d.flags.listen
-	cfg.DataDir = d.dataDir()
-	cfg.DiscoveryPeriod = collector.Duration(time.Second)
-	cfg.ScrapePeriod = collector.Duration(10 * time.Second)
+	cfg.Data = d.dataDir()
+	cfg.DiscoverPeriod = collector.Duration(time.Second)
+	cfg.ScrapePeriod = collector.Duration(5 * time.Second)
+	cfg.CPUPeriod = collector.Duration(10 * time.Second)
 	cfg.CPUDuration = collector.Duration(4 * time.Second)
 	cfg.LogLevel = "warn"
 	if !d.flags.all {

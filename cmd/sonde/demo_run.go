@@ -12,6 +12,7 @@ import (
 
 	"github.com/sonde-io/sonde/cmd/sonde/internal/client"
 	"github.com/sonde-io/sonde/internal/demo"
+	"github.com/sonde-io/sonde/profiles"
 )
 
 // stopGrace is how long a service may take to end: cart's agent sends its last window meanwhile.
@@ -200,7 +201,7 @@ func (d *demoRun) announceFlame(ctx context.Context) error {
 
 // hasCPU reports whether there is CPU time in what a selector selects, since the demo's start.
 func (d *demoRun) hasCPU(ctx context.Context, selector string) (bool, error) {
-	var top client.Top
+	var top profiles.Top
 	err := d.client.GetJSON(ctx, "/api/v1/top", url.Values{"query": {selector}, "type": {"cpu"}, "limit": {"1"},
 		"from": {unixMs(d.started.UnixMilli())}}, &top)
 	return top.Total > 0, err

@@ -12,7 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sonde-io/sonde/cmd/sonde/internal/client"
+	"github.com/sonde-io/sonde/profiles"
 )
 
 // baseFlags select what a diff compares with.
@@ -75,7 +75,7 @@ scaled before they are subtracted: rate by the length of the ranges (the default
 const diffRows = 10_000
 
 // diff returns both sides and the factor by which the base's values are to be scaled.
-func (a *app) diff(cmd *cobra.Command, q *queryFlags, b *baseFlags, args []string) (*client.Top, float64, error) {
+func (a *app) diff(cmd *cobra.Command, q *queryFlags, b *baseFlags, args []string) (*profiles.Top, float64, error) {
 	if len(args) == 2 {
 		t, err := a.diffFiles(cmd, q, args[0], args[1])
 		if err != nil {
@@ -95,7 +95,7 @@ func (a *app) diff(cmd *cobra.Command, q *queryFlags, b *baseFlags, args []strin
 	if err := b.addTo(cmd, q, params, base); err != nil {
 		return nil, 0, err
 	}
-	var t client.Top
+	var t profiles.Top
 	if err := a.ask(cmd.Context(), "/api/v1/diff", params, &t); err != nil {
 		return nil, 0, err
 	}
@@ -116,15 +116,15 @@ func (b *baseFlags) rangeOf(cmd *cobra.Command, r timeRange, now time.Time) (tim
 		}
 		return timeRange{From: r.From - (r.To - r.From), To: r.From}, nil
 	}
-	from, err := parseTime(cmd, "--base-from", b.from, now, now)
+	from, err := parseTime(cmd, "--base-from", b.from, now, 0)
 	if err != nil {
 		return timeRange{}, err
 	}
-	to, err := parseTime(cmd, "--base-to", b.to, now, now)
+	to, err := parseTime(cmd, "--base-to", b.to, now, 0)
 	if err != nil {
 		return timeRange{}, err
 	}
-	base := timeRange{From: from.UnixMilli(), To: to.UnixMilli()}
+	base := timeRange{From: from, To: to}
 	if base.From >= base.To {
 		return timeRange{}, usage(cmd, "the base's range is empty: it starts at %s and ends at %s", stamp(base.From), stamp(base.To))
 	}
@@ -148,22 +148,22 @@ func (b *baseFlags) addTo(cmd *cobra.Command, q *queryFlags, params url.Values, 
 }
 
 // factor is what the base's values are multiplied with.
-func factor(norm string, t *client.Top, ratio float64) float64 {
+func factor(norm string, t *profiles.Top, ratio float64) float64 {
 	switch {
-	case norm == "share" && t.BaseTotal != 0:
-		return float64(t.Total) / float64(t.BaseTotal)
+	case norm == "share" && value(t.BaseTotal) != 0:
+		return float64(t.Total) / float64(value(t.BaseTotal))
 	case norm == "rate":
 		return ratio
 	}
 	return 1
 }
 
-func writeDiff(w io.Writer, t *client.Top, scale float64, limit int) error {
+func writeDiff(w io.Writer, t *profiles.Top, scale float64, limit int) error {
 	if len(t.Rows) == 0 {
 		return writeNothing(w, t.Type, t.From, t.To)
 	}
 	unit := t.Type.Unit
-	base := func(v int64) int64 { return int64(math.Round(float64(v) * scale)) }
+	base := func(v *int64) int64 { return int64(math.Round(float64(value(v)) * scale)) }
 	scaled := ""
 	if scale != 1 {
 		scaled = fmt.Sprintf(" (scaled by %.4g)", scale)
@@ -173,8 +173,8 @@ func writeDiff(w io.Writer, t *client.Top, scale float64, limit int) error {
 		return err
 	}
 	rows := slices.Clone(t.Rows)
-	weight := func(r client.TopRow) int64 { return abs(r.Self - base(r.BaseSelf)) }
-	slices.SortStableFunc(rows, func(x, y client.TopRow) int {
+	weight := func(r profiles.TopRow) int64 { return abs(r.Self - base(r.BaseSelf)) }
+	slices.SortStableFunc(rows, func(x, y profiles.TopRow) int {
 		return cmp.Or(cmp.Compare(weight(y), weight(x)), cmp.Compare(abs(y.Total-base(y.BaseTotal)), abs(x.Total-base(x.BaseTotal))))
 	})
 	tab := newTable(">BASE", ">SELF", ">CHANGE", ">BASE TOTAL", ">TOTAL", ">CHANGE", "FUNCTION")
@@ -183,6 +183,14 @@ func writeDiff(w io.Writer, t *client.Top, scale float64, limit int) error {
 			formatValue(base(r.BaseTotal), unit), formatValue(r.Total, unit), signed(r.Total-base(r.BaseTotal), unit), clean(r.Function))
 	}
 	return tab.write(w)
+}
+
+// value is what v points to, 0 where the collector left it out.
+func value(v *int64) int64 {
+	if v == nil {
+		return 0
+	}
+	return *v
 }
 
 func change(now, base int64) string {

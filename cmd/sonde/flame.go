@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sonde-io/sonde/cmd/sonde/internal/client"
+	"github.com/sonde-io/sonde/profiles"
 )
 
 // flameView says how much of a flame graph is printed.
@@ -55,27 +55,31 @@ asked. -o json prints the columns that the web page draws.`,
 	return cmd
 }
 
-func (a *app) flame(cmd *cobra.Command, q *queryFlags, args []string, nodes int) (*client.Flame, error) {
+func (a *app) flame(cmd *cobra.Command, q *queryFlags, args []string, nodes int) (*profiles.Flame, error) {
 	if len(args) == 1 {
-		s, err := a.loadFile(args[0], localType(cmd, q))
+		t, err := localType(cmd, q)
 		if err != nil {
 			return nil, err
 		}
-		return localFlame(s, nodes)
+		s, err := a.loadFile(args[0], t)
+		if err != nil {
+			return nil, err
+		}
+		return profiles.NewFlame(s, nil, profiles.FlameOptions{MaxNodes: nodes}), nil
 	}
 	params, _, err := q.params(cmd, a.now())
 	if err != nil {
 		return nil, err
 	}
 	params.Set("max_nodes", strconv.Itoa(nodes))
-	var f client.Flame
+	var f profiles.Flame
 	if err := a.ask(cmd.Context(), "/api/v1/flamegraph", params, &f); err != nil {
 		return nil, err
 	}
-	return &f, f.Validate()
+	return &f, validFlame(&f)
 }
 
-func writeFlame(w io.Writer, f *client.Flame, view flameView) error {
+func writeFlame(w io.Writer, f *profiles.Flame, view flameView) error {
 	if f.Total == 0 {
 		return writeNothing(w, f.Type, f.From, f.To)
 	}
@@ -90,43 +94,4 @@ func writeFlame(w io.Writer, f *client.Flame, view flameView) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
-}
-
-// flamePrinter prints the tree; nodes are in pre-order, so that the children of i follow it.
-type flamePrinter struct {
-	f      *client.Flame
-	view   flameView
-	out    *strings.Builder
-	hidden int
-}
-
-func (p *flamePrinter) children(i int, indent string) {
-	kids := p.f.Children(i)
-	shown := kids[:0]
-	for _, k := range kids {
-		if p.visible(k) {
-			shown = append(shown, k)
-		} else {
-			p.hidden += p.f.End(k) - k
-		}
-	}
-	for n, k := range shown {
-		branch, below := "  ", "  "
-		if p.view.boxes {
-			branch, below = "├─", "│ "
-			if n == len(shown)-1 {
-				branch, below = "└─", "  "
-			}
-		}
-		f := p.f
-		fmt.Fprintf(p.out, "%7s %9s  %s%s%s\n", percent(f.Value[k], f.Total), formatValue(f.Value[k], f.Type.Unit), indent, branch, clean(f.Names[f.Name[k]]))
-		p.children(k, indent+below)
-	}
-}
-
-func (p *flamePrinter) visible(k int) bool {
-	if p.view.depth > 0 && p.f.Depth[k] > p.view.depth {
-		return false
-	}
-	return 100*float64(p.f.Value[k]) >= p.view.percent*float64(p.f.Total)
 }

@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/sonde-io/sonde/cmd/sonde/internal/client"
 	"github.com/sonde-io/sonde/profiles"
@@ -36,7 +37,7 @@ what sonde serve would send to each process. Nothing is sent. The settings for d
 	settings := a.discoveryFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if dry {
-			report, err := a.dryRun(cmd, settings, service)
+			report, err := a.dryRun(cmd, service)
 			if err != nil {
 				return err
 			}
@@ -46,7 +47,7 @@ what sonde serve would send to each process. Nothing is sent. The settings for d
 			return a.writeDryRun(report)
 		}
 		var err error
-		settings.VisitAll(func(f *pflagFlag) {
+		settings.VisitAll(func(f *pflag.Flag) {
 			if f.Changed && err == nil {
 				err = usage(cmd, "--%s is for --dry-run: the collector has its own settings", f.Name)
 			}

@@ -100,11 +100,11 @@ func (f *pushFlags) params(cmd *cobra.Command, a *app) (url.Values, error) {
 		if t.value == "" {
 			continue
 		}
-		at, err := parseTime(cmd, "--"+t.name, t.value, now, now)
+		at, err := parseTime(cmd, "--"+t.name, t.value, now, 0)
 		if err != nil {
 			return nil, err
 		}
-		v.Set(t.name, unixMs(at.UnixMilli()))
+		v.Set(t.name, unixMs(at))
 	}
 	return v, nil
 }
@@ -154,7 +154,7 @@ func (a *app) readFile(name string) ([]byte, error) {
 	if name != "-" {
 		f, err := os.Open(name)
 		if err != nil {
-			return nil, noSuchFile(err)
+			return nil, err
 		}
 		defer f.Close()
 		r = f

@@ -53,30 +53,31 @@ func (q *queryFlags) rangeOf(cmd *cobra.Command, now time.Time) (timeRange, erro
 		}
 		since = d
 	}
-	to, err := parseTime(cmd, "--to", q.to, now, now)
+	to, err := parseTime(cmd, "--to", q.to, now, now.UnixMilli())
 	if err != nil {
 		return timeRange{}, err
 	}
-	from, err := parseTime(cmd, "--from", q.from, now, to.Add(-since))
+	from, err := parseTime(cmd, "--from", q.from, now, to-since.Milliseconds())
 	if err != nil {
 		return timeRange{}, err
 	}
-	r := timeRange{From: from.UnixMilli(), To: to.UnixMilli()}
+	r := timeRange{From: from, To: to}
 	if r.From >= r.To {
 		return timeRange{}, usage(cmd, "the range is empty: it starts at %s and ends at %s", stamp(r.From), stamp(r.To))
 	}
 	return r, nil
 }
 
-func parseTime(cmd *cobra.Command, flag, s string, now, otherwise time.Time) (time.Time, error) {
+// parseTime reads the time that a flag names, in Unix milliseconds.
+func parseTime(cmd *cobra.Command, flag, s string, now time.Time, otherwise int64) (int64, error) {
 	if s == "" {
 		return otherwise, nil
 	}
-	t, err := profiles.ParseTime(s, now)
+	ms, err := profiles.ParseTime(s, now)
 	if err != nil {
-		return time.Time{}, usage(cmd, "read %s: %w", flag, err)
+		return 0, usage(cmd, "read %s: %w", flag, err)
 	}
-	return t, nil
+	return ms, nil
 }
 
 // selector joins --service and --query.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"os"
 	"os/signal"
 
@@ -53,5 +52,3 @@ func notifyReload() (reload <-chan os.Signal, stop func()) {
 	}
 	return c, func() { signal.Stop(c) }
 }
-
-var _ = context.Background

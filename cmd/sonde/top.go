@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sonde-io/sonde/cmd/sonde/internal/client"
+	"github.com/sonde-io/sonde/profiles"
 )
 
 func (a *app) topCommand() *cobra.Command {
@@ -47,20 +47,24 @@ input) that one pprof profile is read instead, and no collector is asked.`,
 	return cmd
 }
 
-func (a *app) top(cmd *cobra.Command, q *queryFlags, args []string, limit int) (*client.Top, error) {
+func (a *app) top(cmd *cobra.Command, q *queryFlags, args []string, limit int) (*profiles.Top, error) {
 	if len(args) == 1 {
-		s, err := a.loadFile(args[0], localType(cmd, q))
+		t, err := localType(cmd, q)
 		if err != nil {
 			return nil, err
 		}
-		return localTop(s, limit)
+		s, err := a.loadFile(args[0], t)
+		if err != nil {
+			return nil, err
+		}
+		return profiles.NewTop(s, nil, profiles.TopOptions{Limit: limit}), nil
 	}
 	params, _, err := q.params(cmd, a.now())
 	if err != nil {
 		return nil, err
 	}
 	params.Set("limit", strconv.Itoa(limit))
-	var t client.Top
+	var t profiles.Top
 	if err := a.ask(cmd.Context(), "/api/v1/top", params, &t); err != nil {
 		return nil, err
 	}
@@ -79,7 +83,7 @@ func (a *app) ask(ctx context.Context, path string, params url.Values, v any) er
 	return c.GetJSON(ctx, path, params, v)
 }
 
-func writeTop(w io.Writer, t *client.Top) error {
+func writeTop(w io.Writer, t *profiles.Top) error {
 	if len(t.Rows) == 0 {
 		return writeNothing(w, t.Type, t.From, t.To)
 	}
@@ -97,7 +101,7 @@ func writeTop(w io.Writer, t *client.Top) error {
 }
 
 // writeTitle prints the line above a table: what, when, how much, of what.
-func writeTitle(w io.Writer, t client.Type, from, to, total int64, st client.Stats) error {
+func writeTitle(w io.Writer, t profiles.TypeDesc, from, to, total int64, st profiles.MergeStats) error {
 	mean := ""
 	if t.Kind == "gauge" && st.Profiles != 1 {
 		mean = " on average"
@@ -107,7 +111,7 @@ func writeTitle(w io.Writer, t client.Type, from, to, total int64, st client.Sta
 }
 
 // writeNothing says that a query found nothing, and what to try.
-func writeNothing(w io.Writer, t client.Type, from, to int64) error {
+func writeNothing(w io.Writer, t profiles.TypeDesc, from, to int64) error {
 	_, err := fmt.Fprintf(w, "%s%s: nothing found; `sonde ps` shows what is profiled, --since 7d looks further back\n", t.ID, between(from, to))
 	return err
 }

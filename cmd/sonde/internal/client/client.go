@@ -100,7 +100,9 @@ type UnreachableError struct {
 	Err error
 }
 
-func (e *UnreachableError) Error() string { return fmt.Sprintf("reach collector at %s: %v", e.URL, e.Err) }
+func (e *UnreachableError) Error() string {
+	return fmt.Sprintf("reach collector at %s: %v", e.URL, e.Err)
+}
 func (e *UnreachableError) Unwrap() error { return e.Err }
 
 // Hint says how to get a collector.

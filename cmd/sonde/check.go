@@ -1,0 +1,75 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sonde-io/sonde/internal/blob"
+	"github.com/sonde-io/sonde/internal/catalog"
+	"github.com/sonde-io/sonde/internal/fsys"
+	"github.com/sonde-io/sonde/profiles/store"
+)
+
+// checked is what `sonde check` found.
+type checked struct {
+	Dir      string    `json:"dir"`
+	Checked  int       `json:"checked"` // blobs
+	Problems []problem `json:"problems"`
+}
+
+type problem struct {
+	Blob string `json:"blob"` // "" for the catalogue's own
+	What string `json:"what"`
+}
+
+func (a *app) checkCommand() *cobra.Command {
+	var grace time.Duration
+	cmd := &cobra.Command{
+		Use:   "check DIR",
+		Short: "Verify every checksum and reference of a data directory",
+		Long: `Verify every checksum and reference of a collector's data directory (--data of sonde serve), and the catalogue itself.
+Nothing is changed; the collector may be running or not. The exit code is 1 where a problem was found.`,
+		Example: `  sonde check ~/.local/share/sonde`,
+		Args:    cobra.ExactArgs(1),
+	}
+	out := outputFlag(cmd, "table", "json")
+	cmd.Flags().DurationVar(&grace, "grace", time.Hour, "age from which a file that the catalogue does not know is a problem")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		r, err := check(cmd.Context(), args[0], grace)
+		if err != nil {
+			return err
+		}
+		if err := a.writeChecked(out.value, r); err != nil {
+			return err
+		}
+		if len(r.Problems) > 0 {
+			return errProblems
+		}
+		return nil
+	}
+	return cmd
+}
+
+func (a *app) writeChecked(format string, r *checked) error {
+	if format == "json" {
+		return writeJSON(a.stdout, r)
+	}
+	if len(r.Problems) > 0 {
+		tab := newTable("BLOB", "PROBLEM")
+		for _, p := range r.Problems {
+			tab.add(dash(p.Blob), clean(p.What))
+		}
+		if err := tab.write(a.stdout); err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Fprintf(a.stdout, "%s: %s checked, %s\n", r.Dir, plural(int64(r.Checked), "blob"), plural(int64(len(r.Problems)), "problem"))
+	return err
+}
+
+var _ = []any{context.Background, errors.New, filepath.Join, blob.ReadFiles, catalog.OpenSQLite, fsys.OS{}, store.Check}
