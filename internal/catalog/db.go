@@ -41,8 +41,9 @@ var errAgain = errors.New("changed by another writer")
 // tx is a transaction that writes.
 type tx struct {
 	*sql.Tx
-	ctx context.Context
-	d   *dialect
+	ctx   context.Context
+	d     *dialect
+	stmts map[string]*sql.Stmt // what ran already: parsing costs as much as running
 }
 
 // write runs fn in one transaction and commits it. ctx ends the wait for the writer's turn; once begun, a transaction is short and runs to its end,
@@ -74,15 +75,31 @@ func (db *DB) writeOnce(ctx context.Context, fn func(t *tx) error) error {
 		return err
 	}
 	defer sqlTx.Rollback() // does nothing after the commit
-	if err := fn(&tx{Tx: sqlTx, ctx: ctx, d: db.d}); err != nil {
+	if err := fn(&tx{Tx: sqlTx, ctx: ctx, d: db.d, stmts: map[string]*sql.Stmt{}}); err != nil {
 		return err
 	}
 	return sqlTx.Commit()
 }
 
+// stmt returns query prepared. The end of the transaction closes it.
+func (t *tx) stmt(query string) (*sql.Stmt, error) {
+	if s := t.stmts[query]; s != nil {
+		return s, nil
+	}
+	s, err := t.PrepareContext(t.ctx, t.d.sql(query))
+	if err == nil {
+		t.stmts[query] = s
+	}
+	return s, err
+}
+
 // exec runs a statement and returns how many rows it changed.
 func (t *tx) exec(query string, args ...any) (int64, error) {
-	res, err := t.ExecContext(t.ctx, t.d.sql(query), args...)
+	s, err := t.stmt(query)
+	if err != nil {
+		return 0, err
+	}
+	res, err := s.ExecContext(t.ctx, args...)
 	if err != nil {
 		return 0, err
 	}
@@ -91,29 +108,11 @@ func (t *tx) exec(query string, args ...any) (int64, error) {
 
 // row runs a query for one row. The error is sql.ErrNoRows if there is none.
 func (t *tx) row(query string, args []any, dest ...any) error {
-	return t.QueryRowContext(t.ctx, t.d.sql(query), args...).Scan(dest...)
-}
-
-// statement is a prepared one, for what runs once per key or per process.
-type statement struct {
-	*sql.Stmt
-	ctx context.Context
-}
-
-func (t *tx) prepare(query string) (*statement, error) {
-	s, err := t.PrepareContext(t.ctx, t.d.sql(query))
+	s, err := t.stmt(query)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return &statement{s, t.ctx}, nil
-}
-
-func (s *statement) exec(args ...any) (int64, error) {
-	res, err := s.ExecContext(s.ctx, args...)
-	if err != nil {
-		return 0, err
-	}
-	return res.RowsAffected()
+	return s.QueryRowContext(t.ctx, args...).Scan(dest...)
 }
 
 // querier is a pool or a transaction.

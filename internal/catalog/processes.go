@@ -45,34 +45,24 @@ func (t *tx) putProcesses(ps []Process) error {
 	if len(ps) == 0 {
 		return nil
 	}
-	known, err := t.prepare(`SELECT service, build_id FROM processes WHERE instance = ?`)
-	if err != nil {
-		return err
-	}
-	defer known.Close()
-	upsert, err := t.prepare(upsertProcess)
-	if err != nil {
-		return err
-	}
-	defer upsert.Close()
 	now, err := t.now()
 	if err != nil {
 		return err
 	}
 	for _, p := range ps {
-		if err := t.putProcess(p, now, known, upsert); err != nil {
+		if err := t.putProcess(p, now); err != nil {
 			return fmt.Errorf("put process %s: %w", p.Instance, err)
 		}
 	}
 	return nil
 }
 
-func (t *tx) putProcess(p Process, now int64, known, upsert *statement) error {
+func (t *tx) putProcess(p Process, now int64) error {
 	if p.Instance == "" {
 		return errors.New("it has no instance id")
 	}
 	var service, build string
-	err := known.QueryRowContext(t.ctx, p.Instance).Scan(&service, &build)
+	err := t.row(`SELECT service, build_id FROM processes WHERE instance = ?`, []any{p.Instance}, &service, &build)
 	isNew := errors.Is(err, sql.ErrNoRows)
 	if err != nil && !isNew {
 		return err
@@ -90,7 +80,7 @@ func (t *tx) putProcess(p Process, now int64, known, upsert *statement) error {
 	if err != nil {
 		return err
 	}
-	if _, err := upsert.exec(args...); err != nil {
+	if _, err := t.exec(upsertProcess, args...); err != nil {
 		return err
 	}
 	// A build is told once in a process's life, mostly with its first report.
