@@ -1,0 +1,73 @@
+package api
+
+import (
+	"testing"
+	"time"
+
+	"github.com/sonde-io/sonde/internal/catalog"
+)
+
+type scan struct{ ps []catalog.Process }
+
+func (s scan) Processes() []catalog.Process { return s.ps }
+func (s scan) Summary() string              { return "2 Go processes, profiling 1, 1 has no endpoint" }
+
+func TestProcesses(t *testing.T) {
+	seen := scan{[]catalog.Process{
+		{Instance: "node-view-of-i4", Service: "api", PID: 4000, BootID: "b", StartTicks: 7, NSPIDs: []int{4000, 1}, State: "running", Gatherer: "agent", LastSeen: ms(0)},
+		{Instance: "n2", Service: "billing", PID: 12, BootID: "b", StartTicks: 9, State: "running", Reason: "no endpoint", LastSeen: ms(0)},
+		{Instance: "i5", Service: "api", PID: 13, State: "running", Reason: "denied", LastSeen: ms(0)},
+	}}
+	f := filled(t, func(c *Config) { c.Discovery = seen })
+	err := f.cat.PutProcesses(t.Context(), []catalog.Process{
+		// The same process, as its own agent in a container tells it.
+		{Instance: "i4", Service: "api", PID: 1, BootID: "b", StartTicks: 7, NSPIDs: []int{1}, LabelsHash: "h", State: "running", Gatherer: "agent", FirstSeen: ms(time.Minute), LastSeen: ms(time.Minute)},
+		// Written by discovery before the agent's first push.
+		{Instance: "node-view-of-i4", Service: "api", PID: 4000, BootID: "b", StartTicks: 7, NSPIDs: []int{4000, 1}, State: "running", FirstSeen: ms(time.Minute), LastSeen: ms(time.Minute)},
+		{Instance: "i5", Service: "api", PID: 13, State: "running", Gatherer: "scrape", FirstSeen: ms(time.Minute), LastSeen: ms(time.Minute)},
+		{Instance: "old", Service: "api", State: "exited", FirstSeen: ms(50 * time.Hour), LastSeen: ms(49 * time.Hour)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	type answer struct {
+		Processes []processJSON
+		Summary   string
+	}
+	type row struct{ service, gatherer, state, reason string }
+	for _, tt := range []struct {
+		name string
+		kv   []string
+		want map[string]row
+	}{
+		{"all", nil, map[string]row{
+			"i1": {"cart", "agent", "silent", ""}, // said nothing for 8 minutes
+			"i2": {"cart", "agent", "running", ""}, "i3": {"web", "agent", "running", ""}, "i4": {"api", "agent", "running", ""},
+			"n2": {"billing", "", "running", "no endpoint"}, "i5": {"api", "scrape", "running", "denied"},
+		}},
+		{"one service", []string{"service", "billing"}, map[string]row{"n2": {"billing", "", "running", "no endpoint"}}},
+		{"long ago", []string{"service", "api", "since", "now-3d"}, map[string]row{
+			"i4": {"api", "agent", "running", ""}, "i5": {"api", "scrape", "running", "denied"}, "old": {"api", "", "exited", ""},
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var a answer
+			f.decode(t, &a, "processes", tt.kv...)
+			if a.Summary != seen.Summary() {
+				t.Errorf("summary %q", a.Summary)
+			}
+			got := map[string]row{}
+			for _, p := range a.Processes {
+				got[p.Instance] = row{p.Service, p.Gatherer, p.State, p.Reason}
+			}
+			if len(got) != len(a.Processes) || len(got) != len(tt.want) {
+				t.Errorf("%d processes, want %d: %+v", len(a.Processes), len(tt.want), got)
+			}
+			for i, w := range tt.want {
+				if got[i] != w {
+					t.Errorf("%s: %+v, want %+v", i, got[i], w)
+				}
+			}
+		})
+	}
+}
