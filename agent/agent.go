@@ -46,6 +46,9 @@ type Agent struct {
 	oldMutex int // the mutex fraction before ours
 	stripped atomic.Uint64
 
+	strippedBefore uint64 // what strippedInDo held at Start
+	tokenFile      string
+
 	mu          sync.Mutex
 	info        *processInfo
 	process     json.RawMessage
@@ -59,11 +62,21 @@ type Agent struct {
 
 // Start begins to profile the program and returns at once. It never returns nil and never fails: what is wrong is reported to the
 // logger and worked around. Call Close at the end, or the last window is lost.
-func Start(cfg Config) *Agent { return start(cfg, firstWindow, os.Getenv) }
+func Start(cfg Config) *Agent { return start(cfg, effects{first: firstWindow, getenv: os.Getenv}) }
 
-func start(cfg Config, first time.Duration, getenv func(string) string) *Agent {
-	a := &Agent{said: map[string]bool{}}
-	problems := cfg.resolve(getenv)
+// effects are what tests replace.
+type effects struct {
+	first  time.Duration // length of the first window
+	getenv func(string) string
+	tune   func(*Config) // changes the settings after they were checked
+}
+
+func start(cfg Config, fx effects) *Agent {
+	a := &Agent{said: map[string]bool{}, strippedBefore: strippedInDo.Load()}
+	problems := cfg.resolve(fx.getenv)
+	if fx.tune != nil {
+		fx.tune(&cfg)
+	}
 	a.cfg = cfg
 	for _, p := range problems {
 		a.say("setting "+p, "sonde agent: wrong setting", "problem", p)
@@ -73,7 +86,8 @@ func start(cfg Config, first time.Duration, getenv func(string) string) *Agent {
 	}
 	a.instance = newInstance()
 	a.boundary = "sonde-" + a.instance
-	info, stripped := describeProcess(&a.cfg, getenv)
+	a.tokenFile = fx.getenv("SONDE_TOKEN_FILE")
+	info, stripped := describeProcess(&a.cfg, fx.getenv)
 	a.info = info
 	a.stripped.Store(uint64(stripped))
 	if err := a.encodeProcess(); err != nil {
@@ -95,7 +109,7 @@ func start(cfg Config, first time.Duration, getenv func(string) string) *Agent {
 	}
 	a.rec = newRecorder(a, pprofenc.Mapping{File: info.Exe, BuildID: id})
 	a.up = newUploader(a, a.recorded)
-	a.rec.begin(time.Now(), first)
+	a.rec.begin(time.Now(), fx.first)
 	go a.record()
 	go a.upload()
 	return a
@@ -236,11 +250,10 @@ func (a *Agent) token() string {
 	if a.cfg.Token != "" {
 		return a.cfg.Token
 	}
-	file := os.Getenv("SONDE_TOKEN_FILE")
-	if file == "" {
+	if a.tokenFile == "" {
 		return ""
 	}
-	b, err := os.ReadFile(file)
+	b, err := os.ReadFile(a.tokenFile)
 	if err != nil {
 		a.say("token", "sonde agent: no token", "err", err)
 		return ""

@@ -157,7 +157,7 @@ func (a *Agent) queue(num uint64, end time.Time, d *draft) {
 		V: 1, Instance: a.instance, Window: num, Start: d.start.UnixMilli(), End: max(end.UnixMilli(), d.start.UnixMilli()+1), ProcessHash: hash, Process: process,
 		Profiles: d.entries,
 		Stats: stats{WindowsDropped: a.up.dropped.Load(), WindowsFailed: a.up.failed.Load(), CaptureCPUms: d.cost.Milliseconds(),
-			LabelsStripped: a.stripped.Load() + uint64(a.rec.scrub.stripped) + strippedInDo.Load(), Skipped: d.skipped},
+			LabelsStripped: a.stripped.Load() + uint64(a.rec.scrub.stripped) + strippedInDo.Load() - a.strippedBefore, Skipped: d.skipped},
 	}
 	if m.Profiles == nil {
 		m.Profiles = []entry{}

@@ -5,6 +5,8 @@ import (
 	"compress/gzip"
 	"io"
 	"testing"
+
+	"github.com/sonde-io/sonde/agent/internal/pprofenc"
 )
 
 func gunzip(t *testing.T, p []byte) []byte {
@@ -19,3 +21,18 @@ func gunzip(t *testing.T, p []byte) []byte {
 	}
 	return out
 }
+
+func gzipped(t *testing.T, p []byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	if _, err := w.Write(p); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+var mappingForTest = pprofenc.Mapping{File: "/bin/test"}
