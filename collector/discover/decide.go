@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/sonde-io/sonde/symbols/build"
 )
 
 // proc is what is remembered of a Go process.
@@ -119,6 +121,8 @@ func (s *Scanner) decideAtRest(p *proc, now time.Time) bool {
 		p.set(Denied, fmt.Sprintf("denied by uid rule: uid %d", p.base.UID))
 	case !allowedExe(p.base.Exe, r):
 		p.set(Denied, "denied by path rule: "+p.base.Exe)
+	case p.env.disabled():
+		p.set(Denied, "denied by its environment: SONDE_DISABLED is set")
 	case p.agent, s.cfg.AgentSeen != nil && s.cfg.AgentSeen(id.BootID, id.PIDNS, id.StartTicks, slices.Clone(id.PIDs)):
 		p.agent = true
 		p.set(ByAgent, "")
@@ -129,12 +133,17 @@ func (s *Scanner) decideAtRest(p *proc, now time.Time) bool {
 			s.join(p, map[uint64]*netTable{})
 		}
 		p.set(OtherNetNS, "other network namespace: "+cmpOr(portList(p.listeners), "it listens on no TCP port")+"; not reachable from here")
-	case p.endpoint == nil && now.Sub(p.seen) < s.cfg.AgentGrace && p.base.Build.HasDep(agentModule):
+	case p.endpoint == nil && now.Sub(p.seen) < s.cfg.AgentGrace && awaitsAgent(p.base.Build):
 		p.set(Waiting, fmt.Sprintf("has the agent built in, whose first push is awaited for %v", s.cfg.AgentGrace))
 	default:
 		return false
 	}
 	return true
+}
+
+// awaitsAgent reports whether a program can be expected to push. Sonde's own command has the agent built in too, but only one service of its demo starts it.
+func awaitsAgent(info *build.Info) bool {
+	return info.HasDep(agentModule) && info.Module()+"/agent" != agentModule
 }
 
 func cmpOr(s, otherwise string) string {
@@ -318,7 +327,7 @@ func (s *Scanner) conclude(p *proc, dry bool) {
 			p.touch = append(p.touch, "gops heap and cpu of "+loopback(p.gops.addr)[0])
 		}
 	case p.fdErr != nil:
-		p.set(NeedsRoot, fmt.Sprintf("needs root: cannot read %s/%d/fd", s.fs.root, p.base.PID))
+		p.set(NeedsRoot, s.needs(p.base.PID, "fd"))
 	default:
 		p.set(s.noEndpoint(p))
 	}

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"maps"
 	"net/url"
+	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/sonde-io/sonde/symbols/build"
@@ -13,7 +15,7 @@ import (
 
 // environ is what a process's environment says about its name. Only these variables are kept: an environment holds secrets.
 type environ struct {
-	sonde     map[string]string // SONDE_* without the prefix, SONDE_TOKEN left out
+	sonde     map[string]string // those that name the process or turn Sonde off, without SONDE_
 	otelName  string
 	otelAttrs string
 	gopsDir   string
@@ -39,7 +41,7 @@ func parseEnviron(b []byte) environ {
 			e.xdgConfig = v
 		case "HOME":
 			e.home = v
-		case "SONDE_SERVICE", "SONDE_VERSION", "SONDE_SERVICE_VERSION", "SONDE_NAMESPACE", "SONDE_ENVIRONMENT", "SONDE_LABELS":
+		case "SONDE_SERVICE", "SONDE_SERVICE_VERSION", "SONDE_NAMESPACE", "SONDE_ENVIRONMENT", "SONDE_LABELS", "SONDE_DISABLED":
 			if e.sonde == nil {
 				e.sonde = map[string]string{}
 			}
@@ -47,6 +49,13 @@ func parseEnviron(b []byte) environ {
 		}
 	}
 	return e
+}
+
+// disabled reports whether the process's owner turned Sonde off for it, by the variable that its agent obeys too.
+func (e environ) disabled() bool {
+	v := e.sonde["DISABLED"]
+	off, err := strconv.ParseBool(v)
+	return v != "" && (err != nil || off) // who sets it at all wants it off
 }
 
 // configDir is where a gops agent of this process puts its port file; the rule is gops's own (internal.ConfigDir), on Linux.
@@ -63,7 +72,7 @@ func (e environ) configDir() string {
 }
 
 // names returns the service, its version and the further labels of a process. SONDE_ variables win over OpenTelemetry's; then come the
-// file's name and the main module's version.
+// defaults.
 func (e environ) names(exe string, info *build.Info) (service, version string, labels map[string]string) {
 	labels = parseAttrs(e.otelAttrs)
 	maps.Copy(labels, parseAttrs(e.sonde["LABELS"]))
@@ -76,16 +85,50 @@ func (e environ) names(exe string, info *build.Info) (service, version string, l
 		}
 	}
 	set("service_name", e.sonde["SERVICE"], e.otelName)
-	set("service_version", e.sonde["SERVICE_VERSION"], e.sonde["VERSION"])
+	set("service_version", e.sonde["SERVICE_VERSION"])
 	set("service_namespace", e.sonde["NAMESPACE"])
 	set("deployment_environment_name", e.sonde["ENVIRONMENT"])
 	if labels["service_name"] == "" {
-		set("service_name", filepath.Base(exe))
+		set("service_name", defaultService(info, exe))
 	}
-	if labels["service_version"] == "" && info != nil {
-		set("service_version", info.Version())
+	if labels["service_version"] == "" {
+		set("service_version", defaultVersion(info))
 	}
 	return labels["service_name"], labels["service_version"], labels
+}
+
+// defaultService names a process as the agent in it would: after its main package, else after its file. So a program that gets the agent later
+// keeps its name.
+func defaultService(info *build.Info, exe string) string {
+	if info != nil && info.Mod.Path != "" && info.Mod.Path != "command-line-arguments" {
+		base := path.Base(info.Mod.Path)
+		if isMajor(base) {
+			base = path.Base(path.Dir(info.Mod.Path))
+		}
+		if base != "." && base != "/" {
+			return base
+		}
+	}
+	return filepath.Base(exe)
+}
+
+// isMajor reports whether s is the v2 at the end of a module's path.
+func isMajor(s string) bool {
+	rest, ok := strings.CutPrefix(s, "v")
+	_, err := strconv.Atoi(rest)
+	return ok && err == nil
+}
+
+// defaultVersion is the main module's version, else the start of the commit that was built.
+func defaultVersion(info *build.Info) string {
+	if info == nil {
+		return ""
+	}
+	if v := info.Version(); v != "" {
+		return v
+	}
+	rev := info.Setting("vcs.revision")
+	return rev[:min(12, len(rev))]
 }
 
 // parseAttrs reads OTEL_RESOURCE_ATTRIBUTES: key=value pairs separated by commas, values percent-encoded. Names get underscores for dots. What cannot be a label is

@@ -353,6 +353,15 @@ func (s *Scanner) lookHidden(pid int, r *Report) {
 	}
 }
 
+// needs says what a process cannot be looked at without. Root in a container does not have everything.
+func (s *Scanner) needs(pid int, file string) string {
+	what := "root"
+	if os.Geteuid() == 0 {
+		what = "CAP_SYS_PTRACE"
+	}
+	return fmt.Sprintf("needs %s: cannot read %s/%d/%s", what, s.fs.root, pid, file)
+}
+
 // guess reads the executable that the command line of a hidden process names. In a container the name may lead elsewhere: so it decides only
 // whether the process is worth being listed, never which build it is.
 func (s *Scanner) guess(pid int, ticks uint64) hiddenProc {
@@ -385,7 +394,7 @@ func (s *Scanner) guess(pid int, ticks uint64) hiddenProc {
 	h.p.Build, h.p.BuildID, h.p.GoVersion = nil, "", ""
 	h.p.Exe = exe
 	h.p.State = NeedsRoot
-	h.p.Reason = fmt.Sprintf("needs root: cannot read %s/%d/exe", s.fs.root, pid)
+	h.p.Reason = s.needs(pid, "exe")
 	if b, err := s.fs.read(name+"/status", s.buf); err == nil {
 		if uid, pids, err := parseStatus(b); err == nil {
 			h.p.UID, h.p.PIDs = uid, pids

@@ -30,7 +30,7 @@ func (r Report) Summary() string {
 		}
 	}
 	if r.Unknown > 0 {
-		fmt.Fprintf(&b, "; %d more %s be looked at without root", r.Unknown, plural(r.Unknown, "process cannot", "processes cannot"))
+		fmt.Fprintf(&b, "; %d more %s be looked at", r.Unknown, plural(r.Unknown, "process may not", "processes may not"))
 	}
 	return b.String()
 }
