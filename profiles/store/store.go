@@ -1,9 +1,11 @@
-// Package store keeps profiles in immutable segments and blocks and merges them back.
 package store
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -29,6 +31,7 @@ type Config struct {
 	MaxSeries   int           // series per service within 2 h; 0: 20,000
 	Staleness   time.Duration // longest time one gauge capture stands for; 0: 5 min
 	CacheBytes  int64         // opened blocks kept in memory; 0: 256 MiB
+	Grace       time.Duration // how long compacted and expired blobs stay for the queries that read them; 0: 15 min
 }
 
 // Push is what one request or one scrape brings, stored as a whole or not at all.
@@ -96,45 +99,97 @@ type LimitError struct {
 func (e *LimitError) Error() string { return e.What + " (limit " + e.Limit + ")" }
 
 // Store is the profile store. Safe for concurrent use.
-type Store struct{}
+type Store struct {
+	cfg     Config
+	log     *slog.Logger
+	ids     *idSource
+	cache   *cache
+	metrics *metrics
+	limiter seriesLimiter
+	sumUse  sumUse
+	holder  string // of the lease
+
+	mu       sync.Mutex
+	pending  *batch
+	inFlight map[catalog.Key]*batch
+	recorder recorder
+	writing  int
+	closed   bool
+	space    chan struct{} // closed when a batch is cut, for pushes that wait for room
+	writers  sync.WaitGroup
+	idle     chan *fileWriter // file writers to use again
+
+	compacting sync.Mutex
+	orphans    map[string]time.Time // blobs without a row and when they were first seen
+}
+
+// ErrClosed says that the store does not take pushes any more.
+var ErrClosed = errors.New("store is closed")
 
 // Open opens the store. It reads nothing but the catalogue's head.
-func Open(ctx context.Context, cfg Config) (*Store, error) { panic("unwritten") }
-
-// Run compacts, applies retention and deletes garbage until ctx is done.
-func (s *Store) Run(ctx context.Context) error { panic("unwritten") }
-
-// Append stores p. When it returns nil, p survives kill -9 and power loss and every query sees it. A p whose Key was stored before yields
-// an error that wraps catalog.ErrDuplicate, and nothing is stored. Other errors: *LimitError, or the store could not write.
-func (s *Store) Append(ctx context.Context, p Push) error { panic("unwritten") }
-
-// Merge adds up all profiles that q selects.
-func (s *Store) Merge(ctx context.Context, q Query) (*profiles.Stacks, error) { panic("unwritten") }
-
-// Series returns totals over time.
-func (s *Store) Series(ctx context.Context, q SeriesQuery) ([]Series, error) { panic("unwritten") }
-
-// Services returns the services with profiles that start in [from, to).
-func (s *Store) Services(ctx context.Context, from, to int64) ([]ServiceInfo, error) {
-	panic("unwritten")
+func Open(ctx context.Context, cfg Config) (*Store, error) {
+	if cfg.Blobs == nil || cfg.Catalog == nil {
+		return nil, errors.New("open store: Blobs and Catalog are required")
+	}
+	cfg.setDefaults()
+	s := &Store{
+		cfg: cfg, log: cfg.Logger, ids: newIDSource(), cache: newCache(cfg.CacheBytes), inFlight: map[catalog.Key]*batch{},
+		space: make(chan struct{}), idle: make(chan *fileWriter, maxWriters), orphans: map[string]time.Time{},
+	}
+	s.holder = s.ids.next(cfg.Now()).String()
+	s.limiter.max = cfg.MaxSeries
+	s.metrics = newMetrics(s)
+	if _, err := cfg.Catalog.Now(ctx); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	if err := s.metrics.register(cfg.Registerer); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	return s, nil
 }
 
-// LabelNames returns the sorted label names of the series that q selects; q.Type may be zero.
-func (s *Store) LabelNames(ctx context.Context, q Query) ([]string, error) { panic("unwritten") }
-
-// LabelValues returns the sorted values of label name in the series that q selects; q.Type may be zero.
-func (s *Store) LabelValues(ctx context.Context, name string, q Query) ([]string, error) {
-	panic("unwritten")
+func (c *Config) setDefaults() {
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	orDuration := func(d *time.Duration, v time.Duration) {
+		if *d <= 0 {
+			*d = v
+		}
+	}
+	orDuration(&c.GatherDelay, 500*time.Millisecond)
+	orDuration(&c.MaxAge, 7*24*time.Hour)
+	orDuration(&c.Staleness, 5*time.Minute)
+	orDuration(&c.Grace, 15*time.Minute)
+	if c.GatherBytes <= 0 {
+		c.GatherBytes = 4 << 20
+	}
+	if c.MaxBytes <= 0 {
+		c.MaxBytes = 10_000_000_000
+	}
+	if c.MaxSeries <= 0 {
+		c.MaxSeries = 20_000
+	}
+	if c.CacheBytes <= 0 {
+		c.CacheBytes = 256 << 20
+	}
 }
-
-// Types returns the columns of the series that q selects; q.Type is ignored.
-func (s *Store) Types(ctx context.Context, q Query) ([]TypeInfo, error) { panic("unwritten") }
-
-// Compact runs compaction until nothing is left to do, regardless of age when all is true.
-func (s *Store) Compact(ctx context.Context, all bool) error { panic("unwritten") }
 
 // Close stops accepting pushes, waits for those in flight and releases everything. It may be called twice.
-func (s *Store) Close() error { panic("unwritten") }
+func (s *Store) Close() error {
+	s.mu.Lock()
+	first := !s.closed
+	s.closed = true
+	s.mu.Unlock()
+	s.writers.Wait()
+	if first {
+		s.metrics.unregister(s.cfg.Registerer)
+	}
+	return nil
+}
 
 // Usage is what the store holds.
 type Usage struct {
@@ -144,13 +199,22 @@ type Usage struct {
 }
 
 // Usage returns what the catalogue lists as live.
-func (s *Store) Usage(ctx context.Context) (Usage, error) { panic("unwritten") }
-
-// Problem is one thing that Check found wrong.
-type Problem struct{ Blob, What string }
-
-// Check reads every live segment and block, verifies every checksum and reference, and compares them with the catalogue.
-// Orphans (blobs that the catalogue does not know, older than grace) are problems too.
-func Check(ctx context.Context, blobs blob.Store, cat catalog.Catalog, grace time.Duration) (checked int, problems []Problem, err error) {
-	panic("unwritten")
+func (s *Store) Usage(ctx context.Context) (Usage, error) {
+	blocks, err := s.cfg.Catalog.Blocks(ctx, catalog.BlockFilter{})
+	if err != nil {
+		return Usage{}, fmt.Errorf("add up usage: %w", err)
+	}
+	var u Usage
+	for _, b := range blocks {
+		if b.Level == 0 {
+			u.Segments++
+		} else {
+			u.Blocks++
+		}
+		u.Bytes += b.Size
+		for _, ds := range b.Datasets {
+			u.Profiles += ds.Profiles
+		}
+	}
+	return u, nil
 }

@@ -1,0 +1,258 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/sonde-io/sonde/internal/catalog"
+)
+
+// maxWriters is the number of segments written at the same time, which happens only where a write takes longer than GatherDelay or
+// more than GatherBytes arrive during one.
+const maxWriters = 4
+
+// Append stores p. When it returns nil, p survives kill -9 and power loss and every query sees it. A p whose Key was stored before yields
+// an error that wraps catalog.ErrDuplicate, and nothing is stored. Other errors: one that wraps ErrInvalid, *LimitError, ErrClosed, or the store
+// could not write. If ctx ends while the segment is being written p may be stored all the same; a retry with the same Key finds out.
+func (s *Store) Append(ctx context.Context, p Push) error {
+	if err := p.validate(); err != nil {
+		return err
+	}
+	keys, byService := make([]string, len(p.Profiles)), map[string][]string{}
+	for i := range p.Profiles {
+		pr := &p.Profiles[i]
+		keys[i] = seriesKey(pr.Labels, pr.Type, columnsOf(pr.Type, pr.Data.SampleTypes))
+		service := pr.Labels.Get(serviceLabel)
+		byService[service] = append(byService[service], keys[i])
+	}
+	if p.Key != (catalog.Key{}) {
+		seen, err := s.cfg.Catalog.Seen(ctx, []catalog.Key{p.Key})
+		if err != nil {
+			return fmt.Errorf("append push: look for its key: %w", err)
+		}
+		if seen[0] {
+			return s.duplicate()
+		}
+	}
+	b, index, err := s.enqueue(ctx, &p, keys, byService)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-b.done:
+	case <-ctx.Done():
+		return fmt.Errorf("append push: wait for its segment: %w", ctx.Err())
+	}
+	switch {
+	case b.pushes[index].duplicate:
+		return s.duplicate()
+	case b.err != nil:
+		s.metrics.failures.Inc()
+		return fmt.Errorf("append push: %w", b.err)
+	}
+	s.metrics.pushes.Inc()
+	return nil
+}
+
+func (s *Store) duplicate() error {
+	s.metrics.duplicates.Inc()
+	return fmt.Errorf("append push: %w", catalog.ErrDuplicate)
+}
+
+// enqueue puts p into the pending batch, waiting first for a push with the same key that is on its way, and for room.
+func (s *Store) enqueue(ctx context.Context, p *Push, keys []string, byService map[string][]string) (*batch, int, error) {
+	keyed := p.Key != (catalog.Key{})
+	for {
+		s.mu.Lock()
+		if s.closed {
+			s.mu.Unlock()
+			return nil, 0, fmt.Errorf("append push: %w", ErrClosed)
+		}
+		var wait <-chan struct{}
+		twin := s.inFlight[p.Key]
+		switch {
+		case keyed && twin != nil:
+			wait = twin.done
+		case s.pending != nil && s.pending.bytes >= 2*s.cfg.GatherBytes:
+			wait = s.space
+		}
+		if wait == nil {
+			b, index, err := s.addLocked(p, keys, byService)
+			s.mu.Unlock()
+			return b, index, err
+		}
+		s.mu.Unlock()
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return nil, 0, fmt.Errorf("append push: %w", ctx.Err())
+		}
+		if keyed && twin != nil && twin.stored(p.Key) {
+			return nil, 0, s.duplicate()
+		}
+	}
+}
+
+// stored reports whether the push with key is in the store now that b is done.
+func (b *batch) stored(key catalog.Key) bool {
+	i := slices.IndexFunc(b.pushes, func(p batchPush) bool { return p.key == key })
+	return i >= 0 && (b.err == nil || b.pushes[i].duplicate)
+}
+
+func (s *Store) addLocked(p *Push, keys []string, byService map[string][]string) (*batch, int, error) {
+	if err := s.limiter.allow(s.cfg.Now().UnixMilli(), byService); err != nil {
+		s.metrics.limited.Inc()
+		return nil, 0, err
+	}
+	b := s.pending
+	if b == nil {
+		b = newBatch()
+		s.pending = b
+		b.timer = time.AfterFunc(s.cfg.GatherDelay, func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			b.due = true
+			s.scheduleLocked()
+		})
+	}
+	b.add(p, keys, s.cfg.Staleness, &s.recorder)
+	if p.Key != (catalog.Key{}) {
+		s.inFlight[p.Key] = b
+	}
+	s.scheduleLocked()
+	return b, len(b.pushes) - 1, nil
+}
+
+// scheduleLocked starts to write the pending batch if nothing is being written, or if it has gathered enough.
+func (s *Store) scheduleLocked() {
+	b := s.pending
+	if b == nil || s.writing >= maxWriters || s.writing > 0 && !b.due && b.bytes < s.cfg.GatherBytes {
+		return
+	}
+	b.timer.Stop()
+	s.pending = nil
+	s.writing++
+	close(s.space)
+	s.space = make(chan struct{})
+	s.writers.Go(func() { s.write(b) })
+}
+
+// write stores b, tells those who wait, and starts the next one.
+func (s *Store) write(b *batch) {
+	began := time.Now()
+	err := s.store(b)
+	s.metrics.segmentSeconds.Observe(time.Since(began).Seconds())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b.err = err
+	for i := range b.pushes {
+		delete(s.inFlight, b.pushes[i].key)
+	}
+	s.writing--
+	s.scheduleLocked()
+	close(b.done)
+}
+
+// store writes b's segment and registers it, without the pushes that turn out to be duplicates. No context ends it: the pushes of many callers
+// are in it.
+func (s *Store) store(b *batch) error {
+	ctx := context.Background()
+	for {
+		reg, owners := b.registration()
+		var blobName string
+		if b.profiles > 0 {
+			row, err := s.putSegment(ctx, b)
+			if err != nil {
+				return err
+			}
+			reg.Block, blobName = &row, row.Blob
+		}
+		err := s.cfg.Catalog.Register(ctx, reg)
+		if err == nil {
+			break
+		}
+		var dup *catalog.DuplicateError
+		if !errors.As(err, &dup) || len(dup.Keys) == 0 {
+			if s.registered(ctx, b, &reg, owners) {
+				break
+			}
+			return fmt.Errorf("register segment: %w", err)
+		}
+		for _, i := range dup.Keys {
+			b.pushes[owners[i]].duplicate = true
+		}
+		if blobName != "" {
+			if err := s.cfg.Blobs.Delete(ctx, blobName); err != nil { // it stays as an orphan
+				s.log.Warn("cannot delete the segment of a duplicate push", "blob", blobName, "err", err)
+			}
+		}
+		b.dropDuplicates()
+		if !slices.ContainsFunc(b.pushes, func(p batchPush) bool { return !p.duplicate }) {
+			return nil
+		}
+	}
+	s.metrics.profiles.Add(float64(b.profiles))
+	s.metrics.samples.Add(float64(b.samples))
+	return nil
+}
+
+func (s *Store) putSegment(ctx context.Context, b *batch) (catalog.Block, error) {
+	w := s.fileWriter()
+	defer s.release(w)
+	now := s.cfg.Now()
+	data, row, err := b.encode(w, s.ids.next(now), now)
+	if err == nil {
+		err = s.cfg.Blobs.Put(ctx, row.Blob, data)
+	}
+	if err != nil {
+		return row, fmt.Errorf("write segment: %w", err)
+	}
+	s.metrics.segmentBytes.Add(float64(len(data)))
+	return row, nil
+}
+
+// registered finds out whether a registration that failed was committed all the same: the error may have come after the commit. Pushes whose keys are
+// there become duplicates where others are not. The blob is left alone: if the commit is still to come it is needed, else it is an orphan.
+func (s *Store) registered(ctx context.Context, b *batch, reg *catalog.Registration, owners []int) bool {
+	if reg.Block != nil {
+		blocks, err := s.cfg.Catalog.Blocks(ctx, catalog.BlockFilter{Levels: []int{0}})
+		if err == nil && slices.ContainsFunc(blocks, func(x catalog.Block) bool { return x.ID == reg.Block.ID }) {
+			return true
+		}
+	}
+	if len(reg.Keys) == 0 {
+		return false
+	}
+	seen, err := s.cfg.Catalog.Seen(ctx, reg.Keys)
+	if err != nil {
+		return false
+	}
+	if !slices.Contains(seen, false) {
+		return true
+	}
+	for i, v := range seen {
+		if v {
+			b.pushes[owners[i]].duplicate = true
+		}
+	}
+	return false
+}
+
+func (s *Store) fileWriter() *fileWriter {
+	select {
+	case w := <-s.idle:
+		return w
+	default:
+		return &fileWriter{}
+	}
+}
+
+func (s *Store) release(w *fileWriter) {
+	select {
+	case s.idle <- w:
+	default:
+	}
+}

@@ -1,0 +1,186 @@
+package store
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/sonde-io/sonde/internal/catalog"
+	"github.com/sonde-io/sonde/profiles"
+)
+
+// batch is the pushes that go into one segment, and their outcome.
+type batch struct {
+	pushes   []batchPush
+	services map[string]*batchDataset
+	bytes    int // estimate of the segment's size
+	profiles int
+	samples  int
+	due      bool // has gathered for GatherDelay
+	timer    *time.Timer
+
+	done chan struct{} // closed when the fields below are set
+	err  error         // of all pushes that are not duplicates
+}
+
+type batchPush struct {
+	key       catalog.Key
+	process   *catalog.Process
+	build     *catalog.Build
+	events    []catalog.Event
+	duplicate bool
+}
+
+// batchDataset is what a batch holds of one service.
+type batchDataset struct {
+	symbols *profiles.Symbols
+	series  map[string]*batchSeries
+}
+
+type batchSeries struct {
+	series
+	groups [kinds][]int
+	owners []int // of each record: index into batch.pushes
+}
+
+func newBatch() *batch {
+	return &batch{services: map[string]*batchDataset{}, done: make(chan struct{})}
+}
+
+// add takes a valid push. keys are the seriesKeys of its profiles.
+func (b *batch) add(p *Push, keys []string, staleness time.Duration, rec *recorder) {
+	owner := len(b.pushes)
+	b.pushes = append(b.pushes, batchPush{key: p.Key, process: p.Process, build: p.Build, events: p.Events})
+	for i := range p.Profiles {
+		pr := &p.Profiles[i]
+		ds := b.services[pr.Labels.Get(serviceLabel)]
+		if ds == nil {
+			ds = &batchDataset{symbols: profiles.NewSymbols(), series: map[string]*batchSeries{}}
+			b.services[pr.Labels.Get(serviceLabel)] = ds
+		}
+		s := ds.series[keys[i]]
+		if s == nil {
+			s = &batchSeries{series: series{labels: pr.Labels.Copy(), typ: pr.Type, columns: columnsOf(pr.Type, pr.Data.SampleTypes)}}
+			s.groups = groupsOf(s.columns)
+			ds.series[keys[i]] = s
+		}
+		before := len(ds.symbols.Nodes)
+		r := record{start: pr.Start, end: pr.End, covered: min(pr.End-pr.Start, staleness.Milliseconds())}
+		r.groups = rec.record(ds.symbols, pr.Data, &s.groups)
+		if n := len(s.records); n == 0 || pr.Start >= s.records[n-1].start {
+			s.period = pr.Data.Period
+		}
+		s.records, s.owners = append(s.records, r), append(s.owners, owner)
+		b.bytes += 256 + 16*(len(ds.symbols.Nodes)-before) + 3*len(pr.Data.Values)
+		b.profiles++
+		b.samples += len(pr.Data.Samples)
+	}
+}
+
+// registration returns what to register without the duplicates, and of each of its keys the push.
+func (b *batch) registration() (r catalog.Registration, owners []int) {
+	for i := range b.pushes {
+		p := &b.pushes[i]
+		if p.duplicate {
+			continue
+		}
+		if p.key != (catalog.Key{}) {
+			r.Keys, owners = append(r.Keys, p.key), append(owners, i)
+		}
+		if p.process != nil {
+			r.Processes = append(r.Processes, *p.process)
+		}
+		if p.build != nil {
+			r.Builds = append(r.Builds, *p.build)
+		}
+		r.Events = append(r.Events, p.events...)
+	}
+	return r, owners
+}
+
+// dropDuplicates removes the records of duplicate pushes, and the symbols that only they used.
+func (b *batch) dropDuplicates() {
+	b.profiles = 0
+	for service, ds := range b.services {
+		before, after := 0, 0
+		for key, s := range ds.series {
+			before += len(s.records)
+			kept := 0
+			for i := range s.records {
+				if !b.pushes[s.owners[i]].duplicate {
+					s.records[kept], s.owners[kept] = s.records[i], s.owners[i]
+					kept++
+				}
+			}
+			s.records, s.owners = s.records[:kept], s.owners[:kept]
+			after += kept
+			if kept == 0 {
+				delete(ds.series, key)
+			}
+		}
+		if after == 0 {
+			delete(b.services, service)
+		} else if after < before {
+			ds.reintern()
+		}
+		b.profiles += after
+	}
+}
+
+// reintern moves the records to a table that holds no more than they use.
+func (ds *batchDataset) reintern() {
+	used := make([]bool, len(ds.symbols.Stacks))
+	ds.eachRows(func(r *rows[int64]) {
+		for _, id := range r.stacks {
+			used[id] = true
+		}
+	})
+	syms := profiles.NewSymbols()
+	ids := syms.AddStacks(ds.symbols, func(id uint32) bool { return used[id] })
+	var scratch []uint64
+	ds.eachRows(func(r *rows[int64]) {
+		for i, id := range r.stacks {
+			r.stacks[i] = ids[id]
+		}
+		scratch = sortRows(r, scratch)
+	})
+	ds.symbols = syms
+}
+
+func (ds *batchDataset) eachRows(fn func(*rows[int64])) {
+	for _, s := range ds.series {
+		for i := range s.records {
+			for k := range s.records[i].groups {
+				fn(&s.records[i].groups[k])
+			}
+		}
+	}
+}
+
+// encode writes the batch as a segment.
+func (b *batch) encode(w *fileWriter, id blockID, now time.Time) ([]byte, catalog.Block, error) {
+	w.reset(id, 0, now.UnixMilli())
+	for _, service := range slices.Sorted(maps.Keys(b.services)) {
+		ds := b.services[service]
+		w.begin(service)
+		all := make([]*series, 0, len(ds.series))
+		for _, s := range ds.series {
+			all = append(all, &s.series)
+		}
+		slices.SortFunc(all, compareSeries)
+		for _, s := range all {
+			sortRecords(s.records)
+			w.add(s)
+		}
+		if err := w.end(ds.symbols); err != nil {
+			return nil, catalog.Block{}, err
+		}
+	}
+	data, row := w.finish(nil)
+	return data, row, nil
+}
+
+// sortRecords orders by start; records of the same start keep their order.
+func sortRecords(rs []record) {
+	slices.SortStableFunc(rs, func(a, b record) int { return int(max(-1, min(1, a.start-b.start))) })
+}

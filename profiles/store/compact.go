@@ -1,0 +1,363 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/sonde-io/sonde/internal/catalog"
+	"github.com/sonde-io/sonde/profiles"
+)
+
+// leaseName and leaseTTL: one store compacts at a time, so that two do not do the same work; that nothing is counted twice rests on Swap alone.
+const (
+	leaseName = "compactor"
+	leaseTTL  = 2 * time.Minute
+)
+
+// Compact runs compaction until nothing is left to do, regardless of age when all is true. Where another store holds the lease it does nothing.
+func (s *Store) Compact(ctx context.Context, all bool) error {
+	s.compacting.Lock()
+	defer s.compacting.Unlock()
+	for {
+		held, err := s.cfg.Catalog.Acquire(ctx, leaseName, s.holder, leaseTTL)
+		if err != nil {
+			return fmt.Errorf("compact: take the lease: %w", err)
+		}
+		if !held {
+			return nil
+		}
+		blocks, err := s.cfg.Catalog.Blocks(ctx, catalog.BlockFilter{})
+		if err != nil {
+			return fmt.Errorf("compact: list blocks: %w", err)
+		}
+		jobs := plan(blocks, s.cfg.Now(), all)
+		if len(jobs) == 0 {
+			return nil
+		}
+		// One job, then a new plan: jobs are long, and what they rest on changes.
+		switch err := s.run(ctx, jobs[0]); {
+		case err == nil:
+			s.metrics.compactions.WithLabelValues("done").Inc()
+		case errors.Is(err, catalog.ErrConflict):
+			s.metrics.compactions.WithLabelValues("conflict").Inc()
+		default:
+			s.metrics.compactions.WithLabelValues("failed").Inc()
+			return fmt.Errorf("compact %d blocks into level %d: %w", len(jobs[0].In), jobs[0].Level, err)
+		}
+	}
+}
+
+// run does one job: writes its outputs, then swaps them for its inputs in one transaction.
+func (s *Store) run(ctx context.Context, j job) error {
+	c := &compaction{store: s, level: j.Level, w: &fileWriter{}}
+	defer c.close()
+	if err := c.openInputs(ctx, j.In); err != nil {
+		return err
+	}
+	var out []catalog.Block
+	err := c.each(ctx, func(data []byte, row catalog.Block) error {
+		out = append(out, row)
+		s.metrics.blockBytes.Add(float64(len(data)))
+		return s.cfg.Blobs.Put(ctx, row.Blob, data)
+	})
+	var now time.Time
+	if err == nil {
+		now, err = s.cfg.Catalog.Now(ctx)
+	}
+	if err == nil {
+		err = s.swap(ctx, j.In, out, now.Add(s.cfg.Grace))
+	}
+	if errors.Is(err, catalog.ErrConflict) { // nothing was changed, nobody can have seen the outputs
+		for _, b := range out {
+			if err := s.cfg.Blobs.Delete(ctx, b.Blob); err != nil {
+				s.log.Warn("cannot delete the output of a compaction that lost", "blob", b.Blob, "err", err)
+			}
+		}
+	}
+	return err
+}
+
+// swap replaces blocks. Outputs of a swap that failed otherwise than by conflict are left to the search for orphans: the commit may have happened.
+func (s *Store) swap(ctx context.Context, in, out []catalog.Block, deleteAfter time.Time) error {
+	ids := make([]string, len(in))
+	for i, b := range in {
+		ids[i] = b.ID
+	}
+	if err := s.cfg.Catalog.Swap(ctx, ids, out, deleteAfter); err != nil {
+		return fmt.Errorf("swap blocks: %w", err)
+	}
+	for _, b := range in {
+		s.cache.drop(b.Blob)
+	}
+	return nil
+}
+
+// compaction merges inputs into one block for each service and window. Not safe for concurrent use.
+type compaction struct {
+	store     *Store
+	level     int
+	w         *fileWriter
+	inputs    []*file
+	ancestors []blockID
+	reader    chunkReader
+	scratch   []uint64
+}
+
+func (c *compaction) close() {
+	for _, f := range c.inputs {
+		f.close()
+	}
+}
+
+// openInputs opens the inputs and gathers their ancestors, themselves included.
+func (c *compaction) openInputs(ctx context.Context, in []catalog.Block) error {
+	for _, b := range in {
+		f, err := openFile(ctx, c.store.cfg.Blobs, b.Blob, nil)
+		if err != nil {
+			return err
+		}
+		c.inputs = append(c.inputs, f)
+		raw, err := f.section(f.opened.foot.ancestors)
+		var ids []blockID
+		if err == nil {
+			ids, err = decodeAncestors(raw)
+		}
+		if err != nil {
+			return fmt.Errorf("read blob %s: ancestors: %w", b.Blob, err)
+		}
+		c.ancestors = append(append(c.ancestors, ids...), f.opened.foot.id)
+	}
+	compare := func(a, b blockID) int { return slices.Compare(a[:], b[:]) }
+	slices.SortFunc(c.ancestors, compare)
+	c.ancestors = slices.Compact(c.ancestors)
+	return nil
+}
+
+// source is one input's dataset of the service at hand.
+type source struct {
+	file *file
+	ds   *dataset
+}
+
+// each makes the outputs one by one.
+func (c *compaction) each(ctx context.Context, put func([]byte, catalog.Block) error) error {
+	services := map[string]struct{}{}
+	for _, f := range c.inputs {
+		for _, ds := range f.opened.foot.datasets {
+			services[ds.Service] = struct{}{}
+		}
+	}
+	for _, service := range slices.Sorted(maps.Keys(services)) {
+		sources, windows, err := c.sources(service)
+		if err != nil {
+			return err
+		}
+		for _, win := range windows {
+			data, row, err := c.block(ctx, service, sources, win)
+			if err == nil && data != nil {
+				err = put(data, row)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// sources opens the service's datasets and lists the windows that they reach into.
+func (c *compaction) sources(service string) (out []source, windows []int64, err error) {
+	seen := map[int64]struct{}{}
+	size := blockWindow.Milliseconds()
+	for _, f := range c.inputs {
+		ds, err := f.dataset(service)
+		if err != nil {
+			return nil, nil, fmt.Errorf("read blob %s: %w", f.name, err)
+		}
+		if ds == nil {
+			continue
+		}
+		out = append(out, source{f, ds})
+		for i := range ds.series {
+			si := &ds.series[i]
+			if lo := windowStart(si.minStart, size); si.maxStart < lo+size {
+				seen[lo] = struct{}{}
+				continue
+			}
+			heads, err := f.readHeads(context.Background(), []selected{{info: si}}, false)
+			if err != nil {
+				return nil, nil, fmt.Errorf("read blob %s: %w", f.name, err)
+			}
+			for _, t := range heads[0].start {
+				seen[windowStart(t, size)] = struct{}{}
+			}
+		}
+	}
+	return out, slices.Sorted(maps.Keys(seen)), nil
+}
+
+// block merges the service's profiles that start in the window at win; nil if there are none.
+func (c *compaction) block(ctx context.Context, service string, sources []source, win int64) ([]byte, catalog.Block, error) {
+	from, to := win, win+blockWindow.Milliseconds()
+	syms, remaps, err := c.symbols(ctx, sources, from, to)
+	if err != nil {
+		return nil, catalog.Block{}, err
+	}
+	now := c.store.cfg.Now()
+	c.w.reset(c.store.ids.next(now), c.level, now.UnixMilli())
+	c.w.begin(service)
+	type origin struct {
+		source int
+		info   *seriesInfo
+	}
+	byKey, order := map[string][]origin{}, []*series(nil)
+	for i, src := range sources {
+		for j := range src.ds.series {
+			si := &src.ds.series[j]
+			if si.maxStart < from || si.minStart >= to {
+				continue
+			}
+			key := seriesKey(si.Labels, si.Type, si.Columns)
+			if byKey[key] == nil {
+				order = append(order, &series{labels: si.Labels, typ: si.Type, columns: si.Columns})
+			}
+			byKey[key] = append(byKey[key], origin{i, si})
+		}
+	}
+	slices.SortFunc(order, compareSeries)
+	for _, s := range order {
+		last := int64(-1 << 63)
+		for _, o := range byKey[seriesKey(s.labels, s.typ, s.columns)] {
+			rs, err := c.records(ctx, sources[o.source].file, o.info, remaps[o.source], from, to)
+			if err != nil {
+				return nil, catalog.Block{}, fmt.Errorf("read blob %s: dataset %s: %w", sources[o.source].file.name, service, err)
+			}
+			if len(rs) > 0 && o.info.maxStart >= last {
+				last, s.period = o.info.maxStart, o.info.Period
+			}
+			s.records = append(s.records, rs...)
+		}
+		if len(s.records) > 0 {
+			sortRecords(s.records)
+			c.w.add(s)
+		}
+		s.records = nil // one series at a time is in memory
+	}
+	if c.w.ds.Profiles == 0 {
+		return nil, catalog.Block{}, nil
+	}
+	if err := c.w.end(syms); err != nil {
+		return nil, catalog.Block{}, err
+	}
+	data, row := c.w.finish(c.ancestors)
+	return data, row, nil
+}
+
+// symbols makes one table of the sources' and returns each one's stack ids in it. Of a source that reaches beyond the window only the stacks
+// used inside it are taken.
+func (c *compaction) symbols(ctx context.Context, sources []source, from, to int64) (*profiles.Symbols, [][]uint32, error) {
+	syms, remaps := profiles.NewSymbols(), make([][]uint32, len(sources))
+	for i, src := range sources {
+		if src.ds.info.MaxStart < from || src.ds.info.MinStart >= to {
+			continue
+		}
+		own, err := src.file.loadSymbols(src.ds)
+		if err != nil {
+			return nil, nil, fmt.Errorf("read blob %s: %w", src.file.name, err)
+		}
+		var use func(uint32) bool
+		if src.ds.info.MinStart < from || src.ds.info.MaxStart >= to {
+			used, err := c.used(ctx, src, len(own.Stacks), from, to)
+			if err != nil {
+				return nil, nil, fmt.Errorf("read blob %s: %w", src.file.name, err)
+			}
+			use = func(id uint32) bool { return used[id] }
+		}
+		remaps[i] = syms.AddStacks(own, use)
+	}
+	return syms, remaps, nil
+}
+
+// used marks the stacks of the profiles that start in [from, to).
+func (c *compaction) used(ctx context.Context, src source, stacks int, from, to int64) ([]bool, error) {
+	used := make([]bool, stacks)
+	identity := make([]uint32, stacks)
+	for i := range identity {
+		identity[i] = uint32(i)
+	}
+	for i := range src.ds.series {
+		rs, err := c.records(ctx, src.file, &src.ds.series[i], identity, from, to)
+		if err != nil {
+			return nil, err
+		}
+		for j := range rs {
+			for k := range rs[j].groups {
+				for _, id := range rs[j].groups[k].stacks {
+					used[id] = true
+				}
+			}
+		}
+	}
+	return used, nil
+}
+
+// records reads the profiles of a series that start in [from, to), with their stacks mapped.
+func (c *compaction) records(ctx context.Context, f *file, si *seriesInfo, remap []uint32, from, to int64) ([]record, error) {
+	heads, err := f.readHeads(ctx, []selected{{info: si}}, false)
+	if err != nil {
+		return nil, err
+	}
+	h := heads[0]
+	lo, hi := h.within(from, to)
+	out := make([]record, 0, hi-lo)
+	first := 0
+	for i := range si.chunks {
+		chunk := &si.chunks[i]
+		end := first + chunk.profiles
+		if end > lo && first < hi {
+			at := len(out)
+			for j := max(lo, first); j < min(hi, end); j++ {
+				out = append(out, record{start: h.start[j], end: h.end[j], covered: h.covered[j]})
+			}
+			for k := range chunk.groups {
+				if err := c.group(f, &chunk.groups[k], k, chunk.profiles, max(lo, first)-first, remap, out[at:]); err != nil {
+					return nil, err
+				}
+			}
+		}
+		first = end
+	}
+	return out, nil
+}
+
+// group decodes one group of a chunk of n profiles into the records, the first of which is the chunk's profile skip.
+func (c *compaction) group(f *file, g *groupInfo, kind, n, skip int, remap []uint32, out []record) error {
+	if g.rows == 0 {
+		return nil
+	}
+	b, err := f.bytes(g.span(len(g.columns) - 1))
+	if err != nil {
+		return err
+	}
+	if err := c.reader.open(g, b, n, len(remap)); err != nil {
+		return err
+	}
+	for len(c.reader.columns) < len(g.columns) {
+		c.reader.columns = append(c.reader.columns, nil)
+	}
+	for i := range g.columns {
+		if c.reader.columns[i], err = c.reader.decodeValues(g, b, i, c.reader.columns[i]); err != nil {
+			return err
+		}
+	}
+	all := c.reader.stacks.profileMajor(c.reader.columns[:len(g.columns)], n, remap, nil)
+	for i := range out {
+		out[i].groups[kind] = all[skip+i]
+		c.scratch = sortRows(&out[i].groups[kind], c.scratch)
+	}
+	return nil
+}

@@ -1,0 +1,18 @@
+// Package store keeps profiles in immutable files and merges them back.
+//
+// It owns the blobs under segments/ and blocks/, described in FORMAT.md. A push is validated, its stacks are interned into the pending
+// segment, the segment is written as one blob and registered in the catalogue in one transaction: only then is the push acknowledged. While
+// one segment is being written the next gathers. Compaction merges segments into blocks of one service and two hours, with sums: the values of
+// each series added up per stack and minute or hour. Retention drops whole blocks.
+//
+// Invariants:
+//   - What Append acknowledged survives kill -9 and power loss, is there exactly once, and is seen by every query that starts later.
+//   - A profile belongs to the range and to the window in which it starts, on the raw path and on the path through sums alike; sums are exact in
+//     128 bits. So a merge is the same whether, and how often, its blocks were compacted.
+//   - A file never changes. A blob that was replaced stays until no query can be reading it.
+//   - Nothing that was read from a file is trusted before its checksum, its lengths and its references were checked.
+//
+// There is no log, no replay and no state in memory but the cache: opening a store reads nothing.
+//
+// Everything exported is safe for concurrent use. The package imports profiles, internal/blob and internal/catalog, never the collector.
+package store

@@ -1,0 +1,234 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"math/big"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/sonde-io/sonde/internal/catalog"
+	"github.com/sonde-io/sonde/profiles"
+)
+
+// merge adds up the reference by stack, as the text that stackText makes.
+func (r *reference) merge(q Query) map[string]int64 {
+	sums := map[string]*big.Int{}
+	for _, p := range r.all {
+		if p.start < q.From || p.start >= q.To || p.typ != q.Type.Profile || !matchLabels(q.Matchers, p.labels) {
+			continue
+		}
+		c := slices.IndexFunc(p.types, func(t profiles.ValueType) bool { return t.Type == q.Type.Sample })
+		for _, s := range p.samples {
+			v := big.NewInt(s.values[c])
+			if q.Type.Kind() == profiles.Gauge {
+				v.Mul(v, big.NewInt(p.covered))
+			}
+			key := strings.Join(s.stack, ";") + "|" + s.label
+			if sums[key] == nil {
+				sums[key] = new(big.Int)
+			}
+			sums[key].Add(sums[key], v)
+		}
+	}
+	out := map[string]int64{}
+	for key, v := range sums {
+		if q.Type.Kind() == profiles.Gauge { // half up; the values are not negative
+			v.Mul(v, big.NewInt(2)).Add(v, big.NewInt(q.To-q.From)).Div(v, big.NewInt(2*(q.To-q.From)))
+		}
+		if v.Sign() != 0 {
+			out[key] = v.Int64()
+		}
+	}
+	return out
+}
+
+// byStack turns a merge's result into the reference's form.
+func byStack(t testing.TB, r *profiles.Stacks) map[string]int64 {
+	out := map[string]int64{}
+	s := r.Symbols
+	for i, id := range r.IDs {
+		st := s.Stacks[id]
+		var names []string
+		for n := st.Node; n != 0; n = s.Nodes[n].Parent {
+			for _, l := range s.Lines[s.Locations[s.Nodes[n].Location].Lines.Lo:s.Locations[s.Nodes[n].Location].Lines.Hi] {
+				names = append(names, s.Strings[s.Functions[l.Function].Name])
+			}
+		}
+		label := ""
+		for _, l := range s.Labels[s.LabelSets[st.LabelSet].Lo:s.LabelSets[st.LabelSet].Hi] {
+			label = s.Strings[l.Str]
+		}
+		key := strings.Join(names, ";") + "|" + label
+		if _, twice := out[key]; twice {
+			t.Errorf("stack %s is in the result twice", key)
+		}
+		out[key] = r.Values[i]
+	}
+	return out
+}
+
+// difference names up to three stacks whose values differ.
+func difference(got, want map[string]int64) string {
+	var out []string
+	for _, m := range []map[string]int64{got, want} {
+		for key := range m {
+			if got[key] != want[key] && len(out) < 3 {
+				out = append(out, fmt.Sprintf("%s: %d, want %d", key, got[key], want[key]))
+			}
+		}
+	}
+	return strings.Join(out, "; ")
+}
+
+var modelTypes = []profiles.Type{
+	{Profile: "cpu", Sample: "cpu"}, {Profile: "cpu", Sample: "samples"}, {Profile: "heap", Sample: "alloc_space"},
+	{Profile: "heap", Sample: "inuse_space"}, {Profile: "heap", Sample: "inuse_objects"},
+}
+
+// verify compares random ranges, answered in all three ways, with the reference.
+func (e *env) verify(r *reference, rng *rand.Rand, from, to int64, rounds int) {
+	e.t.Helper()
+	for range rounds {
+		a, b := from+rng.Int64N(to-from), from+rng.Int64N(to-from)
+		if rng.IntN(3) == 0 { // on the edges of windows
+			a, b = windowStart(a, 60_000), windowStart(b, 60_000)
+		}
+		q := Query{Type: modelTypes[rng.IntN(len(modelTypes))], From: min(a, b), To: max(a, b) + 1}
+		switch rng.IntN(3) {
+		case 0:
+			q.Matchers = append(q.Matchers, labels.MustNewMatcher(labels.MatchEqual, "service_name", "cart"))
+		case 1:
+			q.Matchers = append(q.Matchers, labels.MustNewMatcher(labels.MatchRegexp, "service_version", "v1|v7"))
+		}
+		want := r.merge(q)
+		for _, use := range []sumUse{sumsAuto, sumsNever, sumsAlways} {
+			e.store.sumUse = use
+			got, err := e.store.Merge(context.Background(), q)
+			must(e.t, err)
+			if g := byStack(e.t, got); !maps.Equal(g, want) {
+				e.t.Fatalf("merge of %s %v in [%d, %d), sums %d: got %d stacks, want %d, different: %s", q.Type, q.Matchers, q.From, q.To, use, len(g), len(want), difference(g, want))
+			}
+		}
+		e.store.sumUse = sumsAuto
+		e.verifySeries(q, r.total(q))
+	}
+}
+
+// total is the reference's answer to Series: without the rounding that each stack of a merge has.
+func (r *reference) total(q Query) float64 {
+	sum := new(big.Int)
+	for _, p := range r.all {
+		if p.start < q.From || p.start >= q.To || p.typ != q.Type.Profile || !matchLabels(q.Matchers, p.labels) {
+			continue
+		}
+		c := slices.IndexFunc(p.types, func(t profiles.ValueType) bool { return t.Type == q.Type.Sample })
+		for _, s := range p.samples {
+			v := big.NewInt(s.values[c])
+			if q.Type.Kind() == profiles.Gauge {
+				v.Mul(v, big.NewInt(p.covered))
+			}
+			sum.Add(sum, v)
+		}
+	}
+	f, _ := new(big.Float).SetInt(sum).Float64()
+	if q.Type.Kind() == profiles.Gauge {
+		f /= float64(q.To - q.From)
+	}
+	return f
+}
+
+func (e *env) verifySeries(q Query, want float64) {
+	e.t.Helper()
+	got, err := e.store.Series(context.Background(), SeriesQuery{Query: q, Step: max(1, (q.To-q.From)/7), By: []string{"service_version"}, Top: 1})
+	must(e.t, err)
+	total, points := 0.0, 0.0
+	for _, s := range got {
+		total += s.Total
+		for _, v := range s.Values {
+			points += v
+		}
+	}
+	if math.Abs(total-want) > want*1e-9 {
+		e.t.Fatalf("series of %s in [%d, %d) total %f, want %f", q.Type, q.From, q.To, total, want)
+	}
+	if q.Type.Kind() == profiles.Interval && points > total {
+		e.t.Fatalf("series of %s has points of %f in all, more than its total %f", q.Type, points, total)
+	}
+}
+
+// TestModel pushes intervals and gauges of processes that come and go, some of them late, compacts and reopens at random, and compares every
+// answer with the naive reference.
+func TestModel(t *testing.T) {
+	for seed := range uint64(4) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(seed, 1))
+			e := newEnv(t, nil)
+			r := &reference{}
+			type process struct {
+				service, name string
+				window        uint64
+				at            int64
+			}
+			var live []*process
+			spawn := func(at int64) {
+				live = append(live, &process{[]string{"cart", "checkout", "pay"}[rng.IntN(3)], fmt.Sprintf("i%d-%d", seed, len(live)), 0, at})
+			}
+			now := epoch
+			for range 6 {
+				spawn(now)
+			}
+			for step := range 160 {
+				now += 15_000 + rng.Int64N(120_000)
+				e.clock.set(now)
+				if step%20 == 0 {
+					live[rng.IntN(len(live))] = live[len(live)-1]
+					spawn(now) // a process was replaced
+				}
+				for range 1 + rng.IntN(5) {
+					p := live[rng.IntN(len(live))]
+					start, end := p.at, p.at+1+rng.Int64N(40_000)
+					if rng.IntN(20) == 0 {
+						end = start + 400_000 // beyond the staleness
+					}
+					if rng.IntN(10) == 0 { // a spool from before
+						start -= rng.Int64N(4 * 3_600_000)
+						end = start + 15_000
+					} else {
+						p.at = max(end, now-rng.Int64N(60_000))
+					}
+					p.window++
+					push, samples := randomPush(rng, p.service, p.name, p.window, start, end)
+					must(t, e.store.Append(t.Context(), push))
+					r.add(push, samples, 300_000)
+					if rng.IntN(30) == 0 {
+						if err := e.store.Append(t.Context(), push); !errors.Is(err, catalog.ErrDuplicate) {
+							t.Fatalf("second push: got %v, want ErrDuplicate", err)
+						}
+					}
+				}
+				switch rng.IntN(12) {
+				case 0:
+					must(t, e.store.Compact(t.Context(), true))
+				case 1, 2:
+					must(t, e.store.Compact(t.Context(), false))
+				case 3:
+					e.reopen()
+				}
+				if step%10 == 9 {
+					e.verify(r, rng, epoch-4*3_600_000, now+60_000, 6)
+				}
+			}
+			must(t, e.store.Compact(t.Context(), true))
+			e.verify(r, rng, epoch-4*3_600_000, now+60_000, 40)
+			e.check()
+		})
+	}
+}

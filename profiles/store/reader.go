@@ -1,0 +1,285 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+
+	"github.com/sonde-io/sonde/internal/blob"
+	"github.com/sonde-io/sonde/profiles"
+)
+
+// tailSize is what is read first of a file: a small segment is then there as a whole, of a block the footer is.
+const tailSize = 64 << 10
+
+// maxGap is the number of bytes that are read in vain rather than by another request.
+const maxGap = 32 << 10
+
+// maxRun bounds one read, and with it the memory that a query's reads take.
+const maxRun = 8 << 20
+
+// file is an open segment or block. Not safe for concurrent use; what it opens (index, symbols) is, and is shared through the cache.
+type file struct {
+	name   string
+	r      blob.Reader
+	size   int64
+	tail   []byte // of the file, if it was read
+	opened *openedFile
+	read   int64 // bytes read so far
+	buf    []byte
+}
+
+// openedFile is what of a file stays in memory between queries.
+type openedFile struct {
+	foot     *footer
+	mu       sync.Mutex
+	datasets map[string]*dataset
+	bytes    int64 // estimate of all of it
+}
+
+// dataset is what of a dataset stays in memory between queries. Immutable but for symbols, which are read when first needed.
+type dataset struct {
+	info   datasetInfo
+	series []seriesInfo
+
+	mu      sync.Mutex
+	symbols *profiles.Symbols
+}
+
+// openFile opens the blob name; cached, if there, spares reading its footer.
+func openFile(ctx context.Context, blobs blob.Store, name string, cached *openedFile) (*file, error) {
+	r, err := blobs.Open(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("open blob %s: %w", name, err)
+	}
+	f := &file{name: name, r: r, size: r.Size(), opened: cached}
+	if cached == nil {
+		if err := f.readFooter(); err != nil {
+			r.Close()
+			return nil, fmt.Errorf("read blob %s: %w", name, err)
+		}
+	}
+	return f, nil
+}
+
+func (f *file) close() { f.r.Close() }
+
+func (f *file) readFooter() error {
+	if f.size < headerSize+trailerSize {
+		return fmt.Errorf("file is cut short: it has %d bytes", f.size)
+	}
+	f.tail = make([]byte, min(f.size, tailSize))
+	if err := f.readAt(f.tail, f.size-int64(len(f.tail))); err != nil {
+		return err
+	}
+	n, crc, err := parseTrailer(f.tail[len(f.tail)-trailerSize:], f.size)
+	if err != nil {
+		return err
+	}
+	b, err := f.bytes(span{uint64(f.size - trailerSize - n), uint64(n)})
+	if err != nil {
+		return err
+	}
+	if checksum(b) != crc {
+		return fmt.Errorf("footer: %w", errChecksum)
+	}
+	foot, err := decodeFooter(b, uint64(f.size-trailerSize-n))
+	if err != nil {
+		return fmt.Errorf("footer: %w", err)
+	}
+	f.opened = &openedFile{foot: foot, datasets: map[string]*dataset{}, bytes: 256 + 2*n}
+	return nil
+}
+
+func (f *file) readAt(b []byte, at int64) error {
+	n, err := f.r.ReadAt(b, at)
+	f.read += int64(n)
+	if n == len(b) {
+		return nil
+	}
+	if err == nil || errors.Is(err, io.EOF) {
+		err = errShort
+	}
+	return err
+}
+
+// bytes returns a run of the file, valid until the next call.
+func (f *file) bytes(s span) ([]byte, error) {
+	if tailAt := uint64(f.size) - uint64(len(f.tail)); s.at >= tailAt {
+		return f.tail[s.at-tailAt : s.at-tailAt+s.length], nil
+	}
+	f.buf = slices.Grow(f.buf[:0], int(s.length))[:s.length]
+	return f.buf, f.readAt(f.buf, int64(s.at))
+}
+
+// each calls fn with the bytes of each of spans, which are in order of their place, reading those that lie close together at once.
+func (f *file) each(ctx context.Context, spans []span, fn func(i int, b []byte) error) error {
+	for lo := 0; lo < len(spans); {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		run, hi := spans[lo], lo+1
+		for hi < len(spans) {
+			end := spans[hi].at + spans[hi].length
+			if spans[hi].at > run.at+run.length+maxGap || end-run.at > maxRun {
+				break
+			}
+			run.length = max(run.length, end-run.at)
+			hi++
+		}
+		b, err := f.bytes(run)
+		if err != nil {
+			return err
+		}
+		for i := lo; i < hi; i++ {
+			at := spans[i].at - run.at
+			if err := fn(i, b[at:at+spans[i].length]); err != nil {
+				return err
+			}
+		}
+		lo = hi
+	}
+	return nil
+}
+
+// dataset returns the dataset of service, or nil if the file has none.
+func (f *file) dataset(service string) (*dataset, error) {
+	o := f.opened
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if ds := o.datasets[service]; ds != nil {
+		return ds, nil
+	}
+	i := slices.IndexFunc(o.foot.datasets, func(d datasetInfo) bool { return d.Service == service })
+	if i < 0 {
+		return nil, nil
+	}
+	ds := &dataset{info: o.foot.datasets[i]}
+	raw, err := f.section(ds.info.sections[sectionIndex])
+	if err == nil {
+		ds.series, err = decodeIndex(raw, &ds.info)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("dataset %s: %s: %w", service, sectionNames[sectionIndex], err)
+	}
+	o.datasets[service] = ds
+	o.bytes += indexBytes(ds.series)
+	return ds, nil
+}
+
+// section returns the raw bytes of a part that is read alone. They are not kept by the file.
+func (f *file) section(l located) ([]byte, error) {
+	b, err := f.bytes(span{l.at, uint64(l.stored)})
+	if err != nil {
+		return nil, err
+	}
+	return l.open(b, nil)
+}
+
+// loadSymbols returns the dataset's symbols, reading them if they are not in memory. They must not be added to.
+func (f *file) loadSymbols(ds *dataset) (*profiles.Symbols, error) {
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	if ds.symbols != nil {
+		return ds.symbols, nil
+	}
+	s := &profiles.Symbols{}
+	for i := range sectionIndex {
+		raw, err := f.section(ds.info.sections[i])
+		if err == nil {
+			err = decodeSymbols(raw, i, s)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("dataset %s: %s: %w", ds.info.Service, sectionNames[i], err)
+		}
+	}
+	if err := s.Validate(); err != nil {
+		return nil, fmt.Errorf("dataset %s: symbols: %w", ds.info.Service, err)
+	}
+	ds.symbols = s
+	f.opened.mu.Lock()
+	f.opened.bytes += symbolBytes(s)
+	f.opened.mu.Unlock()
+	return s, nil
+}
+
+// wantColumn finds t among s's columns: its kind and its place among the columns of that kind. An empty unit in t means any.
+func (s *seriesInfo) wantColumn(t profiles.Type) (kind profiles.Kind, place int, unit string, ok bool) {
+	if s.Type != t.Profile {
+		return 0, 0, "", false
+	}
+	var n [kinds]int
+	for _, c := range s.Columns {
+		if c.Sample == t.Sample && (t.Unit == "" || t.Unit == c.Unit) {
+			return c.Kind, n[c.Kind], c.Unit, true
+		}
+		n[c.Kind]++
+	}
+	return 0, 0, "", false
+}
+
+// span returns where the group's stacks and its columns up to the one at place lie: one run, because columns refer to earlier ones only.
+func (g *groupInfo) span(place int) span {
+	return span{g.stacks.at, g.columns[place].end() - g.stacks.at}
+}
+
+// chunkReader decodes groups of chunks and of sums; it is what a query has of buffers. Not safe for concurrent use.
+type chunkReader struct {
+	stacks  chunkStacks
+	values  []int64
+	sums    []int128
+	raw     []byte // of one part at a time
+	columns [][]int64
+}
+
+// open decodes the stacks of g, a group of n profiles or windows, from b, which starts at g.stacks.
+func (c *chunkReader) open(g *groupInfo, b []byte, n, limit int) error {
+	raw, err := g.stacks.openInto(b[:g.stacks.stored], &c.raw)
+	if err == nil {
+		err = c.stacks.decode(raw, n, g.rows, limit)
+	}
+	if err != nil {
+		return fmt.Errorf("stacks of chunk at %d: %w", g.stacks.at, err)
+	}
+	return nil
+}
+
+// column opens the column at place of g from b, which starts at g.stacks.
+func (c *chunkReader) column(g *groupInfo, b []byte, place int) ([]byte, error) {
+	col := g.columns[place]
+	at := col.at - g.stacks.at
+	return col.openInto(b[at:at+uint64(col.stored)], &c.raw)
+}
+
+// decodeValues decodes one column of profiles, in stack-major order.
+func (c *chunkReader) decodeValues(g *groupInfo, b []byte, place int, out []int64) ([]int64, error) {
+	same := func(i int) ([]byte, error) {
+		if i >= place {
+			return nil, fmt.Errorf("column %d refers to column %d", place, i)
+		}
+		return c.column(g, b, i)
+	}
+	raw, err := c.column(g, b, place)
+	if err == nil {
+		out, err = c.stacks.decodeColumn(raw, out, same)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("column %d of chunk at %d: %w", place, g.stacks.at, err)
+	}
+	return out, nil
+}
+
+// decodeSums decodes one column of sums, in stack-major order.
+func (c *chunkReader) decodeSums(g *groupInfo, b []byte, place int, covered []int64) (err error) {
+	raw, err := c.column(g, b, place)
+	if err == nil {
+		c.sums, err = c.stacks.decodeSumColumn(raw, covered, c.sums)
+	}
+	if err != nil {
+		return fmt.Errorf("column %d of sums at %d: %w", place, g.stacks.at, err)
+	}
+	return nil
+}
