@@ -43,6 +43,7 @@ export interface Top extends Answer {
   total: number;
   base_total?: number;
   rows: Row[];
+  functions: number; // rows there would be without a limit
   stats: Stats;
 }
 

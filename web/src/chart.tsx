@@ -108,7 +108,7 @@ function Plot(p: { data: Series }) {
     const plot = new uPlot(plotOptions({
       data, marks, zone: v.zone, stacked: v.chart === "stacked", width: el.clientWidth, height: el.clientHeight, range: r,
       names: data.series.map(seriesName), colours: data.series.map((s, i) => colourOf(i, s)), token,
-      text: (x) => chartText(x, data.type),
+      text: (x, ref) => chartText(x, data.type, ref),
       select: (from, to, base) => {
         const a = toParam(Math.round(from)), b = toParam(Math.round(to));
         go(base ? { baseFrom: a, baseTo: b, ...fixed() } : { from: a, to: b, live: false });

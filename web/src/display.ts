@@ -19,7 +19,8 @@ export function deltaText(v: number, type: TypeInfo): string {
   return signed(v, scaledText(v, type));
 }
 
-/** rateText writes the chart's values: per second for intervals, as they are for gauges. */
-export function chartText(v: number, type: TypeInfo): string {
-  return type.kind === "gauge" ? formatValue(type.unit === "count" ? Math.round(v * 100) / 100 : v, type.unit) : formatRate(v, type);
+/** chartText writes the chart's values: per second for intervals, as they are for gauges. ref chooses the scale. */
+export function chartText(v: number, type: TypeInfo, ref = v): string {
+  if (type.kind === "gauge") return formatValue(type.unit === "count" ? Math.round(v * 100) / 100 : v, type.unit, ref);
+  return formatRate(v, type, ref);
 }

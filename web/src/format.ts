@@ -26,8 +26,8 @@ export function digits(v: number): string {
   return String(Number(v.toPrecision(3))).includes("e") ? v.toExponential(1) : Number(v.toPrecision(3)).toString();
 }
 
-function scaled(v: number, scale: Scale): string {
-  const a = Math.abs(v);
+function scaled(v: number, scale: Scale, ref: number): string {
+  const a = Math.abs(ref);
   for (let i = 0; i < scale.length; i++) {
     const [size, unit] = scale[i];
     // 999.7 ms reads as 1,000 ms after rounding: take the next larger unit.
@@ -36,18 +36,18 @@ function scaled(v: number, scale: Scale): string {
   return digits(v);
 }
 
-/** formatValue writes v of the given pprof unit: 1500000 nanoseconds is "1.50 ms". */
-export function formatValue(v: number, unit: string): string {
+/** formatValue writes v of the given pprof unit: 1500000 nanoseconds is "1.50 ms". ref is the value by whose size the scale is chosen: an axis has one for all. */
+export function formatValue(v: number, unit: string, ref = v): string {
   switch (unit) {
     case "nanoseconds":
-      return v === 0 ? "0 s" : scaled(v, nano);
+      return ref === 0 ? "0 s" : scaled(v, nano, ref);
     case "bytes":
-      return scaled(v, bytes);
+      return scaled(v, bytes, ref);
     case "count":
     case "":
-      return Math.abs(v) < 1e6 && Number.isInteger(v) ? digits2(v) : scaled(v, plain);
+      return Math.abs(ref) < 1e6 && Number.isInteger(v) ? digits2(v) : scaled(v, plain, ref);
   }
-  return `${scaled(v, plain)} ${unit}`;
+  return `${scaled(v, plain, ref)} ${unit}`;
 }
 
 function digits2(v: number): string {
@@ -55,12 +55,17 @@ function digits2(v: number): string {
 }
 
 /** formatRate writes v per second: CPU time per time is a number of cores. */
-export function formatRate(v: number, type: TypeInfo): string {
-  if (type.unit === "nanoseconds") {
-    if (type.profile === "cpu") return v === 0 ? "0 cores" : Math.abs(v) < 1e8 ? `${digits(v / 1e6)} mcores` : `${digits(v / 1e9)} cores`;
-    return `${formatValue(v, type.unit)}/s`;
+export function formatRate(v: number, type: TypeInfo, ref = v): string {
+  if (type.unit === "nanoseconds" && type.profile === "cpu") {
+    if (ref === 0 || Math.abs(ref) >= 9.995e8) return `${digits(v / 1e9)} cores`;
+    return `${digits(v / 1e6)} mcores`;
   }
-  return `${formatValue(v, type.unit)}/s`;
+  return `${formatValue(v, type.unit, ref)}/s`;
+}
+
+/** trimZeros takes the decimals away that say nothing: "50.0 MiB" is "50 MiB". For axes, whose values are round. */
+export function trimZeros(text: string): string {
+  return text.replace(/(\.\d*?)0+(?=\D|$)/, "$1").replace(/\.(?=\D|$)/, "");
 }
 
 /** formatShare writes part of whole in percent: "12.3 %". Where there is no whole there is no share. */

@@ -2,6 +2,8 @@ import type uPlot from "uplot";
 import uPlotClass from "uplot";
 import type { Event, Series } from "./api";
 import type { Range } from "./state";
+import { css, mix, parseHex } from "./flame/colour";
+import { trimZeros } from "./format";
 import { clock, type Zone } from "./time";
 
 /** PlotInput is all that the chart's options are made of. */
@@ -16,9 +18,12 @@ export interface PlotInput {
   height: number;
   range: Range;
   token: (name: string) => string;
-  text: (v: number) => string; // of a value as plotted
+  text: (v: number, ref?: number) => string; // of a value as plotted, in the scale that ref wants
   select: (from: number, to: number, base: boolean) => void; // Unix ms; base: Shift was held
 }
+
+// Round steps of a bytes axis: powers of two.
+const binary = Array.from({ length: 60 }, (_, k) => 2 ** (k - 6));
 
 /** plotOptions makes uPlot's options: steps, because a value stands for its whole step; a drag chooses a range. */
 export function plotOptions(p: PlotInput): uPlot.Options {
@@ -39,13 +44,14 @@ export function plotOptions(p: PlotInput): uPlot.Options {
     },
     axes: [
       { ...axis, size: 22, gap: 4, space: 70, values: (_u, splits) => splits.map((s) => tick(s * 1000, p)) },
-      { ...axis, size: 78, gap: 6, space: 28, values: (_u, splits) => splits.map(p.text) },
+      { ...axis, size: 84, gap: 6, space: 28, ...(p.data.type.unit === "bytes" ? { incrs: binary } : {}), values: (_u, splits) => splits.map((v) => trimZeros(p.text(v, splits[splits.length - 1]))) },
     ],
     series: [
       {},
       ...p.names.map((label, i) => ({
         label, paths: stepped, stroke: p.colours[i], width: p.stacked ? 1 : 1.5, points: { show: false },
-        fill: p.stacked ? p.colours[i] + "66" : undefined,
+        // Opaque, because each area lies over the ones before it: with alpha the colours would mix.
+        fill: p.stacked ? css(mix(parseHex(p.colours[i]), parseHex(p.token("--bg")), 0.5)) : undefined,
       })),
     ],
     hooks: {

@@ -1,6 +1,6 @@
 // What the page shows (view, from the address) and what it has loaded for it.
 
-import { computed, effect, signal, type Signal } from "@preact/signals";
+import { computed, effect, signal, untracked, type Signal } from "@preact/signals";
 import { Failure, get, serverNow, type Event, type Flame, type Params, type Series, type Service, type Status, type Top } from "./api";
 import type { TypeInfo } from "./format";
 import { serviceOf } from "./selector";
@@ -107,6 +107,13 @@ export function chartRange(r: Range): [number, number] {
   return hi - lo <= 6 * sum ? [lo, hi] : [r.from, r.to];
 }
 
+const steps = [15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 43200, 86400].map((s) => s * 1000);
+
+/** chartStep is the round step that gives a range about 120 points; an agent's window of 15 s is the shortest, or the chart would be a comb. */
+export function chartStep(ms: number): number {
+  return steps.find((s) => ms / s <= 130) ?? steps[steps.length - 1] * Math.ceil(ms / steps[steps.length - 1] / 130);
+}
+
 const week = 7 * 864e5;
 
 async function loadAll(v: View): Promise<void> {
@@ -143,7 +150,9 @@ async function loadAll(v: View): Promise<void> {
 function loadProfile(v: View, r: Range, type: string, abort: AbortSignal): void {
   const q: Params = { query: v.query, type, from: r.from, to: r.to };
   const [lo, hi] = chartRange(r);
-  void into(series, () => get<Series>("series", { ...q, from: lo, to: hi, by: by.value }, abort), abort);
+  const step = chartStep(hi - lo);
+  const end = lo + Math.ceil((hi - lo) / step) * step; // whole steps: the server leaves a ragged last one out
+  void into(series, () => get<Series>("series", { ...q, from: lo, to: end, by: by.value, step: step / 1000 }, abort), abort);
   if (r.base) {
     const d: Params = { ...q, base_query: v.baseQuery, base_from: r.base[0], base_to: r.base[1] };
     void into(flame, () => get<Flame>("diff", { ...d, view: "flame" }, abort), abort);
@@ -170,7 +179,7 @@ export function start(): void {
   });
   effect(() => {
     void wanted.value;
-    void loadAll(view.peek());
+    untracked(() => void loadAll(view.peek())); // what loading reads must not start it again
   });
   effect(() => {
     if (!view.value.live || !isRelative(view.value.to)) return;

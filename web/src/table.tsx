@@ -6,7 +6,7 @@ import { shown, zoomNode } from "./flame/panel";
 import { formatChange, formatShare, formatValue, type TypeInfo } from "./format";
 import { fitName, matcher } from "./names";
 import { ErrorNote } from "./notices";
-import { flame, go, scale, top, topLimit, view } from "./state";
+import { flame, go, scale, top, view } from "./state";
 import { isDiff, type SortKey } from "./url";
 
 /** Line is a row with its sides scaled. */
@@ -103,7 +103,7 @@ export function TablePanel() {
   }, []);
   const lo = Math.max(0, Math.floor(seen.top / rowH) - 8);
   const hi = Math.min(list.length, Math.ceil((seen.top + seen.height) / rowH) + 8);
-  const chars = Math.floor((seen.width - (isDiff(v) ? 330 : 270) - 40) / 7);
+  const chars = Math.floor((seen.width - (isDiff(v) ? 342 : 264) - 32) / 7.23);
   const move = (to: number) => {
     const i = Math.max(0, Math.min(list.length - 1, to));
     setActive(i);
@@ -135,6 +135,7 @@ export function TablePanel() {
         aria-activedescendant={active >= lo && active < hi ? `row-${active}` : undefined}
       >
         <table class="functions" aria-rowcount={list.length + 1}>
+          <colgroup><col />{columns.map((c) => <><col class={isDiff(v) ? "wide" : "value"} />{c.share && <col class="share" />}</>)}</colgroup>
           <thead><tr><Head k="name" title="function" hint="by name" />{columns.map((c) => <Head key={c.key} k={c.key} title={c.title} hint={c.hint} wide={c.share !== undefined} />)}</tr></thead>
           <tbody>
             {lo > 0 && <tr class="space" aria-hidden="true"><td ref={(el) => void (el && (el.style.height = `${lo * rowH}px`))} /></tr>}
@@ -149,7 +150,9 @@ export function TablePanel() {
 }
 
 function count(n: number): string {
-  return !part.value && top.value.data?.rows?.length === topLimit ? `the first ${topLimit.toLocaleString("en")}` : n.toLocaleString("en");
+  const t = top.value.data;
+  const cut = !part.value && t && t.functions > t.rows.length ? ` of the ${t.rows.length.toLocaleString("en")} largest of ${t.functions.toLocaleString("en")}` : "";
+  return n.toLocaleString("en") + cut;
 }
 
 function pick(l: Line): void {

@@ -63,6 +63,8 @@ export function FlameCanvas(p: Props) {
     const el = scroller.current!;
     const watch = new ResizeObserver(() => setSize({ width: el.clientWidth, height: el.clientHeight }));
     watch.observe(el);
+    const restored = () => setSize((s) => ({ ...s })); // the browser took the canvas away and gave it back empty: draw again
+    canvas.current!.addEventListener("contextrestored", restored);
     return () => watch.disconnect();
   }, []);
   useEffect(() => {

@@ -19,11 +19,11 @@ function child(n: Node, name: number): Node {
 
 /** outermost returns the nodes of function name that are not below another of the same: together they are its total, each stack once. */
 export function outermost(m: Model, name: string): number[] {
-  const id = m.names.indexOf(name);
   const out: number[] = [];
-  if (id < 0) return out;
+  // One function may stand in names more than once: with another file in another build.
+  const same = m.names.map((n) => n === name);
   for (let i = 0; i < m.n; ) {
-    if (m.name[i] === id) {
+    if (same[m.name[i]]) {
       out.push(i);
       i = m.end[i];
     } else i++;

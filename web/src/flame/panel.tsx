@@ -1,5 +1,6 @@
 import { computed, signal } from "@preact/signals";
-import { formatShare, formatValue } from "../format";
+import { scaledText } from "../display";
+import { formatChange, formatShare, formatValue, type TypeInfo } from "../format";
 import { matcher, splitName } from "../names";
 import { ErrorNote } from "../notices";
 import { flame, go, scale, view } from "../state";
@@ -102,7 +103,7 @@ function Tools(p: { m: Model | null }) {
   return (
     <div class="tools">
       <h2>{isDiff(v) ? "difference" : "flame graph"}</h2>
-      <span class="num total">{p.m && type ? formatValue(p.m.value[zoomNode.value], type.unit) : " "}</span>
+      <span class="num total">{p.m && type ? totalText(p.m, type) : " "}</span>
       <span class="match num" role="status">{matchText(p.m)}</span>
       <span class="spring" />
       <button disabled={!only || only === v.focus} onClick={() => setFocus(only)} title={only ? `Only ${only}: its callers above, what it calls below (f)` : "Choose a frame first"}>only this function</button>
@@ -113,6 +114,18 @@ function Tools(p: { m: Model | null }) {
       </span>
     </div>
   );
+}
+
+/** totalText is what is shown in numbers: its total, and its share where it is a part; in a diff both sides. */
+function totalText(m: Model, type: TypeInfo): string {
+  const i = zoomNode.value;
+  if (m.base) {
+    const base = m.base[i] * m.scale.base, now = m.value[i] * m.scale.now;
+    return `${scaledText(base, type)} → ${scaledText(now, type)} (${formatChange(now, base)})`;
+  }
+  const all = whole.value?.value[0] ?? 0;
+  const value = formatValue(m.value[i], type.unit);
+  return i > 0 || m !== whole.value ? `${value}, ${formatShare(m.value[i], all)} of all` : value;
 }
 
 function matchText(m: Model | null): string {
@@ -158,7 +171,7 @@ function Foot() {
         <span class="key">{kindNames.map((k) => <span key={k}><i class={`swatch k-${k}`} />{kindLabel[k]}</span>)}</span>
       )}
       <span class="spring" />
-      {f && <span class="num">{f.stats.profiles.toLocaleString("en")} profiles, {f.nodes.toLocaleString("en")} frames{f.dropped > 0 ? `, ${f.dropped.toLocaleString("en")} small ones folded into (other)` : ""}</span>}
+      {f && <span class="num" title={f.dropped > 0 ? "The smallest frames are folded into (other)" : undefined}>{f.stats.profiles.toLocaleString("en")} profiles, {f.nodes.toLocaleString("en")} frames{f.dropped > 0 ? `, ${f.dropped.toLocaleString("en")} folded` : ""}</span>}
     </div>
   );
 }
