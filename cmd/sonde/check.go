@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/sonde-io/sonde/collector"
 	"github.com/sonde-io/sonde/internal/blob"
 	"github.com/sonde-io/sonde/internal/catalog"
 	"github.com/sonde-io/sonde/internal/fsys"
@@ -72,4 +74,29 @@ func (a *app) writeChecked(format string, r *checked) error {
 	return err
 }
 
-var _ = []any{context.Background, errors.New, filepath.Join, blob.ReadFiles, catalog.OpenSQLite, fsys.OS{}, store.Check}
+// check reads the data directory dir without changing it.
+func check(ctx context.Context, dir string, grace time.Duration) (*checked, error) {
+	file := filepath.Join(dir, collector.CatalogFile)
+	cat, err := catalog.ReadSQLite(ctx, file)
+	if err != nil {
+		err = fmt.Errorf("check %s: %w", dir, err)
+		if _, serr := os.Stat(file); errors.Is(serr, os.ErrNotExist) {
+			return nil, withHint(err, "DIR is what sonde serve has in --data; it holds %s", collector.CatalogFile)
+		}
+		return nil, err
+	}
+	defer cat.Close()
+	blobs, err := blob.ReadFiles(fsys.OS{}, filepath.Join(dir, collector.BlobDir))
+	if err != nil {
+		return nil, fmt.Errorf("check %s: %w", dir, err)
+	}
+	n, problems, err := store.Check(ctx, blobs, cat, grace)
+	if err != nil {
+		return nil, fmt.Errorf("check %s: %w", dir, err)
+	}
+	r := &checked{Dir: dir, Checked: n, Problems: []problem{}}
+	for _, p := range problems {
+		r.Problems = append(r.Problems, problem{Blob: p.Blob, What: p.What})
+	}
+	return r, nil
+}

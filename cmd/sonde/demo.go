@@ -62,18 +62,14 @@ removes the directory.`,
 	return cmd
 }
 
-// freeAddress returns addr where nobody listens there, else a loopback address with a free port.
+// freeAddress returns addr where nobody listens there, else one that stands for any free port.
 func freeAddress(addr string) string {
-	for _, try := range []string{addr, "127.0.0.1:0"} {
-		ln, err := net.Listen("tcp", try)
-		if err != nil {
-			continue
-		}
-		got := ln.Addr().String()
-		ln.Close()
-		return got
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return "127.0.0.1:0"
 	}
-	return addr // the collector says what is wrong with it
+	ln.Close()
+	return addr
 }
 
 // demoRun is one demo.
@@ -82,9 +78,9 @@ type demoRun struct {
 	out     io.Writer // safe for concurrent use
 	log     io.Writer // of the services; safe for concurrent use
 	dir     string
-	exe     string // this binary: the services run it
-	url     string
-	client  *client.Client
+	exe     string         // this binary: the services run it
+	url     string         // the collector's; set once it is ready
+	client  *client.Client // likewise
 	started time.Time
 
 	mu       sync.Mutex
@@ -98,11 +94,7 @@ func (a *app) demo(ctx context.Context, f demoFlags) (err error) {
 		return fmt.Errorf("find own binary: %w", err)
 	}
 	d := &demoRun{flags: f, exe: exe, started: a.now(), out: &lockedWriter{w: a.stdout}, log: &lockedWriter{w: a.stderr},
-		url: "http://" + f.listen, services: make(map[string]*demo.Process)}
-	if d.client, err = client.New(client.Config{URL: d.url}); err != nil {
-		return err
-	}
-	defer d.client.Close()
+		services: make(map[string]*demo.Process)}
 	clean, err := d.makeDir()
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sonde-io/sonde/cmd/sonde/internal/client"
+	"github.com/sonde-io/sonde/collector"
 	"github.com/sonde-io/sonde/internal/demo"
 	"github.com/sonde-io/sonde/profiles"
 )
@@ -24,7 +25,11 @@ func (d *demoRun) run(ctx context.Context) error {
 	collecting, stopCollector := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopCollector()
 	collected := make(chan error, 1)
-	go func() { collected <- runCollector(collecting, d.config()) }()
+	ready := make(chan string, 1)
+	go func() {
+		collected <- collector.Run(collecting, d.config(), collector.Options{Version: currentVersion().Version, Stderr: d.log,
+			Ready: func(addr string) { ready <- addr }})
+	}()
 
 	story, endStory := context.WithCancelCause(ctx)
 	defer endStory(nil)
@@ -38,7 +43,7 @@ func (d *demoRun) run(ctx context.Context) error {
 		case <-story.Done():
 		}
 	}()
-	err := d.tell(story)
+	err := d.tell(story, ready)
 	if cause := context.Cause(story); cause != nil && errors.Is(err, context.Canceled) {
 		err = cause
 	}
@@ -57,10 +62,17 @@ func orEnded(err error) error {
 }
 
 // tell is the demo's story. It returns when ctx is done or something fails.
-func (d *demoRun) tell(ctx context.Context) error {
-	if err := d.until(ctx, 100*time.Millisecond, d.ready); err != nil {
-		return fmt.Errorf("wait for the collector: %w", err)
+func (d *demoRun) tell(ctx context.Context, ready <-chan string) (err error) {
+	select {
+	case addr := <-ready:
+		d.url = "http://" + addr
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
+	if d.client, err = client.New(client.Config{URL: d.url}); err != nil {
+		return err
+	}
+	defer d.client.Close()
 	if err := d.startServices(ctx); err != nil {
 		return err
 	}
@@ -100,15 +112,6 @@ func (d *demoRun) until(ctx context.Context, period time.Duration, ok func(conte
 		case <-t.C:
 		}
 	}
-}
-
-// ready reports whether the collector answers.
-func (d *demoRun) ready(ctx context.Context) (bool, error) {
-	body, err := d.client.Get(ctx, "/readyz", nil)
-	if err != nil {
-		return false, nil // not yet: a collector that cannot start ends ctx with the reason
-	}
-	return true, body.Close()
 }
 
 // startServices starts the three at once.

@@ -71,9 +71,6 @@ func (a *app) root() *cobra.Command {
 		SilenceUsage:  true,
 		Args:          cobra.NoArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-		PersistentPreRun: func(*cobra.Command, []string) {
-			a.started = true
-		},
 	}
 	root.SetIn(a.stdin)
 	root.SetOut(a.stdout)
@@ -85,6 +82,14 @@ func (a *app) root() *cobra.Command {
 	fs.DurationVar(&a.timeout, "timeout", 30*time.Second, "longest time to wait for the collector; 0: no limit")
 	root.AddCommand(a.serveCommand(), a.demoCommand(), a.psCommand(), a.topCommand(), a.flameCommand(), a.getCommand(),
 		a.diffCommand(), a.pushCommand(), a.checkCommand(), a.configCommand(), a.versionCommand(), a.demoServiceCommand())
+	for _, c := range root.Commands() {
+		// What cobra finds wrong, it finds before RunE.
+		verb := c.RunE
+		c.RunE = func(cmd *cobra.Command, args []string) error {
+			a.started = true
+			return verb(cmd, args)
+		}
+	}
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd(root.Name()) // so that the documentation holds it too
 	return root

@@ -79,15 +79,16 @@ var kinds = []string{"book", "tool", "food", "toy", "lamp", "rope"}
 
 func sku(i int) string { return fmt.Sprintf("%s-%d", kinds[i%len(kinds)], i%97) }
 
-// CartLoad fills carts; every fifth gets a coupon.
+// CartLoad fills carts; every tenth gets a coupon.
 func CartLoad() *Load {
-	return &Load{Rate: 60, Share: 0.15, Make: func(i int) (string, any) {
-		items := make([]cart.Item, 8)
+	return &Load{Rate: 120, Share: 0.15, Make: func(i int) (string, any) {
+		customer := i % 200 // whose cart holds the same 20 articles, again and again: the work per request does not grow
+		items := make([]cart.Item, 20)
 		for k := range items {
-			items[k] = cart.Item{SKU: sku(i*7 + k*13), Quantity: 1 + (i+k)%3, Price: 100 + (i*k)%900}
+			items[k] = cart.Item{SKU: sku(customer*7 + k*13), Quantity: 1 + (i+k)%3, Price: 100 + (i*k)%900}
 		}
-		path := fmt.Sprintf("/cart/c%d", i%200)
-		if i%5 == 0 {
+		path := fmt.Sprintf("/cart/c%d", customer)
+		if i%10 == 0 {
 			path += "?coupon=spring"
 		}
 		return path, items
@@ -96,7 +97,7 @@ func CartLoad() *Load {
 
 // CheckoutLoad places orders. Its share is wider than the others', so that the second version's slowness shows as CPU and not as fewer orders.
 func CheckoutLoad() *Load {
-	return &Load{Rate: 150, Share: 0.25, Make: func(i int) (string, any) {
+	return &Load{Rate: 200, Share: 0.3, Make: func(i int) (string, any) {
 		o := checkout.Order{Customer: fmt.Sprintf("customer %d", i%500), Lines: make([]checkout.Line, 20)}
 		for k := range o.Lines {
 			o.Lines[k] = checkout.Line{SKU: sku(i*11 + k*17), Quantity: 1 + k%4, Price: 100 + (i*k)%5000}
@@ -107,7 +108,7 @@ func CheckoutLoad() *Load {
 
 // BillingLoad sends invoices.
 func BillingLoad() *Load {
-	return &Load{Rate: 60, Share: 0.12, Make: func(i int) (string, any) {
+	return &Load{Rate: 130, Share: 0.12, Make: func(i int) (string, any) {
 		in := billing.Invoice{Number: i, Name: fmt.Sprintf("customer %d", i%500), Items: make([]billing.Product, 60)}
 		for k := range in.Items {
 			in.Items[k] = billing.Product{Text: sku(i + k*29), Amount: 100 + (i*k)%90000}

@@ -75,7 +75,7 @@ func settle(o Order) Receipt {
 func seal(o Order) string {
 	data, _ := json.Marshal(o) // strings and ints: cannot fail
 	sum := sha256.Sum256(data)
-	for range 400 {
+	for range 800 {
 		sum = sha256.Sum256(append(sum[:], data[:min(len(data), 256)]...))
 	}
 	return hex.EncodeToString(sum[:8])
