@@ -14,8 +14,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/prometheus/prometheus/model/labels"
-
 	"github.com/sonde-io/sonde/profiles"
 )
 
@@ -232,16 +230,6 @@ func (r AgentRule) validate() error {
 		}
 	}
 	return nil
-}
-
-// matches reports whether the rule's selector selects a process with these labels.
-func matches(ms []*labels.Matcher, ls labels.Labels) bool {
-	for _, m := range ms {
-		if !m.Matches(ls.Get(m.Name)) {
-			return false
-		}
-	}
-	return true
 }
 
 // redact hides a password in a URL.

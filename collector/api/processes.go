@@ -68,18 +68,33 @@ func (h *Handler) processes(ctx context.Context, r *http.Request) (any, error) {
 }
 
 // mergeProcesses adds to known what only discovery has seen. Of a process in both, the row of the catalogue stays, with
-// discovery's fresher state; one that its agent reports under an instance of its own is recognised by boot, namespace, pid and start.
+// discovery's fresher state; one that its agent reports under an instance of its own is recognised by boot, start and pid.
 func mergeProcesses(known, seen []catalog.Process) []catalog.Process {
 	out := slices.Clone(known)
 	byInstance := make(map[string]int, len(known))
-	byIdentity := make(map[identity]int, len(known))
+	agents := make(map[identity][]int)
 	for i, p := range known {
 		byInstance[p.Instance] = i
-		if id, ok := identityOf(p); ok && p.Gatherer == "agent" {
-			byIdentity[id] = i
+		if id, ok := identityOf(p); ok && p.LabelsHash != "" {
+			agents[id] = append(agents[id], i)
 		}
 	}
+	// agentOf returns the row of the agent in p, -1 for none.
+	agentOf := func(p catalog.Process) int {
+		if id, ok := identityOf(p); ok {
+			for _, i := range agents[id] {
+				if known[i].PIDNS == p.PIDNS || known[i].PIDNS == 0 || p.PIDNS == 0 {
+					return i
+				}
+			}
+		}
+		return -1
+	}
 	for _, s := range seen {
+		if i := agentOf(s); i >= 0 {
+			out[i].LastSeen = max(out[i].LastSeen, s.LastSeen)
+			continue
+		}
 		if i, ok := byInstance[s.Instance]; ok {
 			// A gatherer that took profiles knows better who it was than one that only looks.
 			if s.Gatherer == "" {
@@ -89,35 +104,22 @@ func mergeProcesses(known, seen []catalog.Process) []catalog.Process {
 			out[i].LastSeen = max(out[i].LastSeen, s.LastSeen)
 			continue
 		}
-		if id, ok := identityOf(s); ok {
-			if i, ok := byIdentity[id]; ok {
-				out[i].LastSeen = max(out[i].LastSeen, s.LastSeen)
-				continue
-			}
-		}
 		out = append(out, s)
 	}
 	// A row that discovery wrote for a process before its agent reported it is the same process.
-	return slices.DeleteFunc(out, func(p catalog.Process) bool {
-		id, ok := identityOf(p)
-		if !ok || p.Gatherer == "agent" && p.LabelsHash != "" {
-			return false
-		}
-		i, twin := byIdentity[id]
-		return twin && known[i].Instance != p.Instance && known[i].LabelsHash != ""
-	})
+	return slices.DeleteFunc(out, func(p catalog.Process) bool { return p.LabelsHash == "" && agentOf(p) >= 0 })
 }
 
-// identity names a process whoever looks at it: its own pid is the innermost that the kernel lists.
+// identity names a process whoever looks at it: its own pid is the innermost that the kernel lists. Two with the same identity in
+// pid namespaces that are known and differ are not the same.
 type identity struct {
 	boot  string
-	pidns uint64
 	ticks uint64
 	pid   int
 }
 
 func identityOf(p catalog.Process) (identity, bool) {
-	id := identity{p.BootID, p.PIDNS, p.StartTicks, p.PID}
+	id := identity{p.BootID, p.StartTicks, p.PID}
 	if n := len(p.NSPIDs); n > 0 {
 		id.pid = p.NSPIDs[n-1]
 	}

@@ -1,0 +1,92 @@
+package collector
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/sonde-io/sonde/collector/api"
+	"github.com/sonde-io/sonde/collector/receive"
+	"github.com/sonde-io/sonde/collector/reply"
+	"github.com/sonde-io/sonde/internal/listen"
+	"github.com/sonde-io/sonde/web"
+)
+
+// openHTTP makes the handlers and opens the listener, so that an address that is taken is an error of starting.
+func (p *parts) openHTTP(ctx context.Context) error {
+	mux, err := p.routes()
+	if err != nil {
+		return err
+	}
+	panics := prometheus.NewCounter(prometheus.CounterOpts{Name: "sonde_http_panics_total", Help: "Requests whose handler panicked."})
+	p.registry.MustRegister(panics)
+	p.handler = observe(p.log, panics, mux)
+	c := p.cfg
+	l, err := listen.Open(ctx, listen.Policy{Address: c.Listen, TokenFile: c.TokenFile, TLSCertFile: c.TLSCert, TLSKeyFile: c.TLSKey, Insecure: c.Insecure}, p.log)
+	if err != nil {
+		return err
+	}
+	p.closers = append(p.closers, l.Close)
+	p.serve = func(ctx context.Context) error { return p.serveOn(ctx, l, mux) }
+	return nil
+}
+
+// serveOn answers requests until ctx ends, then drains.
+func (p *parts) serveOn(ctx context.Context, l *listen.Listener, mux *http.ServeMux) error {
+	p.log.Info("listening", "url", l.URL(), "token", l.HasToken())
+	fmt.Fprintf(p.opts.Stdout, "listening on %s\n", l.URL())
+	if p.opts.Ready != nil {
+		p.opts.Ready(l.Addr().String())
+	}
+	stop := context.AfterFunc(ctx, func() {
+		p.ready.draining.Store(true)
+		p.log.Info("draining", "deadline", p.cfg.ShutdownTimeout.D())
+	})
+	defer stop()
+	return l.Serve(ctx, p.handler, listen.Serving{Exempt: open4all(mux), Logger: p.log, Deadline: p.cfg.ShutdownTimeout.D()})
+}
+
+// The patterns that need no token: probes, and the page itself, which holds no data and has to be there to ask for the token.
+const (
+	livezPattern  = "GET /livez"
+	readyzPattern = "GET /readyz"
+	webPattern    = "/"
+)
+
+// open4all returns which requests need no token, by the pattern that will answer them: paths can be written in many ways.
+func open4all(mux *http.ServeMux) func(*http.Request) bool {
+	return func(r *http.Request) bool {
+		_, pattern := mux.Handler(r)
+		return pattern == livezPattern || pattern == readyzPattern || pattern == webPattern
+	}
+}
+
+func (p *parts) routes() (*http.ServeMux, error) {
+	c := p.cfg
+	mux := http.NewServeMux()
+	receive.New(receive.Config{Sink: p.store, Processes: p.cat, Settings: p.rules.settings, Logger: p.log, Registerer: p.registry, Limits: receive.Limits{
+		BodyBytes: int64(c.MaxBodyBytes), DecompressedBytes: int64(c.MaxDecompressedBytes), Samples: c.MaxSamples, Labels: c.MaxLabels, LabelNameBytes: c.MaxLabelNameBytes,
+		LabelValueBytes: c.MaxLabelValueBytes, Concurrent: c.MaxConcurrentPushes, MaxAge: c.RetentionAge.D()}}).Register(mux)
+
+	queries := http.NewServeMux()
+	api.New(api.Config{Store: p.store, Catalog: p.cat, Discovery: p.scraper, Concurrent: c.MaxConcurrentQueries, Timeout: c.QueryTimeout.D(), Version: p.opts.Version,
+		Started: p.started, MaxAge: c.RetentionAge.D(), MaxBytes: int64(c.RetentionSize), Logger: p.log, Registerer: p.registry}).Register(queries)
+	compress, err := compressed()
+	if err != nil {
+		return nil, fmt.Errorf("make compression: %w", err)
+	}
+	mux.Handle("GET /api/v1/", compress(queries))
+	mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
+		reply.Fail(w, reply.Errorf(http.StatusNotFound, "no such endpoint: %s %.200s", r.Method, r.URL.Path))
+	})
+
+	mux.HandleFunc(livezPattern, alive)
+	mux.Handle(readyzPattern, &p.ready)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(p.registry, promhttp.HandlerOpts{Registry: p.registry, Timeout: 10 * time.Second}))
+	mux.Handle(webPattern, web.Handler())
+	return mux, nil
+}

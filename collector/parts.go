@@ -1,0 +1,239 @@
+package collector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/sonde-io/sonde/collector/discover"
+	"github.com/sonde-io/sonde/collector/scrape"
+	"github.com/sonde-io/sonde/internal/blob"
+	"github.com/sonde-io/sonde/internal/catalog"
+	"github.com/sonde-io/sonde/internal/fsys"
+	"github.com/sonde-io/sonde/profiles/store"
+)
+
+// The files of a data directory.
+const (
+	CatalogFile = "catalog.db" // the catalogue, SQLite
+	BlobDir     = "blobs"      // segments and blocks
+	lockFile    = "lock"
+)
+
+// parts are the parts of one running collector. open makes them, close ends what has no actor of its own.
+type parts struct {
+	cfg      *Config
+	opts     *Options
+	log      *slog.Logger
+	registry *prometheus.Registry
+	started  time.Time
+	rules    rules
+	ready    readiness
+
+	closers []func() error // in order of opening
+	cat     catalog.Catalog
+	store   *store.Store
+	scanner *discover.Scanner // nil: no discovery
+	scraper *scrape.Manager
+	handler http.Handler
+	serve   func(ctx context.Context) error
+}
+
+func open(ctx context.Context, cfg *Config, opts *Options) (_ *parts, err error) {
+	p := &parts{cfg: cfg, opts: opts, started: time.Now(), registry: prometheus.NewRegistry()}
+	p.rules.now = time.Now
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.close())
+		}
+	}()
+	if p.log, err = newLogger(cfg, opts.Stderr); err != nil {
+		return nil, err
+	}
+	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(opts.Version))
+	for _, step := range []func(context.Context) error{p.openData, p.openScraper, p.openHTTP} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return p, p.apply(cfg)
+}
+
+// close ends what open began, last first.
+func (p *parts) close() error {
+	var errs []error
+	for len(p.closers) > 0 {
+		last := len(p.closers) - 1
+		errs = append(errs, p.closers[last]())
+		p.closers = p.closers[:last]
+	}
+	return errors.Join(errs...)
+}
+
+// openData locks the data directory and opens catalogue, blobs and store in it.
+func (p *parts) openData(ctx context.Context) error {
+	dir := p.cfg.Data
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return &Error{fmt.Errorf("create data directory: %w", err), "name a directory that can be written with --data"}
+	}
+	lock, err := fsys.Lock(filepath.Join(dir, lockFile))
+	if errors.Is(err, fsys.ErrLocked) {
+		return &Error{fmt.Errorf("open data directory %s: another collector uses it", dir), "stop the other sonde serve, or give this one a directory of its own with --data"}
+	}
+	if err != nil {
+		return fmt.Errorf("open data directory %s: %w", dir, err)
+	}
+	p.closers = append(p.closers, lock.Close)
+	cat, err := catalog.OpenSQLite(ctx, filepath.Join(dir, CatalogFile))
+	if err != nil {
+		return fmt.Errorf("open catalogue: %w", err)
+	}
+	p.cat = cat
+	p.closers = append(p.closers, cat.Close)
+	blobs, err := blob.OpenFiles(fsys.OS{}, filepath.Join(dir, BlobDir))
+	if err != nil {
+		return fmt.Errorf("open blobs: %w", err)
+	}
+	p.store, err = store.Open(ctx, store.Config{Blobs: blobs, Catalog: cat, Logger: p.log, Registerer: p.registry, MaxAge: orForever(p.cfg.RetentionAge.D()),
+		MaxBytes: orUnlimited(int64(p.cfg.RetentionSize)), MaxSeries: p.cfg.MaxSeriesPerService, CacheBytes: int64(p.cfg.CacheBytes)})
+	if err != nil {
+		return fmt.Errorf("open store: %w", err)
+	}
+	p.closers = append(p.closers, p.store.Close)
+	p.ready.checks = append(p.ready.checks, check{"catalogue", func(ctx context.Context) error {
+		_, err := cat.Now(ctx)
+		return err
+	}}, check{"data directory", func(context.Context) error { return writable(dir) }})
+	return nil
+}
+
+// openScraper makes the scanner, where the system has one, and the scraper.
+func (p *parts) openScraper(context.Context) error {
+	c := p.cfg
+	if c.Discover {
+		agents := &agentIndex{cat: p.cat, now: time.Now}
+		s, err := discover.New(discover.Config{Version: p.opts.Version, Logger: p.log, AgentSeen: agents.seen, Rules: discover.Rules{
+			AllowUIDs: c.AllowUIDs, DenyUIDs: c.DenyUIDs, AllowPorts: c.AllowPorts, DenyPorts: c.DenyPorts, AllowExes: c.AllowPaths, DenyExes: c.DenyPaths}})
+		switch {
+		case errors.Is(err, errors.ErrUnsupported):
+			p.log.Warn("processes are not discovered on this system; agents push, and targets can be listed", "error", err)
+		case err != nil:
+			return fmt.Errorf("start discovery: %w", err)
+		default:
+			p.scanner = s
+			p.closers = append(p.closers, s.Close)
+		}
+	}
+	sc := scrape.Config{Sink: p.store, Scanner: p.scanner, Version: p.opts.Version, ScanPeriod: c.DiscoverPeriod.D(), CPUPeriod: c.CPUPeriod.D(), CPUDuration: c.CPUDuration.D(),
+		Period: c.ScrapePeriod.D(), Timeout: c.ScrapeTimeout.D(), MaxBody: int64(c.MaxBodyBytes), MaxDecoded: int64(c.MaxDecompressedBytes), MaxSamples: c.MaxSamples,
+		Seen: p.seen, Logger: p.log, Registerer: p.registry}
+	if sc.CPUDuration == 0 {
+		sc.CPUDuration = -1 // scrape's word for none
+	}
+	var err error
+	p.scraper, err = scrape.New(sc)
+	return err
+}
+
+// seen puts what discovery tells into the catalogue.
+func (p *parts) seen(ctx context.Context, ps []catalog.Process) {
+	if err := p.cat.PutProcesses(ctx, ps); err != nil && ctx.Err() == nil {
+		p.log.Error("cannot store discovered processes", "error", err)
+	}
+}
+
+func scrapeTargets(ts []Target) []scrape.Target {
+	out := make([]scrape.Target, len(ts))
+	for i, t := range ts {
+		out[i] = scrape.Target{Service: t.Service, URL: t.URL, Labels: t.Labels, Types: t.Types}
+	}
+	return out
+}
+
+// orForever is the store's word for no limit by age: its own 0 means a default. A century leaves room for arithmetic.
+func orForever(d time.Duration) time.Duration {
+	if d == 0 {
+		return 100 * 365 * 24 * time.Hour
+	}
+	return d
+}
+
+func orUnlimited(n int64) int64 {
+	if n == 0 {
+		return math.MaxInt64
+	}
+	return n
+}
+
+func buildInfo(version string) prometheus.Collector {
+	g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "sonde_build_info", Help: "Always 1, with the version of the collector."}, []string{"version"})
+	g.WithLabelValues(version).Set(1)
+	return g
+}
+
+// writable reports whether files can be made in dir: a disk that turned read-only or full is not ready.
+func writable(dir string) error {
+	f, err := os.CreateTemp(dir, "ready-*.tmp")
+	if err != nil {
+		return err
+	}
+	_, werr := f.Write([]byte("ready"))
+	return errors.Join(werr, f.Close(), os.Remove(f.Name()))
+}
+
+// agentIndex knows which processes are reported by their own agents, from the catalogue, so that a restart knows it too.
+type agentIndex struct {
+	cat catalog.Catalog
+	now func() time.Time
+
+	mu  sync.Mutex
+	at  time.Time
+	ids []discover.Identity
+}
+
+const (
+	agentsFresh  = time.Second     // a scan asks for every process at once
+	agentsRecent = 5 * time.Minute // an agent that said nothing for longer does not count
+)
+
+func (a *agentIndex) seen(bootID string, pidns, startTicks uint64, pids []int) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if now := a.now(); now.Sub(a.at) >= agentsFresh {
+		a.at = now
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		ps, err := a.cat.Processes(ctx, catalog.ProcessFilter{Since: now.Add(-agentsRecent).UnixMilli()})
+		if err != nil {
+			return false // asked again in the next scan
+		}
+		a.ids = a.ids[:0]
+		for _, p := range ps {
+			if p.Gatherer != "agent" || p.LabelsHash == "" {
+				continue
+			}
+			id := discover.Identity{BootID: p.BootID, PIDNS: p.PIDNS, StartTicks: p.StartTicks, PIDs: p.NSPIDs}
+			if len(id.PIDs) == 0 {
+				id.PIDs = []int{p.PID}
+			}
+			a.ids = append(a.ids, id)
+		}
+	}
+	want := discover.Identity{BootID: bootID, PIDNS: pidns, StartTicks: startTicks, PIDs: pids}
+	for _, id := range a.ids {
+		if id.Same(want) {
+			return true
+		}
+	}
+	return false
+}

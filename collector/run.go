@@ -1,0 +1,163 @@
+package collector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"runtime/debug"
+	"time"
+
+	"github.com/sonde-io/sonde/internal/rungroup"
+)
+
+// Options are what Run needs besides the configuration: its surroundings.
+type Options struct {
+	Version string            // of this program; "": dev
+	Ready   func(addr string) // called once requests are answered, with the address (host:port); nil: nobody
+	Stdout  io.Writer         // a few lines for people at start; nil: discard
+	Stderr  io.Writer         // the log; nil: os.Stderr
+
+	// Reload, on each receive, reads the configuration again through Load and takes targets and agent rules from it. nil: never.
+	Reload <-chan os.Signal
+	Load   func() (Config, error)
+}
+
+// Error is an error with what cures it.
+type Error struct {
+	Err  error
+	Cure string
+}
+
+func (e *Error) Error() string { return e.Err.Error() }
+func (e *Error) Unwrap() error { return e.Err }
+
+// Hint returns what cures the error.
+func (e *Error) Hint() string { return e.Cure }
+
+var errDraining = errors.New("draining")
+
+// Run runs a collector until ctx ends or one of its parts fails, then drains: it stops accepting, finishes what is in flight
+// within ShutdownTimeout, stops scraping, and closes the store. The end of ctx is no error. cfg must be valid (Load's is).
+func Run(ctx context.Context, cfg Config, opts Options) (err error) {
+	cfg.applyZeros()
+	if err := cfg.Validate(); err != nil {
+		return fmt.Errorf("start collector: %w", err)
+	}
+	if opts.Stdout == nil {
+		opts.Stdout = io.Discard
+	}
+	if opts.Stderr == nil {
+		opts.Stderr = os.Stderr
+	}
+	if opts.Version == "" {
+		opts.Version = "dev"
+	}
+	if cfg.MemoryLimit > 0 {
+		defer debug.SetMemoryLimit(debug.SetMemoryLimit(int64(cfg.MemoryLimit)))
+	}
+	// Opening is quick and not to be left half done; ctx ends the group below.
+	p, err := open(context.WithoutCancel(ctx), &cfg, &opts)
+	if err != nil {
+		return fmt.Errorf("start collector: %w", err)
+	}
+	defer func() { err = errors.Join(err, p.close()) }()
+	p.greet(ctx)
+
+	var g rungroup.Group
+	// The order is that of stopping: first no more requests, then no more scrapes, then nothing that a push still needs.
+	g.Add("serve", p.serve)
+	g.Add("reload", p.reload)
+	g.Add("scrape", p.scraper.Run)
+	g.Add("announce", p.announce)
+	g.Add("store", p.store.Run)
+	err = g.Run(ctx)
+	p.log.Info("stopped")
+	return err
+}
+
+// newLogger writes to w as configured.
+func newLogger(cfg *Config, w io.Writer) (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(cfg.LogLevel)); err != nil {
+		return nil, fmt.Errorf("setting log_level: %w", err)
+	}
+	o := &slog.HandlerOptions{Level: level}
+	if cfg.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, o)), nil
+	}
+	return slog.New(slog.NewTextHandler(w, o)), nil
+}
+
+// greet says what is kept and what it will cost.
+func (p *parts) greet(ctx context.Context) {
+	text := retentionText(p.cfg)
+	if blocks, err := liveBlocks(ctx, p.cat); err != nil {
+		p.log.Warn("cannot tell how much is stored", "error", err)
+	} else {
+		text += "; " + diskOutlook(blocks)
+	}
+	p.log.Info("starting", "version", p.opts.Version, "data", p.cfg.Data, "storage", text, "config", p.cfg.file)
+	fmt.Fprintf(p.opts.Stdout, "data in %s, %s\n", p.cfg.Data, text)
+}
+
+// announceEvery is how often the first scan's result is looked for.
+const announceEvery = 100 * time.Millisecond
+
+// announce says once what discovery found, then waits for the end.
+func (p *parts) announce(ctx context.Context) error {
+	t := time.NewTicker(announceEvery)
+	defer t.Stop()
+	for p.scanner != nil && len(p.scraper.Processes()) == 0 {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+		}
+	}
+	fmt.Fprintln(p.opts.Stdout, p.scraper.Summary())
+	<-ctx.Done()
+	return nil
+}
+
+// reload takes targets and agent rules anew whenever it is told to. A configuration that is wrong changes nothing.
+func (p *parts) reload(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-p.opts.Reload:
+			p.reloadOnce()
+		}
+	}
+}
+
+func (p *parts) reloadOnce() {
+	if p.opts.Load == nil {
+		return
+	}
+	next, err := p.opts.Load()
+	if err == nil {
+		err = p.apply(&next)
+	}
+	if err != nil {
+		p.log.Error("cannot reload the configuration, the old one stays in force", "error", err)
+		return
+	}
+	p.log.Info("reloaded", "targets", len(next.Targets), "agent_rules", len(next.AgentRules))
+	for _, s := range settings {
+		if s.name != "targets" && s.name != "agent_rules" && p.cfg.value(s.name) != next.value(s.name) {
+			p.log.Warn("setting changed, but takes a restart", "setting", s.name)
+		}
+	}
+}
+
+// apply puts what can change at run time in force.
+func (p *parts) apply(cfg *Config) error {
+	if err := p.scraper.SetTargets(scrapeTargets(cfg.Targets)); err != nil {
+		return err
+	}
+	return p.rules.set(cfg.AgentRules)
+}
