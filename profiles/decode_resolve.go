@@ -124,18 +124,19 @@ func (d *decodeState) resolveLabels() error {
 		s := &p.Samples[i]
 		lo := uint32(len(p.Labels))
 		for _, r := range d.labels[s.Labels.Lo:s.Labels.Hi] {
-			l := SampleLabel{}
-			var err error
+			key, err := d.str(r.key, "a label's key")
+			if err != nil {
+				return err
+			}
+			l := SampleLabel{Key: key}
 			switch {
 			case r.str != 0:
-				err = d.strs("a label", stringRef{&l.Key, r.key}, stringRef{&l.Str, r.str})
+				l.Str, err = d.str(r.str, "a label's value")
 			case r.num != 0 || r.unit != 0:
 				l.Num, l.Numeric = r.num, true
-				err = d.strs("a label", stringRef{&l.Key, r.key}, stringRef{&l.Unit, r.unit})
+				l.Unit, err = d.str(r.unit, "a label's unit")
 			default:
-				if _, err = d.str(r.key, "a label"); err == nil {
-					continue
-				}
+				continue
 			}
 			if err != nil {
 				return err

@@ -34,7 +34,7 @@ func varint(b []byte, i int) (uint64, int) {
 	return 0, -1
 }
 
-// field reads the field of b at i into f and returns the index after it, -1 where it is broken.
+// read reads the field of b at i into f and returns the index after it, -1 where it is broken.
 func (f *wireField) read(b []byte, i int) int {
 	k, i := varint(b, i)
 	if i < 0 {
@@ -76,28 +76,28 @@ func wrongType(message string, f *wireField) error {
 	return malformed("not a pprof profile: field %d of %s has the wire type %d", f.num, message, f.typ)
 }
 
-// fields calls each for the fields of the message raw[lo:hi] whose numbers are in [1, last]; bytesFields has the bit of those that are bytes, the others are varints.
-func (d *decodeState) fields(message string, lo, hi, last int, bytesFields uint, each func(f *wireField) error) error {
-	b := d.raw[:hi]
-	var f wireField
-	for i := lo; i < hi; {
-		at := i
-		if i = f.read(b, i); i < 0 {
-			return broken(message, at)
-		}
-		if f.num < 1 || f.num > last {
-			continue
-		}
-		want := wireVarint
-		if bytesFields>>f.num&1 != 0 {
-			want = wireBytes
-		}
-		if f.typ != want {
-			return wrongType(message, &f)
-		}
-		if err := each(&f); err != nil {
-			return err
-		}
+// fieldIter walks over the fields of one message: for it.next() { switch it.num … }, and then it.err.
+type fieldIter struct {
+	wireField
+	b     []byte
+	i, at int
+}
+
+func (d *decodeState) iter(lo, hi int) fieldIter { return fieldIter{b: d.raw[:hi], i: lo} }
+
+func (it *fieldIter) next() bool {
+	if it.i >= len(it.b) || it.i < 0 {
+		return false
+	}
+	it.at = it.i
+	it.i = it.read(it.b, it.i)
+	return it.i >= 0
+}
+
+// err says whether the walk ended because the message is broken.
+func (it *fieldIter) err(message string) error {
+	if it.i < 0 {
+		return broken(message, it.at)
 	}
 	return nil
 }
@@ -204,18 +204,24 @@ func (d *decodeState) packed(message string, f *wireField, each func(v uint64) e
 }
 
 func (d *decodeState) valueType(f *wireField) (t rawValueType, err error) {
-	err = d.fields("a sample type", f.lo, f.hi, 2, 0, func(f *wireField) error {
-		if f.num == 1 {
-			t.typ = int64(f.v)
-		} else {
-			t.unit = int64(f.v)
+	it := d.iter(f.lo, f.hi)
+	for it.next() {
+		if it.num < 1 || it.num > 2 {
+			continue
 		}
-		return nil
-	})
-	return t, err
+		if it.typ != wireVarint {
+			return t, wrongType("a sample type", &it.wireField)
+		}
+		if it.num == 1 {
+			t.typ = int64(it.v)
+		} else {
+			t.unit = int64(it.v)
+		}
+	}
+	return t, it.err("a sample type")
 }
 
-// sample is most of a profile's bytes, so its loops are written out.
+// sample reads one sample; most of a profile's bytes are samples.
 func (d *decodeState) sample(lo, hi int) error {
 	p := d.p
 	if len(p.Samples) >= d.lim.MaxSamples {
@@ -223,25 +229,23 @@ func (d *decodeState) sample(lo, hi int) error {
 	}
 	s := Sample{Locations: Span{Lo: uint32(len(p.LocationIDs))}, Labels: Span{Lo: uint32(len(d.labels))}}
 	firstValue := len(p.Values)
-	b := d.raw[:hi]
-	var f wireField
-	for i := lo; i < hi; {
-		at := i
-		if i = f.read(b, i); i < 0 {
-			return broken("a sample", at)
-		}
+	it := d.iter(lo, hi)
+	for it.next() {
 		var err error
-		switch f.num {
+		switch it.num {
 		case 1:
-			err = d.sampleLocations(&f, int(s.Locations.Lo))
+			err = d.sampleLocations(&it.wireField, int(s.Locations.Lo))
 		case 2:
-			err = d.sampleValues(&f, firstValue)
+			err = d.sampleValues(&it.wireField, firstValue)
 		case 3:
-			err = d.sampleLabel(&f, int(s.Labels.Lo))
+			err = d.sampleLabel(&it.wireField, int(s.Labels.Lo))
 		}
 		if err != nil {
 			return err
 		}
+	}
+	if err := it.err("a sample"); err != nil {
+		return err
 	}
 	s.Locations.Hi, s.Labels.Hi = uint32(len(p.LocationIDs)), uint32(len(d.labels))
 	if columns := len(p.Values) - firstValue; len(p.Samples) == 0 {
@@ -332,21 +336,27 @@ func (d *decodeState) sampleLabel(f *wireField, first int) error {
 		return tooMany(LimitAllLabels, "labels of all samples", d.lim.MaxAllLabels, len(d.labels)+1)
 	}
 	var l rawLabel
-	err := d.fields("a label", f.lo, f.hi, 4, 0, func(f *wireField) error {
-		switch f.num {
-		case 1:
-			l.key = int64(f.v)
-		case 2:
-			l.str = int64(f.v)
-		case 3:
-			l.num = int64(f.v)
-		case 4:
-			l.unit = int64(f.v)
+	it := d.iter(f.lo, f.hi)
+	for it.next() {
+		if it.num < 1 || it.num > 4 {
+			continue
 		}
-		return nil
-	})
+		if it.typ != wireVarint {
+			return wrongType("a label", &it.wireField)
+		}
+		switch it.num {
+		case 1:
+			l.key = int64(it.v)
+		case 2:
+			l.str = int64(it.v)
+		case 3:
+			l.num = int64(it.v)
+		case 4:
+			l.unit = int64(it.v)
+		}
+	}
 	d.labels = append(d.labels, l)
-	return err
+	return it.err("a label")
 }
 
 func (d *decodeState) mapping(f *wireField) error {
@@ -355,28 +365,38 @@ func (d *decodeState) mapping(f *wireField) error {
 	}
 	var m Mapping
 	var r rawMapping
-	err := d.fields("a mapping", f.lo, f.hi, 10, 0, func(f *wireField) (err error) {
-		switch f.num {
-		case 1:
-			r.id, err = d.narrow(f.v)
-		case 2:
-			m.Start = f.v
-		case 3:
-			m.Limit = f.v
-		case 4:
-			m.Offset = f.v
-		case 5:
-			r.file = int64(f.v)
-		case 6:
-			r.build = int64(f.v)
-		case 7:
-			m.HasFunctions = f.v != 0
+	it := d.iter(f.lo, f.hi)
+	for it.next() {
+		if it.num < 1 || it.num > 10 {
+			continue
 		}
-		return err
-	})
+		if it.typ != wireVarint {
+			return wrongType("a mapping", &it.wireField)
+		}
+		var err error
+		switch it.num {
+		case 1:
+			r.id, err = d.narrow(it.v)
+		case 2:
+			m.Start = it.v
+		case 3:
+			m.Limit = it.v
+		case 4:
+			m.Offset = it.v
+		case 5:
+			r.file = int64(it.v)
+		case 6:
+			r.build = int64(it.v)
+		case 7:
+			m.HasFunctions = it.v != 0
+		}
+		if err != nil {
+			return err
+		}
+	}
 	d.mappings = append(d.mappings, r)
 	d.p.Mappings = append(d.p.Mappings, m)
-	return err
+	return it.err("a mapping")
 }
 
 func (d *decodeState) location(lo, hi int) error {
@@ -386,33 +406,31 @@ func (d *decodeState) location(lo, hi int) error {
 	}
 	l := Location{Lines: Span{Lo: uint32(len(p.Lines))}}
 	var id uint32
-	b := d.raw[:hi]
-	var f wireField
-	for i := lo; i < hi; {
-		at := i
-		if i = f.read(b, i); i < 0 {
-			return broken("a location", at)
-		}
-		if f.num < 1 || f.num > 5 {
+	it := d.iter(lo, hi)
+	for it.next() {
+		if it.num < 1 || it.num > 5 {
 			continue
 		}
-		if (f.num == 4) != (f.typ == wireBytes) || f.typ != wireBytes && f.typ != wireVarint {
-			return wrongType("a location", &f)
+		if (it.num == 4) != (it.typ == wireBytes) || it.typ != wireBytes && it.typ != wireVarint {
+			return wrongType("a location", &it.wireField)
 		}
 		var err error
-		switch f.num {
+		switch it.num {
 		case 1:
-			id, err = d.narrow(f.v)
+			id, err = d.narrow(it.v)
 		case 2:
-			l.Mapping, err = d.narrow(f.v)
+			l.Mapping, err = d.narrow(it.v)
 		case 3:
-			l.Address = f.v
+			l.Address = it.v
 		case 4:
-			err = d.line(f.lo, f.hi)
+			err = d.line(it.lo, it.hi)
 		}
 		if err != nil {
 			return err
 		}
+	}
+	if err := it.err("a location"); err != nil {
+		return err
 	}
 	l.Lines.Hi = uint32(len(p.Lines))
 	p.Locations = append(p.Locations, l)
@@ -426,31 +444,26 @@ func (d *decodeState) line(lo, hi int) error {
 		return tooMany(LimitLines, "lines", d.lim.MaxLines, len(p.Lines)+1)
 	}
 	var l Line
-	b := d.raw[:hi]
-	var f wireField
-	for i := lo; i < hi; {
-		at := i
-		if i = f.read(b, i); i < 0 {
-			return broken("a line", at)
-		}
-		if f.num < 1 || f.num > 3 {
+	it := d.iter(lo, hi)
+	for it.next() {
+		if it.num < 1 || it.num > 3 {
 			continue
 		}
-		if f.typ != wireVarint {
-			return wrongType("a line", &f)
+		if it.typ != wireVarint {
+			return wrongType("a line", &it.wireField)
 		}
-		switch f.num {
+		switch it.num {
 		case 1:
 			var err error
-			if l.Function, err = d.narrow(f.v); err != nil {
+			if l.Function, err = d.narrow(it.v); err != nil {
 				return err
 			}
 		case 2:
-			l.Line = int64(f.v)
+			l.Line = int64(it.v)
 		}
 	}
 	p.Lines = append(p.Lines, l)
-	return nil
+	return it.err("a line")
 }
 
 func (d *decodeState) function(f *wireField) error {
@@ -459,22 +472,32 @@ func (d *decodeState) function(f *wireField) error {
 	}
 	var r rawFunction
 	var start int64
-	err := d.fields("a function", f.lo, f.hi, 5, 0, func(f *wireField) (err error) {
-		switch f.num {
-		case 1:
-			r.id, err = d.narrow(f.v)
-		case 2:
-			r.name = int64(f.v)
-		case 3:
-			r.system = int64(f.v)
-		case 4:
-			r.file = int64(f.v)
-		case 5:
-			start = int64(f.v)
+	it := d.iter(f.lo, f.hi)
+	for it.next() {
+		if it.num < 1 || it.num > 5 {
+			continue
 		}
-		return err
-	})
+		if it.typ != wireVarint {
+			return wrongType("a function", &it.wireField)
+		}
+		var err error
+		switch it.num {
+		case 1:
+			r.id, err = d.narrow(it.v)
+		case 2:
+			r.name = int64(it.v)
+		case 3:
+			r.system = int64(it.v)
+		case 4:
+			r.file = int64(it.v)
+		case 5:
+			start = int64(it.v)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	d.functions = append(d.functions, r)
 	d.p.Functions = append(d.p.Functions, Function{StartLine: start})
-	return err
+	return it.err("a function")
 }

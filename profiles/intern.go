@@ -20,11 +20,14 @@ type symbolIndex struct {
 	nodeStack []uint32            // parallel to Nodes: the stack with that leaf and no labels, 0: none (of the root: stack 0)
 	labelled  map[SymStack]uint32 // stacks with labels
 	arena     []byte              // the chunk that new strings are copied to
-	scratch   struct {
+	// near is a direct-mapped cache from mapping and address to the location that was last there: most of what a running process sends was there a window ago. Having one entry
+	// per slot it cannot be made slow, and every hit is compared.
+	near    []uint32
+	scratch struct {
 		functions, locations, mappings []uint32 // of the profile being added: index plus one, 0: not yet looked up
 		lines                          []SymLine
 		labels                         []SymLabel
-		hashes                         []uint64
+		lastKey, lastUnit              lastString
 	}
 }
 
@@ -158,6 +161,7 @@ func (s *Symbols) Reindex() {
 		x.nodeHash[i+1] = h
 		x.nodes.insert(h, uint32(i+1))
 	}
+	x.near = nil
 	x.labelled = map[SymStack]uint32{}
 	for i, st := range s.Stacks {
 		if st.LabelSet != 0 {
@@ -177,6 +181,9 @@ func (s *Symbols) ready() {
 
 // intern returns the id of str and keeps a copy of it when it is new.
 func (s *Symbols) intern(str string) uint32 {
+	if str == "" {
+		return 0
+	}
 	if id, ok := s.index.strings[str]; ok {
 		return id
 	}

@@ -1,6 +1,9 @@
 package profiles
 
-import "slices"
+import (
+	"math/bits"
+	"slices"
+)
 
 // AddProfile interns every stack of p and returns the stack id of each sample, in order, appended to ids[:0]. Two samples of p may get the same id.
 // It copies what it keeps: p may be reused. What no sample of p refers to is not kept.
@@ -10,6 +13,10 @@ func (s *Symbols) AddProfile(p *Profile, ids []uint32) []uint32 {
 	sc.functions = zeroed(sc.functions, len(p.Functions))
 	sc.locations = zeroed(sc.locations, len(p.Locations))
 	sc.mappings = zeroed(sc.mappings, len(p.Mappings))
+	if len(s.index.near) < 2*len(s.Locations) || len(s.index.near) < 2*len(p.Locations) {
+		s.index.near = make([]uint32, 1<<bits.Len(uint(2*max(len(s.Locations), len(p.Locations)))))
+	}
+	sc.lastKey, sc.lastUnit = lastString{}, lastString{}
 	ids = slices.Grow(ids[:0], len(p.Samples))
 	for i := range p.Samples {
 		sm := &p.Samples[i]
@@ -85,6 +92,10 @@ func (s *Symbols) profileLocation(p *Profile, i uint32) uint32 {
 		}
 		m--
 	}
+	near := mix(uint64(m)+1, l.Address) & uint64(len(s.index.near)-1)
+	if id := s.index.near[near]; id != 0 && s.isLocation(id, m, p, l) {
+		return id
+	}
 	lines := sc.lines[:0]
 	for _, ln := range p.Lines[l.Lines.Lo:l.Lines.Hi] {
 		f := sc.functions[ln.Function]
@@ -96,17 +107,61 @@ func (s *Symbols) profileLocation(p *Profile, i uint32) uint32 {
 		lines = append(lines, SymLine{Function: f - 1, Line: ln.Line})
 	}
 	sc.lines = lines
-	return s.location(m, l.Address, lines)
+	id := s.location(m, l.Address, lines)
+	s.index.near[near] = id
+	return id
+}
+
+// isLocation reports whether location id of s is l of p, whose mapping in s is m.
+func (s *Symbols) isLocation(id, m uint32, p *Profile, l *Location) bool {
+	have := &s.Locations[id]
+	if have.Mapping != m || have.Address != l.Address || have.Lines.Len() != l.Lines.Len() {
+		return false
+	}
+	sc := &s.index.scratch
+	lines := s.Lines[have.Lines.Lo:have.Lines.Hi]
+	for i, ln := range p.Lines[l.Lines.Lo:l.Lines.Hi] {
+		if ln.Line != lines[i].Line {
+			return false
+		}
+		if f := sc.functions[ln.Function]; f != 0 {
+			if f-1 != lines[i].Function {
+				return false
+			}
+			continue
+		}
+		pf, sf := &p.Functions[ln.Function], &s.Functions[lines[i].Function]
+		if pf.StartLine != sf.StartLine || pf.Name != s.Strings[sf.Name] || pf.File != s.Strings[sf.File] || pf.SystemName != s.Strings[sf.SystemName] {
+			return false
+		}
+		sc.functions[ln.Function] = lines[i].Function + 1
+	}
+	return true
 }
 
 func (s *Symbols) profileLabels(labels []SampleLabel) uint32 {
-	set := s.index.scratch.labels[:0]
+	sc := &s.index.scratch
+	set := sc.labels[:0]
 	for i := range labels {
 		l := &labels[i]
-		set = append(set, SymLabel{Key: s.intern(l.Key), Str: s.intern(l.Str), Unit: s.intern(l.Unit), Num: l.Num, Numeric: l.Numeric})
+		set = append(set, SymLabel{Key: sc.lastKey.intern(s, l.Key), Str: s.intern(l.Str), Unit: sc.lastUnit.intern(s, l.Unit), Num: l.Num, Numeric: l.Numeric})
 	}
-	s.index.scratch.labels = set
+	sc.labels = set
 	return s.labelSet(set)
+}
+
+// lastString remembers the string looked up last: the labels of all samples of a profile usually have the same key and unit.
+type lastString struct {
+	str string
+	id  uint32
+}
+
+func (l *lastString) intern(s *Symbols, str string) uint32 {
+	if str != l.str {
+		id := s.intern(str)
+		*l = lastString{s.Strings[id], id}
+	}
+	return l.id
 }
 
 // AddStacks interns the stacks of o whose ids are in use (all of them where use is nil) and returns a slice that maps o's stack ids to s's; ids that are not in use map to 0.
