@@ -93,7 +93,7 @@ func (s *Scanner) decideAll(ctx context.Context, found []*proc, dry bool, now ti
 			for _, l := range ports {
 				p.touch = append(p.touch, s.probe.requests(l.addr)...)
 			}
-			p.set(Waiting, fmt.Sprintf("not probed yet: %s", portList(ports)))
+			p.set(NotProbed, "not probed yet: "+portList(ports))
 			continue
 		}
 		slots <- struct{}{}

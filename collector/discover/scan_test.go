@@ -292,7 +292,7 @@ func TestDryRunTouchesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := find(t, r, os.Getpid())
-	if p.State != discover.Waiting || !strings.Contains(p.Reason, "not probed yet: listens on") {
+	if p.State != discover.NotProbed || !strings.Contains(p.Reason, "not probed yet: listens on") {
 		t.Errorf("state %q: %s", p.State, p.Reason)
 	}
 	// The scan that follows does what was announced, once, and connects to nothing before.

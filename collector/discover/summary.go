@@ -23,6 +23,7 @@ func (r Report) Summary() string {
 		{NoEndpoint, "has no endpoint", "have no endpoint"},
 		{OtherNetNS, "is in another network namespace", "are in another network namespace"},
 		{Denied, "is denied by rule", "are denied by rule"},
+		{NotProbed, "is not probed yet", "are not probed yet"},
 		{Waiting, "is waited for", "are waited for"},
 	} {
 		if c := n[k.state]; c > 0 {

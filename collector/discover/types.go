@@ -37,7 +37,8 @@ type State string
 const (
 	Profiling   State = "profiling"     // it has an endpoint that can be scraped: Process.Gatherer says which
 	ByAgent     State = "agent"         // its own agent reports it
-	Waiting     State = "waiting"       // it has the agent built in, whose first push is awaited; in a dry run also: it would be probed
+	Waiting     State = "waiting"       // it has the agent built in, whose first push is awaited
+	NotProbed   State = "not probed"    // dry run only: Process.Touch says what would be requested of it
 	NeedsRoot   State = "needs root"    // its files in /proc may not be read
 	NoEndpoint  State = "no endpoint"   // nothing that it listens on answers as pprof
 	OtherNetNS  State = "other network" // it lives in another network namespace

@@ -26,7 +26,6 @@ func main() {
 	pprofAddr := flag.String("pprof", "", "address of net/http/pprof")
 	prefix := flag.String("prefix", "", "path before /debug/pprof")
 	only := flag.String("only", "", "comma-separated profiles to serve, without an index; cmdline and profile always are")
-	writeTimeout := flag.Duration("write-timeout", 0, "of the pprof server")
 	plain := flag.String("http", "", "address of an HTTP server without pprof")
 	tls := flag.Bool("tls", false, "serve HTTPS too")
 	mute := flag.String("mute", "", "address of a listener that never answers")
@@ -39,7 +38,7 @@ func main() {
 	}
 	if *pprofAddr != "" {
 		h := http.StripPrefix(*prefix, pprofMux(*only))
-		ready["pprof"] = serve(*pprofAddr, &http.Server{Handler: h, WriteTimeout: *writeTimeout})
+		ready["pprof"] = serve(*pprofAddr, &http.Server{Handler: h})
 	}
 	if *plain != "" {
 		ready["http"] = serve(*plain, &http.Server{Handler: http.NotFoundHandler()})
