@@ -157,7 +157,7 @@ function ChartTable(p: { data: Series }) {
       <table class="numbers">
         <thead>
           <tr><th scope="col">time ({zone === "utc" ? "UTC" : "local"})</th>{data.series.map((s) => <th key={seriesName(s)} scope="col">{seriesName(s)}</th>)}</tr>
-          <tr><th scope="row">total</th>{data.series.map((s) => <td key={seriesName(s)}>{formatValue(s.total, data.type.unit)}</td>)}</tr>
+          <tr><th scope="row">{data.type.kind === "gauge" ? "mean" : "total"}</th>{data.series.map((s) => <td key={seriesName(s)}>{formatValue(s.total, data.type.unit)}</td>)}</tr>
         </thead>
         <tbody>
           {Array.from({ length: n }, (_, i) => n - 1 - i).map((i) => (

@@ -79,6 +79,7 @@ const diffColumns: Column[] = [
 ];
 
 const rowH = 22;
+const narrow = 460; // below this there is no room for the shares
 
 export function TablePanel() {
   const v = view.value;
@@ -103,7 +104,8 @@ export function TablePanel() {
   }, []);
   const lo = Math.max(0, Math.floor(seen.top / rowH) - 8);
   const hi = Math.min(list.length, Math.ceil((seen.top + seen.height) / rowH) + 8);
-  const chars = Math.floor((seen.width - (isDiff(v) ? 342 : 264) - 32) / 7.23);
+  const numbers = isDiff(v) ? (seen.width < narrow ? 282 : 342) : seen.width < narrow ? 168 : 264; // as page.css has them
+  const chars = Math.floor((seen.width - numbers - 32) / 7.23);
   const move = (to: number) => {
     const i = Math.max(0, Math.min(list.length - 1, to));
     setActive(i);
