@@ -164,11 +164,12 @@ func (s *Store) store(b *batch) error {
 		reg, owners := b.registration()
 		var blobName string
 		if b.profiles > 0 {
-			row, err := s.putSegment(ctx, b)
+			row, opened, err := s.putSegment(ctx, b)
 			if err != nil {
 				return err
 			}
 			reg.Block, blobName = &row, row.Blob
+			s.cache.put(blobName, opened) // queries and the compactor want it soon
 		}
 		err := s.cfg.Catalog.Register(ctx, reg)
 		if err == nil {
@@ -179,8 +180,10 @@ func (s *Store) store(b *batch) error {
 			if s.registered(ctx, b, &reg, owners) {
 				break
 			}
+			s.cache.drop(blobName)
 			return fmt.Errorf("register segment: %w", err)
 		}
+		s.cache.drop(blobName)
 		for _, i := range dup.Keys {
 			b.pushes[owners[i]].duplicate = true
 		}
@@ -199,7 +202,7 @@ func (s *Store) store(b *batch) error {
 	return nil
 }
 
-func (s *Store) putSegment(ctx context.Context, b *batch) (catalog.Block, error) {
+func (s *Store) putSegment(ctx context.Context, b *batch) (catalog.Block, *openedFile, error) {
 	w := s.fileWriter()
 	defer s.release(w)
 	now := s.cfg.Now()
@@ -208,10 +211,10 @@ func (s *Store) putSegment(ctx context.Context, b *batch) (catalog.Block, error)
 		err = s.cfg.Blobs.Put(ctx, row.Blob, data)
 	}
 	if err != nil {
-		return row, fmt.Errorf("write segment: %w", err)
+		return row, nil, fmt.Errorf("write segment: %w", err)
 	}
 	s.metrics.segmentBytes.Add(float64(len(data)))
-	return row, nil
+	return row, w.opened, nil
 }
 
 // registered finds out whether a registration that failed was committed all the same: the error may have come after the commit. Pushes whose keys are

@@ -116,11 +116,14 @@ func (c *compaction) close() {
 // openInputs opens the inputs and gathers their ancestors, themselves included.
 func (c *compaction) openInputs(ctx context.Context, in []catalog.Block) error {
 	for _, b := range in {
-		f, err := openFile(ctx, c.store.cfg.Blobs, b.Blob, nil)
+		f, err := openFile(ctx, c.store.cfg.Blobs, b.Blob, c.store.cache.get(b.Blob))
 		if err != nil {
 			return err
 		}
 		c.inputs = append(c.inputs, f)
+		if err := f.readAll(); err != nil {
+			return fmt.Errorf("read blob %s: %w", b.Blob, err)
+		}
 		raw, err := f.section(f.opened.foot.ancestors)
 		var ids []blockID
 		if err == nil {

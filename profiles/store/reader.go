@@ -94,6 +94,15 @@ func (f *file) readFooter() error {
 	return nil
 }
 
+// readAll reads the whole of a small file ahead of those who will want most of it.
+func (f *file) readAll() error {
+	if f.size > maxRun || int64(len(f.tail)) == f.size {
+		return nil
+	}
+	f.tail = make([]byte, f.size)
+	return f.readAt(f.tail, 0)
+}
+
 func (f *file) readAt(b []byte, at int64) error {
 	n, err := f.r.ReadAt(b, at)
 	f.read += int64(n)

@@ -59,6 +59,7 @@ type fileWriter struct {
 	summer  summer
 	raw     []byte
 	sums    bool
+	opened  *openedFile // what a reader of the file would have in memory
 }
 
 // reset starts a file. Its buffer is handed out by finish, the rest is used again.
@@ -67,6 +68,7 @@ func (w *fileWriter) reset(id blockID, level int, created int64) {
 		w.comp = newCompressor(level)
 	}
 	w.foot = footer{id: id, level: level, created: created}
+	w.opened = &openedFile{foot: &footer{}, datasets: map[string]*dataset{}}
 	w.buf = appendHeader(nil, level)
 	w.sums = level > 0
 }
@@ -250,6 +252,12 @@ func (w *fileWriter) end(sym *profiles.Symbols) error {
 		return fmt.Errorf("write dataset of %s: the series index takes %d bytes, more than %d", w.ds.Service, len(raw), maxPart)
 	}
 	w.section(&w.ds.sections[sectionIndex], raw)
+	series, err := decodeIndex(raw, w.ds)
+	if err != nil {
+		return fmt.Errorf("write dataset of %s: read the series index back: %w", w.ds.Service, err)
+	}
+	w.opened.datasets[w.ds.Service] = &dataset{info: *w.ds, series: series, symbols: sym}
+	w.opened.bytes += indexBytes(series) + symbolBytes(sym)
 	return nil
 }
 
@@ -263,6 +271,7 @@ func (w *fileWriter) finish(ancestors []blockID) ([]byte, catalog.Block) {
 	w.section(&w.foot.ancestors, appendAncestors(w.raw[:0], ancestors))
 	b := appendFooter(w.buf, &w.foot)
 	w.buf = nil
+	*w.opened.foot = w.foot
 	return b, w.foot.block(int64(len(b)))
 }
 
