@@ -21,15 +21,6 @@ func (a *Accumulator) Grow(n int) {
 	}
 }
 
-// Len returns the number of ids there is room for: one more than the largest id added to, at least.
-func (a *Accumulator) Len() int { return len(a.lo) }
-
-// Reset sets all sums to 0 and keeps the memory.
-func (a *Accumulator) Reset() {
-	clear(a.lo)
-	clear(a.hi)
-}
-
 // Add adds v to the sum of id.
 func (a *Accumulator) Add(id uint32, v int64) { a.AddWide(id, v>>63, uint64(v)) }
 
