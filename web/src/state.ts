@@ -192,12 +192,14 @@ export function refresh(): void {
   refreshed.value++;
 }
 
+const wantedNorm = computed(() => view.value.norm); // by itself, so that other changes of the address lay nothing out again
+
 /** scale says how a diff's two sides are made comparable. */
 export const scale = computed(() => {
   const r = range.value;
   const f = flame.value.data;
   const kind = f?.type.kind ?? "interval";
-  const norm = view.value.norm || (kind === "gauge" ? "plain" : "rate");
+  const norm = wantedNorm.value || (kind === "gauge" ? "plain" : "rate");
   if (!r.base || !f) return { now: 1, base: 1, norm };
   if (norm === "share") return { now: f.total ? 1 / f.total : 1, base: f.base_total ? 1 / f.base_total : 1, norm };
   if (norm === "plain" || kind === "gauge") return { now: 1, base: 1, norm: "plain" };

@@ -16,9 +16,11 @@ export const whole = computed<Model | null>(() => {
   return f ? buildModel(f, scale.value) : null;
 });
 
+const focusName = computed(() => view.value.focus);
+
 /** focused is what the function in focus calls and who calls it; null without focus, or where it is not in the answer. */
 export const focused = computed<{ down: Model; up: Model } | null>(() => {
-  const m = whole.value, name = view.value.focus;
+  const m = whole.value, name = focusName.value;
   if (!m || !name) return null;
   const down = callees(m, name), up = callers(m, name);
   return down && up ? { down: buildModel(down, scale.value), up: buildModel(up, scale.value) } : null;

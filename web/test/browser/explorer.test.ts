@@ -3,6 +3,7 @@ import { after, afterEach, before, test } from "node:test";
 import type { Browser, Page } from "playwright-core";
 import { colours, drawn, launch, open, param, pixel, token } from "./chromium";
 import { FixtureServer, recorded } from "./server";
+import { buildModel } from "../../src/flame/model";
 import { randomTree } from "../tree";
 
 let browser: Browser;
@@ -370,10 +371,10 @@ test("401: asks for the token once, keeps it in the session, sends it", async ()
   server.override = (_path, _params, req) => (req.headers.authorization === "Bearer secret" ? undefined : { status: 401, body: { error: "a token is needed" } });
   const { page, done } = await open(browser, at("?query=prometheus"));
   await page.getByText("This server wants a token").waitFor();
-  await page.getByLabel("Token").fill("wrong");
+  await page.getByRole("textbox", { name: "Token" }).fill("wrong");
   await page.keyboard.press("Enter");
   await page.getByText("is not accepted").waitFor();
-  await page.getByLabel("Token").fill("secret");
+  await page.getByRole("textbox", { name: "Token" }).fill("secret");
   await page.keyboard.press("Enter");
   await drawn(page);
   assert.equal(await page.evaluate(() => sessionStorage.getItem("sonde-token")), "secret");
@@ -412,8 +413,11 @@ test("100,000 frames are drawn, searched and hit", async () => {
   await page.locator("#search").fill("Method77");
   await page.waitForFunction(() => /%/.test(document.querySelector(".match")!.textContent!));
   const box = (await page.locator("#flame").boundingBox())!;
-  await page.mouse.move(box.x + box.width / 3, box.y + 9 + 18 * 4);
-  await page.waitForSelector(".tooltip");
+  const m = buildModel(tree);
+  let widest = 1;
+  for (let i = 1; i < m.n; i++) if (m.depth[i] === 3 && (m.depth[widest] !== 3 || m.width[i] > m.width[widest])) widest = i;
+  await page.mouse.move(box.x + (box.width * (m.start[widest] + m.width[widest] / 2)) / m.width[0], box.y + 9 + 18 * 3);
+  assert.equal(await text(page, ".tooltip .name"), m.names[m.name[widest]]);
   await done();
 });
 

@@ -1,0 +1,168 @@
+// The page against the real program: `sonde serve` is built and started here, the corpus is pushed into it as profiles of the last half hour.
+
+import assert from "node:assert/strict";
+import { execFileSync, spawn, type ChildProcess } from "node:child_process";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { createServer } from "node:net";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { after, before, test } from "node:test";
+import type { Browser } from "playwright-core";
+import { colours, drawn, launch, open, param } from "./chromium";
+
+const root = join(process.env.SONDE_WEB!, "..");
+const corpus = process.env.SONDE_CORPUS || join(dirname(root), "shared/corpus");
+// SONDE_URL names a server that runs and holds the corpus already.
+const given = process.env.SONDE_URL;
+const missing = !given && !existsSync(corpus) && `no corpus of profiles: set SONDE_CORPUS, there is no ${corpus}`;
+if (missing) console.log(`SKIPPED, the page is not tested against the real server: ${missing}`);
+
+let browser: Browser;
+let child: ChildProcess | undefined;
+let dir = "";
+let url = given ?? "";
+
+before(async () => {
+  if (missing) return;
+  browser = await launch();
+  if (given) return;
+  dir = mkdtempSync(join(tmpdir(), "sonde-web-"));
+  const binary = join(dir, "sonde");
+  execFileSync("go", ["build", "-o", binary, "./cmd/sonde"], { cwd: root, stdio: "inherit" });
+  url = `http://127.0.0.1:${await freePort()}`;
+  child = spawn(binary, ["serve", "--listen", url.slice(7), "--data", join(dir, "data"), ...(process.env.SONDE_SERVE_FLAGS ?? "").split(" ").filter(Boolean)], { stdio: ["ignore", "ignore", "pipe"] });
+  let log = "";
+  child.stderr!.on("data", (d) => (log += d));
+  await ready(() => log);
+  await pushCorpus();
+});
+
+after(async () => {
+  await browser?.close();
+  if (child && child.exitCode === null) {
+    const gone = new Promise((done) => child!.on("exit", done));
+    child.kill("SIGTERM");
+    await gone;
+  }
+  if (dir) rmSync(dir, { recursive: true, force: true });
+});
+
+function freePort(): Promise<number> {
+  return new Promise((done) => {
+    const s = createServer().listen(0, "127.0.0.1", () => {
+      const { port } = s.address() as AddressInfo;
+      s.close(() => done(port));
+    });
+  });
+}
+
+async function ready(log: () => string): Promise<void> {
+  for (let i = 0; i < 300; i++) {
+    if (child!.exitCode !== null) throw new Error(`start sonde serve: exit status ${child!.exitCode}\n${log()}`);
+    const ok = await fetch(`${url}/readyz`).then((r) => r.ok, () => false);
+    if (ok) return;
+    await new Promise((r) => setTimeout(r, 100));
+  }
+  throw new Error(`start sonde serve: not ready within 30 s\n${log()}`);
+}
+
+/** pushCorpus pushes up to 20 profiles of each service and type, one each 90 s, the last ones now. The second half is of another version. */
+async function pushCorpus(): Promise<void> {
+  const end = Date.now() - 10_000;
+  const posts: (() => Promise<void>)[] = [];
+  for (const service of readdirSync(corpus)) {
+    for (const type of ["cpu", "heap", "goroutine", "mutex", "block"]) {
+      const folder = join(corpus, service, type);
+      if (!existsSync(folder)) continue;
+      const files = readdirSync(folder).filter((f) => f.endsWith(".pb.gz")).sort().slice(-20);
+      files.forEach((f, i) => {
+        const start = end - (files.length - i) * 90_000;
+        const q = new URLSearchParams({ service, type, start: String(start), end: String(start + 90_000), instance: `${service}-1`, "label.service_version": i < files.length / 2 ? "v1.4.0" : "v1.5.0" });
+        posts.push(async () => {
+          const res = await fetch(`${url}/api/v1/profiles?${q}`, { method: "POST", headers: { "Content-Type": "application/octet-stream" }, body: readFileSync(join(folder, f)) });
+          if (!res.ok) throw new Error(`push ${service}/${type}/${f}: ${res.status} ${await res.text()}`);
+        });
+      });
+    }
+  }
+  const worker = async () => {
+    for (let p = posts.pop(); p; p = posts.pop()) await p();
+  };
+  await Promise.all([worker(), worker(), worker(), worker()]);
+}
+
+const num = (s: string) => Number(s.replace(/,/g, ""));
+
+test("the real server: a flame graph, a table, the same total in both", { skip: missing }, async () => {
+  const { page, done } = await open(browser, `${url}/?query=prometheus&type=cpu:cpu`);
+  await drawn(page);
+  assert.ok((await colours(page)) > 20);
+  assert.ok((await page.locator(".functions tbody tr").count()) > 20);
+  const api = new URLSearchParams({ query: "prometheus", type: "cpu", from: "now-1h" });
+  const flame = await (await fetch(`${url}/api/v1/flamegraph?${api}`)).json();
+  const top = await (await fetch(`${url}/api/v1/top?${api}`)).json();
+  assert.equal(flame.total, top.total);
+  assert.equal(flame.value[0], flame.total);
+  await done();
+});
+
+test("the real server: every type of every service is drawn", { skip: missing }, async () => {
+  const { page, done } = await open(browser, `${url}/`);
+  await drawn(page);
+  const types = await page.locator("select.type option").evaluateAll((os) => os.map((o) => (o as HTMLOptionElement).value));
+  assert.ok(types.includes("cpu:cpu") && types.includes("heap:inuse_space") && types.includes("goroutine:goroutine"), types.join());
+  for (const t of types) {
+    await page.locator("select.type").selectOption(t);
+    await drawn(page);
+    assert.equal(await page.locator(".error").count(), 0, t);
+    assert.equal(param(page, "type"), t);
+  }
+  const services = await page.locator("select.service option").evaluateAll((os) => os.map((o) => (o as HTMLOptionElement).value).filter(Boolean));
+  assert.ok(services.length >= 2);
+  await page.locator("select.type").selectOption("cpu:cpu");
+  for (const s of services) {
+    await page.locator("select.service").selectOption(s);
+    await drawn(page);
+    assert.equal(await page.locator(".error").count(), 0, s);
+    assert.ok((await colours(page)) > 10, s);
+  }
+  await done();
+});
+
+test("the real server: a diff of two versions", { skip: missing }, async () => {
+  const q = new URLSearchParams({ query: '{service_name="prometheus",service_version="v1.5.0"}', base_query: '{service_name="prometheus",service_version="v1.4.0"}', type: "cpu:cpu", base_from: "now-1h", base_to: "now", norm: "share" });
+  const { page, done } = await open(browser, `${url}/?${q}`);
+  await drawn(page);
+  assert.match(await page.locator(".flame-panel .total").innerText(), /100 % → 100 %/);
+  assert.match(await page.locator(".functions tbody td.n").nth(2).innerText(), /^[+−]/);
+  await done();
+});
+
+test("the real server: search, focus and the share of both", { skip: missing }, async () => {
+  const { page, done } = await open(browser, `${url}/?query=prometheus&type=cpu:cpu&q=runtime.`);
+  await drawn(page);
+  const share = /^([\d.,]+) % in ([\d,]+) functions$/.exec(await page.locator(".match").innerText());
+  assert.ok(share && num(share[1]) > 0 && num(share[1]) <= 100);
+  await page.locator(".functions tbody tr:not(.space)").first().hover();
+  await page.locator(".functions tbody tr:not(.space) .only").first().click();
+  await page.waitForFunction(() => document.querySelectorAll("canvas.flame").length === 2);
+  await done();
+});
+
+test("the real server: a selector that cannot be read is said so", { skip: missing }, async () => {
+  const { page, done } = await open(browser, `${url}/?query=${encodeURIComponent('{service_name=')}&type=cpu`);
+  await page.locator(".error strong").first().waitFor();
+  assert.ok((await page.locator(".error strong").first().innerText()).length > 10);
+  await done(/status of 400/);
+});
+
+test("the real server: the pprof download is a gzipped profile", { skip: missing }, async () => {
+  const { page, done } = await open(browser, `${url}/?query=prometheus&type=cpu:cpu`);
+  await drawn(page);
+  await page.getByRole("button", { name: "Share and export" }).click();
+  const [download] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name: "download pprof" }).click()]);
+  const data = readFileSync(await download.path());
+  assert.deepEqual([...data.subarray(0, 2)], [0x1f, 0x8b]);
+  await done();
+});
