@@ -2,16 +2,20 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"mime/multipart"
 	"net/http"
 	"net/url"
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/pprof/profile"
 )
@@ -21,10 +25,7 @@ import (
 func TestBadDay(t *testing.T) {
 	srv := startServe(t, t.TempDir())
 	good := gzipped(t, profileBytes(t, goodProfile()))
-	labels := url.Values{}
-	for i := range 10_000 {
-		labels.Set(fmt.Sprintf("label.l%d", i), "v")
-	}
+	push, pushType := pushWithLabels(t, 10_000, good)
 	manySampleLabels := goodProfile()
 	manySampleLabels.Sample[0].Label = map[string][]string{}
 	for i := range 10_000 {
@@ -32,23 +33,24 @@ func TestBadDay(t *testing.T) {
 	}
 	tests := []struct {
 		name        string
+		path        string // default /api/v1/profiles
 		query       url.Values
 		contentType string
 		body        []byte
 		status      int
 		message     string // what the error must name
 	}{
-		{"truncated gzip", nil, "", good[:len(good)/2], 400, "gzip"},
-		{"zip bomb of 10 GB", nil, "", zipBomb(t), 413, "decompressed"},
-		{"10 MB of random bytes", nil, "", randomBytes(10 << 20), 422, "pprof"},
-		{"20 MB of random bytes", nil, "", randomBytes(20 << 20), 413, "body"},
-		{"values disagree with types", nil, "", gzipped(t, disagreeing(t)), 422, "value"},
-		{"unknown content type", nil, "text/csv", good, 415, "text/csv"},
-		{"10,000 labels of the process", labels, "", good, 422, "label"},
-		{"10,000 labels of a sample", nil, "", gzipped(t, profileBytes(t, manySampleLabels)), 422, "label"},
-		{"no body", nil, "", nil, 422, ""},
-		{"no service", url.Values{"service": {""}}, "", good, 400, "service"},
-		{"ends before it starts", url.Values{"start": {"now"}, "end": {"now-1h"}}, "", good, 422, "end"},
+		{"truncated gzip", "", nil, "", good[:len(good)/2], 400, "gzip"},
+		{"zip bomb of 10 GB", "", nil, "", zipBomb(t), 413, "decompressed"},
+		{"10 MB of random bytes", "", nil, "", randomBytes(10 << 20), 422, "pprof"},
+		{"20 MB of random bytes", "", nil, "", randomBytes(20 << 20), 413, "body"},
+		{"values disagree with types", "", nil, "", gzipped(t, disagreeing(t)), 422, "value"},
+		{"unknown content type", "", nil, "text/csv", good, 415, "text/csv"},
+		{"10,000 labels of the process", "/api/v1/push", nil, pushType, push, 422, "label"},
+		{"10,000 labels of a sample", "", nil, "", gzipped(t, profileBytes(t, manySampleLabels)), 422, "label"},
+		{"no body", "", nil, "", nil, 422, ""},
+		{"no service", "", url.Values{"service": {""}}, "", good, 400, "service"},
+		{"ends before it starts", "", url.Values{"start": {"now"}, "end": {"now-1h"}}, "", good, 422, "end"},
 	}
 	before := peakRSS(t, srv)
 	for _, tt := range tests {
@@ -57,14 +59,12 @@ func TestBadDay(t *testing.T) {
 			for k, v := range tt.query {
 				q[k] = v
 			}
-			req, err := http.NewRequestWithContext(t.Context(), "POST", srv.url+"/api/v1/profiles?"+q.Encode(), bytes.NewReader(tt.body))
+			path := cmp.Or(tt.path, "/api/v1/profiles")
+			req, err := http.NewRequestWithContext(t.Context(), "POST", srv.url+path+"?"+q.Encode(), bytes.NewReader(tt.body))
 			if err != nil {
 				t.Fatal(err)
 			}
-			req.Header.Set("Content-Type", "application/octet-stream")
-			if tt.contentType != "" {
-				req.Header.Set("Content-Type", tt.contentType)
-			}
+			req.Header.Set("Content-Type", cmp.Or(tt.contentType, "application/octet-stream"))
 			resp, err := http.DefaultClient.Do(req)
 			if err != nil {
 				t.Fatal(err)
@@ -93,6 +93,44 @@ func TestBadDay(t *testing.T) {
 	}
 	srv.stop(t)
 	srv.check(t)
+}
+
+// pushWithLabels is an agent's window whose process has n labels, and its content type.
+func pushWithLabels(t *testing.T, n int, gz []byte) (body []byte, contentType string) {
+	t.Helper()
+	labels := map[string]string{"service_name": "bad"}
+	for i := range n {
+		labels[fmt.Sprintf("l%d", i)] = "v"
+	}
+	process, err := json.Marshal(map[string]any{"labels": labels})
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now().UnixMilli()
+	meta, err := json.Marshal(map[string]any{
+		"v": 1, "instance": strings.Repeat("ab", 16), "window": 1, "part": 0, "start": now - 15_000, "end": now,
+		"process_hash": fmt.Sprintf("%x", sha256.Sum256(process))[:16], "process": json.RawMessage(process),
+		"profiles": []map[string]any{{"part": "cpu", "type": "cpu", "start": now - 15_000, "end": now}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var buf bytes.Buffer
+	w := multipart.NewWriter(&buf)
+	for _, part := range []struct {
+		name string
+		data []byte
+	}{{"meta", meta}, {"cpu", gz}} {
+		pw, err := w.CreateFormField(part.name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pw.Write(part.data)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return buf.Bytes(), w.FormDataContentType()
 }
 
 func goodProfile() *profile.Profile {
