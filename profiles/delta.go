@@ -12,7 +12,8 @@ import (
 var ErrReset = errors.New("cumulative values do not continue")
 
 // Delta turns the cumulative columns of one process's captures of one type of profile (alloc_space, contentions, delay: everything whose kind is Interval) into what was
-// added since the capture before; gauge columns stay as they are. Stacks are recognised by mapping, build id and addresses (where there are none by functions and
+// added since the capture before; gauge columns stay as they are. It is for
+// what the runtime counts from the process's start; a CPU profile is an interval already. Stacks are recognised by mapping, build id and addresses (where there are none by functions and
 // lines) and by their labels, such as the object size of heap profiles. Not safe for concurrent use.
 //
 // A Delta keeps 16 bytes and the values per stack, no symbols. It recognises stacks by two independently seeded 64-bit hashes together: the seeds are random
