@@ -42,6 +42,23 @@ func script(t *testing.T, m *faultfs.FS) outcome {
 	return o
 }
 
+// TestDirectoryMadeByTheCaller: the caller made the data directory and did not sync it; what is acked in it has to survive all the same.
+func TestDirectoryMadeByTheCaller(t *testing.T) {
+	for seed := range uint64(16) {
+		m := faultfs.New()
+		must(t, m.MkdirAll("/var/lib/sonde"))
+		s, err := blob.OpenFiles(m, "/var/lib/sonde/blobs")
+		must(t, err)
+		must(t, s.Put(t.Context(), "a", []byte("1")))
+		m.PowerLoss(seed)
+		s, err = blob.OpenFiles(m, "/var/lib/sonde/blobs")
+		must(t, err)
+		if got := read(t, s, "a"); got != "1" {
+			t.Fatalf("seed %d: acked blob holds %q", seed, got)
+		}
+	}
+}
+
 func content(name string) []byte { return []byte("content of " + name) }
 
 // TestEveryFaultInTurn fails each operation of the script in each way, then kills the process or takes the power away, opens again and

@@ -67,23 +67,23 @@ func ReadFiles(fsy fsys.FS, dir string) (*Files, error) {
 	return f, nil
 }
 
-// makeRoot creates the root durably: also the directories above it that were missing.
+// makeRoot creates the root durably, with the directories above it that are missing. Those that are there may have been made a moment ago by the
+// caller and not been synced, so they are synced too as far as we may: one that can be entered but not read cannot be opened for it.
 func (f *Files) makeRoot() error {
-	var missing []string // the root's ancestors that have to be synced because something new is in them
-	for dir := f.root; ; {
-		parent := filepath.Dir(dir)
-		missing = append(missing, parent)
-		if _, err := f.fs.Stat(parent); err == nil || parent == dir {
-			break
-		}
-		dir = parent
+	type ancestor struct {
+		dir     string
+		changed bool // something new comes into it
+	}
+	var ancestors []ancestor
+	for dir := f.root; filepath.Dir(dir) != dir; dir = filepath.Dir(dir) {
+		_, err := f.fs.Stat(dir)
+		ancestors = append(ancestors, ancestor{filepath.Dir(dir), err != nil})
 	}
 	if err := f.fs.MkdirAll(f.root); err != nil {
 		return err
 	}
-	for _, dir := range missing {
-		// A directory above ours that we may enter but not read cannot be synced; whoever made ours in it has seen to that.
-		if err := f.fs.SyncDir(dir); err != nil && !errors.Is(err, fs.ErrPermission) {
+	for _, a := range ancestors {
+		if err := f.fs.SyncDir(a.dir); err != nil && a.changed {
 			return err
 		}
 	}

@@ -14,7 +14,7 @@ type buildInUse struct {
 	id       string
 	lastSeen int64 // of any process that runs it
 	running  bool  // one of them has not been seen to exit
-	started  int64 // of the latest one, 0 if unknown
+	started  int64 // of the earliest one that is known, 0 if none is
 	version  string
 }
 
@@ -77,7 +77,7 @@ func (t *tx) buildsInUse(p Process) ([]buildInUse, error) {
 		b.running = running != 0
 		return b, err
 	}
-	return collect(t.ctx, t.Tx, t.d, scan, `SELECT p.build_id, MAX(p.last_seen), MAX(CASE WHEN p.state = 'exited' THEN 0 ELSE 1 END), MAX(p.started),
+	return collect(t.ctx, t.Tx, t.d, scan, `SELECT p.build_id, MAX(p.last_seen), MAX(CASE WHEN p.state = 'exited' THEN 0 ELSE 1 END), COALESCE(MIN(NULLIF(p.started, 0)), 0),
 			COALESCE(NULLIF(MAX(p.version), ''), MAX(CASE WHEN b.version = '(devel)' THEN '' ELSE b.version END), '')
 		FROM processes p LEFT JOIN builds b ON b.id = p.build_id
 		WHERE p.service = ? AND p.build_id <> '' AND p.instance <> ?

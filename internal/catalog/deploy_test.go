@@ -42,6 +42,8 @@ func TestDeploys(t *testing.T) {
 		{"a build that is told later", []Process{proc("a", b1, "v1", 1), proc("b", "", "v2", 60), {Instance: "b", BuildID: b2, LastSeen: 70_000}, seen("b", 80), {Instance: "b", BuildID: b2}},
 			[]string{"70 checkout changed from v1 to v2"}},
 		{"a process that was started earlier is no news", []Process{proc("a", b2, "v2", 60), {Instance: "b", Service: "checkout", BuildID: b1, Version: "v1", Started: 1000, FirstSeen: 61_000, LastSeen: 61_000}}, nil},
+		{"an old replica that started after the new build did is seen first", []Process{proc("a", b1, "v1", 1), proc("b", b1, "v1", 65),
+			{Instance: "c", Service: "checkout", BuildID: b2, Version: "v2", Started: 60_000, FirstSeen: 66_000, LastSeen: 66_000}}, []string{"60 checkout changed from v1 to v2"}},
 		{"without a start time the first sight counts", []Process{proc("a", b1, "v1", 1), unknownStart(proc("b", b2, "v2", 60))}, []string{"60 checkout changed from v1 to v2"}},
 		{"without a service there is none", []Process{proc("a", b1, "v1", 1), {Instance: "b", BuildID: b2}}, nil},
 		{"another service", []Process{proc("a", b1, "v1", 1), {Instance: "b", Service: "cart", BuildID: b2}}, nil},

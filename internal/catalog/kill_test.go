@@ -7,9 +7,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // killEnv makes the test binary the program that is killed: its value is the catalogue's path and the first window's number.
@@ -22,7 +24,25 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 	}
-	os.Exit(m.Run())
+	before := runtime.NumGoroutine()
+	code := m.Run()
+	if leaked := waitForGoroutines(before); leaked != "" && code == 0 {
+		fmt.Fprintf(os.Stderr, "goroutines are left behind:\n%s\n", leaked)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// waitForGoroutines returns the stacks of all goroutines if there are more than most and stay so, else "".
+func waitForGoroutines(most int) string {
+	for range 500 {
+		if runtime.NumGoroutine() <= most {
+			return ""
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	buf := make([]byte, 1<<20)
+	return string(buf[:runtime.Stack(buf, true)])
 }
 
 // registerForEver registers block after block and says on standard output which are committed.

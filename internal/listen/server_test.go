@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,6 +27,22 @@ import (
 
 	"github.com/sonde-io/sonde/internal/listen"
 )
+
+// TestMain fails the tests if they leave goroutines behind.
+func TestMain(m *testing.M) {
+	before := runtime.NumGoroutine()
+	code := m.Run()
+	http.DefaultClient.CloseIdleConnections()
+	for range 500 {
+		if runtime.NumGoroutine() <= before {
+			os.Exit(code)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	buf := make([]byte, 1<<20)
+	fmt.Fprintf(os.Stderr, "goroutines are left behind:\n%s\n", buf[:runtime.Stack(buf, true)])
+	os.Exit(1)
+}
 
 // serve serves h and returns the listener and a function that stops it and returns what Serve returned.
 func serve(t *testing.T, p listen.Policy, h http.HandlerFunc, s listen.Serving) (*listen.Listener, func() error) {
