@@ -178,6 +178,7 @@ func (s *Scanner) run(ctx context.Context, dry bool) (Report, error) {
 	if s.pids, err = s.fs.pids(s.pids); err != nil {
 		return Report{}, err
 	}
+	r.Seen = len(s.pids)
 	var found []*proc
 	for _, pid := range s.pids {
 		if err := ctx.Err(); err != nil {

@@ -83,5 +83,6 @@ type Process struct {
 type Report struct {
 	Time      time.Time
 	Processes []Process // Go processes, by PID
+	Seen      int       // processes of any kind that were looked at
 	Unknown   int       // processes that may be Go programs, but nothing of them can be read without root
 }

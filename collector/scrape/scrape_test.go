@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -190,9 +191,12 @@ func TestRivalIsYieldedTo(t *testing.T) {
 
 // TestWriteTimeoutShortensTheProfile is about programs built with older releases of Go, whose net/http/pprof refuses what the server's WriteTimeout would cut off.
 func TestWriteTimeoutShortensTheProfile(t *testing.T) {
+	var mu sync.Mutex
 	var lengths []string
 	base, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		lengths = append(lengths, r.FormValue("seconds")) // one request at a time
+		mu.Lock()
+		lengths = append(lengths, r.FormValue("seconds"))
+		mu.Unlock()
 		if len(r.FormValue("seconds")) > 0 && r.FormValue("seconds") > "2" {
 			http.Error(w, "profile duration exceeds server's WriteTimeout", http.StatusBadRequest)
 			return
@@ -206,6 +210,8 @@ func TestWriteTimeoutShortensTheProfile(t *testing.T) {
 	_, stop := run(t, cfg, Target{Service: "cart", URL: base, Types: []string{"cpu"}})
 	until(t, "a CPU profile", func() bool { return len(sink.of("cpu")) > 0 })
 	stop()
+	mu.Lock()
+	defer mu.Unlock()
 	if want := []string{"5", "2"}; !slices.Equal(lengths[:2], want) {
 		t.Errorf("asked for profiles of %v s, want %v", lengths, want)
 	}
