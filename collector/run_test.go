@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/google/pprof/profile"
 
+	"github.com/sonde-io/sonde/internal/fsys"
 	"github.com/sonde-io/sonde/profiles"
 )
 
@@ -331,9 +333,17 @@ func TestRunToken(t *testing.T) {
 }
 
 func TestRunRefuses(t *testing.T) {
-	taken := start(t, testConfig(t.TempDir()), nil)
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
 	dir := t.TempDir()
-	start(t, testConfig(dir), nil)
+	lock, err := fsys.Lock(filepath.Join(dir, lockFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -345,7 +355,7 @@ func TestRunRefuses(t *testing.T) {
 	}{
 		{"data directory in use", func(c *Config) { c.Data = dir }, "another collector uses it", "--data"},
 		{"data directory is a file", func(c *Config) { c.Data = file }, "data directory", "--data"},
-		{"address in use", func(c *Config) { c.Listen = strings.TrimPrefix(taken.url, "http://") }, "address already in use", "port"},
+		{"address in use", func(c *Config) { c.Listen = taken.Addr().String() }, "address already in use", "port"},
 		{"open address", func(c *Config) { c.Listen = "0.0.0.0:0" }, "lacks a token", "--insecure"},
 		{"invalid", func(c *Config) { c.LogLevel = "loud" }, "log_level", ""},
 	} {
