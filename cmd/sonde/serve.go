@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"os"
 	"os/signal"
 
@@ -34,7 +33,6 @@ SIGTERM and Ctrl-C end it once what was taken is stored; a second one ends it at
 		reload, stop := notifyReload()
 		defer stop()
 		return collector.Run(cmd.Context(), cfg, collector.Options{Version: currentVersion().Version, Stdout: a.stdout, Stderr: a.stderr,
-			Ready:  func(addr string) { a.greet(cfg, addr) },
 			Reload: reload, Load: func() (collector.Config, error) { return collector.Load(cmd.Flags(), a.lookupEnv) }})
 	}
 	return cmd
@@ -47,15 +45,6 @@ func (a *app) config(cmd *cobra.Command) (collector.Config, error) {
 		return collector.Config{}, &usageError{err: withHint(err, "`sonde config` shows every setting, its value and where it came from"), command: cmd.CommandPath()}
 	}
 	return cfg, nil
-}
-
-// greet says where the page is.
-func (a *app) greet(cfg collector.Config, addr string) {
-	scheme := "http"
-	if cfg.TLSCert != "" {
-		scheme = "https"
-	}
-	fmt.Fprintf(a.stdout, "Sonde is at %s://%s/\n", scheme, addr)
 }
 
 // notifyReload sends on the returned channel for each SIGHUP, until stop is called.
