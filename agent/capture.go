@@ -38,6 +38,7 @@ func (r *recorder) capture(now time.Time, final bool) {
 			w.skipped[string(t)] = err.Error()
 		}
 	}
+	r.enc.Rest()
 	r.num++
 	r.a.queue(r.num, now, w)
 }
