@@ -4,10 +4,11 @@ import { computed, effect, signal, untracked, type Signal } from "@preact/signal
 import { Failure, get, serverNow, type Event, type Flame, type Params, type Series, type Service, type Status, type Top } from "./api";
 import type { TypeInfo } from "./format";
 import { serviceOf } from "./selector";
+import { rebin, withBaseline } from "./series";
 import { isRelative, parseTime } from "./time";
 import { formatView, isDiff, parseView, type View } from "./url";
 
-export const view = signal<View>(parseView(location.search));
+export const view = signal<View>(parseView(globalThis.location?.search ?? "")); // the unit tests have no address
 
 /** go changes what is shown and the address with it; replace leaves no step for the back button (typing, sorting). */
 export function go(patch: Partial<View>, replace = false): void {
@@ -152,7 +153,12 @@ function loadProfile(v: View, r: Range, type: string, abort: AbortSignal): void 
   const [lo, hi] = chartRange(r);
   const step = chartStep(hi - lo);
   const end = lo + Math.ceil((hi - lo) / step) * step; // whole steps: the server leaves a ragged last one out
-  void into(series, () => get<Series>("series", { ...q, from: lo, to: end, by: by.value, step: step / 1000 }, abort), abort);
+  const loadSeries = (query: string) => get<Series>("series", { query, type, from: lo, to: end, by: by.value, step: step / 1000 }, abort);
+  void into(series, async () => {
+    const other = r.base && v.baseQuery && v.baseQuery !== v.query ? v.baseQuery : "";
+    const [now, base] = await Promise.all([loadSeries(v.query), other ? loadSeries(other) : null]);
+    return rebin(base ? withBaseline(now, base) : now);
+  }, abort);
   if (r.base) {
     const d: Params = { ...q, base_query: v.baseQuery, base_from: r.base[0], base_to: r.base[1] };
     void into(flame, () => get<Flame>("diff", { ...d, view: "flame" }, abort), abort);

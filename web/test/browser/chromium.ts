@@ -39,6 +39,11 @@ export async function drawn(page: Page): Promise<void> {
   await page.waitForFunction(() => document.querySelector<HTMLCanvasElement>("#flame")?.dataset.boxes && !document.querySelector('[aria-busy="true"]'));
 }
 
+/** settled waits until nothing is loading and the flame graph has painted or says why there is none. */
+export async function settled(page: Page): Promise<void> {
+  await page.waitForFunction(() => !document.querySelector('[aria-busy="true"]') && (document.querySelector<HTMLCanvasElement>("#flame")?.dataset.boxes || document.querySelector(".flame-area .nothing, .flame-area .error")));
+}
+
 /** colours counts the distinct colours of the flame graph's pixels. */
 export function colours(page: Page): Promise<number> {
   return page.evaluate(() => {
