@@ -212,13 +212,13 @@ func (s *Scanner) readTable(pid int) *netTable {
 	return t
 }
 
-// readListeners reads a table of sockets in steps until the listeners, which come first, have been seen.
+// readListeners reads a table of sockets until the listeners, which come first, have been seen.
 func (s *Scanner) readListeners(name string) ([]byte, error) {
 	for size := len(s.buf); ; size *= 4 {
 		if size > len(s.buf) {
 			s.buf = make([]byte, size)
 		}
-		b, err := s.fs.read(name, s.buf)
+		b, err := s.fs.readUntil(name, s.buf, endsListeners)
 		if err != nil || len(b) < size || size >= maxNetTCP || endsListeners(b) {
 			return b, err
 		}

@@ -90,7 +90,7 @@ type listener struct {
 }
 
 // parseNetTCP yields the listening sockets of /proc/PID/net/tcp or tcp6. The kernel lists them first: it stops at the first socket
-// in another state, so that a machine with a hundred thousand connections costs no more than one without.
+// in another state, so that a hundred thousand connections need not be read.
 func parseNetTCP(b []byte) iter.Seq[listener] {
 	const listening, synReceived = "0A", "03" // before 4.4, half-open connections stood among the listeners
 	return func(yield func(listener) bool) {

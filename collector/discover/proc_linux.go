@@ -82,6 +82,11 @@ func (p *procfs) namespace(pid, kind string) (uint64, error) {
 
 // read reads at most len(buf) bytes of a file.
 func (p *procfs) read(name string, buf []byte) ([]byte, error) {
+	return p.readUntil(name, buf, func([]byte) bool { return false })
+}
+
+// readUntil is read that ends once enough says so of what was read so far. Files of /proc are made as they are read, a few kilobytes at a time.
+func (p *procfs) readUntil(name string, buf []byte, enough func([]byte) bool) ([]byte, error) {
 	var fd int
 	err := ignoringEINTR(func() (err error) {
 		fd, err = unix.Openat(p.fd, name, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
@@ -102,6 +107,9 @@ func (p *procfs) read(name string, buf []byte) ([]byte, error) {
 			break
 		}
 		n += m
+		if enough(buf[:n]) {
+			break
+		}
 	}
 	return buf[:n], nil
 }

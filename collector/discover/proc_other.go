@@ -27,3 +27,6 @@ func (p *procfs) namespace(string, string) (uint64, error)   { return 0, errors.
 func (p *procfs) read(string, []byte) ([]byte, error)        { return nil, errors.ErrUnsupported }
 func (p *procfs) sockets(int, func(inode uint64) bool) error { return errors.ErrUnsupported }
 func (p *procfs) portFile(int, string) ([]byte, error)       { return nil, errors.ErrUnsupported }
+func (p *procfs) readUntil(string, []byte, func([]byte) bool) ([]byte, error) {
+	return nil, errors.ErrUnsupported
+}
