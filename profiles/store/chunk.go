@@ -215,7 +215,10 @@ func (c *chunkStacks) decode(b []byte, n, rowCount, limit int) error {
 		c.counts = append(c.counts, uint32(v))
 		total += int(v)
 	}
-	if d.err == nil && total != rowCount {
+	if d.err != nil {
+		return d.err
+	}
+	if total != rowCount {
 		return fmt.Errorf("stacks have %d rows, the index says %d", total, rowCount)
 	}
 	c.profile = slices.Grow(c.profile[:0], total)

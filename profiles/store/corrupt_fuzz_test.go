@@ -1,0 +1,54 @@
+package store
+
+import (
+	"context"
+
+	"github.com/sonde-io/sonde/profiles"
+)
+
+// fuzzPart reads data as the part of a file that kind names. That it returns is the test.
+func fuzzPart(kind byte, n uint16, data []byte) {
+	var c chunkStacks
+	switch {
+	case kind == 0:
+		f := &file{name: "fuzz", r: memory{data}, size: int64(len(data))}
+		if f.readFooter() != nil {
+			return
+		}
+		check := &checker{f: f}
+		check.header()
+		check.tiles()
+		check.ancestors()
+		for _, ds := range f.opened.foot.datasets {
+			check.dataset(context.Background(), ds.Service)
+		}
+	case kind <= sectionIndex:
+		s := &profiles.Symbols{}
+		if decodeSymbols(data, int(kind)-1, s) == nil {
+			_ = s.Validate()
+		}
+	case kind == sectionIndex+1:
+		var info datasetInfo
+		for i := range info.regions {
+			info.regions[i] = span{0, 1 << 30}
+		}
+		_, _ = decodeIndex(data, &info)
+	case kind == 20:
+		_, _ = decodeHead(data, int(n), int(n%5), true)
+	case kind == 21:
+		_ = c.decode(data, int(n), len(data), 1<<20)
+	case kind < 30:
+		if len(data) < int(n) {
+			return
+		}
+		if c.decode(data[:n], 8, int(n)*2, 1<<20) != nil {
+			c = chunkStacks{stacks: []uint32{1, 2}, counts: []uint32{2, 1}, profile: []uint32{0, 7, 3}}
+		}
+		_, _ = c.decodeColumn(data[n:], nil, func(int) ([]byte, error) { return data[:n], nil })
+		_, _ = c.decodeSumColumn(data[n:], []int64{1, 2, 3, 4, 5, 6, 7, 8}, nil)
+	case kind == 30:
+		_, _ = decodeFooter(data, uint64(n)<<8)
+	default:
+		_, _ = decodeAncestors(data)
+	}
+}

@@ -1,0 +1,186 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sonde-io/sonde/internal/catalog"
+)
+
+// filled is a store with a block that has sums, and a segment of two services.
+func filled(t testing.TB) *env {
+	e := newEnv(t, nil)
+	rng := rand.New(rand.NewPCG(9, 9))
+	push := func(service string, i int) {
+		p, _ := randomPush(rng, service, service+"-1", uint64(i+1), epoch+int64(i)*5_000, epoch+int64(i+1)*5_000)
+		must(t, e.store.Append(context.Background(), p))
+	}
+	for i := range 60 {
+		push("cart", i)
+	}
+	must(t, e.store.Compact(context.Background(), true))
+	push("cart", 60)
+	push("pay", 61)
+	return e
+}
+
+func (e *env) blobs() (out []catalog.Block) {
+	out, err := e.cat.Blocks(context.Background(), catalog.BlockFilter{})
+	must(e.t, err)
+	return out
+}
+
+// mergeAll runs a merge of each type, for the panics that it must not have, and returns the first error.
+func (e *env) mergeAll() (first error) {
+	for _, use := range []sumUse{sumsNever, sumsAlways} {
+		e.store.sumUse = use
+		for _, typ := range modelTypes {
+			if _, err := e.store.Merge(context.Background(), Query{Type: typ, From: epoch, To: epoch + 3_600_000}); err != nil && first == nil {
+				first = err
+			}
+		}
+	}
+	return first
+}
+
+// TestFlippedBytes flips a byte of each section in turn: Check names the blob and the section, a merge that reads it fails and does not panic.
+func TestFlippedBytes(t *testing.T) {
+	e := filled(t)
+	e.check()
+	for _, b := range e.blobs() {
+		f, err := openFile(t.Context(), e.cfg.Blobs, b.Blob, nil)
+		must(t, err)
+		f.close()
+		type place struct {
+			name string
+			span
+		}
+		places := []place{{"header", span{0, headerSize}}, {"ancestors", span{f.opened.foot.ancestors.at, uint64(f.opened.foot.ancestors.stored)}},
+			{"cut short", span{uint64(b.Size) - 4, 4}}, {"footer", span{uint64(b.Size) - trailerSize - 20, 8}}}
+		for _, ds := range f.opened.foot.datasets {
+			for i, s := range ds.sections {
+				places = append(places, place{sectionNames[i], span{s.at, uint64(s.stored)}})
+			}
+			for i, r := range ds.regions {
+				if r.length > 0 {
+					places = append(places, place{regionNames[i], r})
+				}
+			}
+		}
+		for _, p := range places {
+			e.flip(b.Blob, int64(p.at+p.length/2))
+			_, problems, err := Check(t.Context(), e.cfg.Blobs, e.cat, time.Hour)
+			must(t, err)
+			if !slices.ContainsFunc(problems, func(x Problem) bool { return x.Blob == b.Blob && strings.Contains(x.What, p.name) }) {
+				t.Errorf("a flipped byte of %s in %s is reported as %v", p.name, b.Blob, problems)
+			}
+			e.store.cache = newCache(1 << 20)
+			if err := e.mergeAll(); err == nil && p.name != "header" && p.name != "ancestors" {
+				t.Errorf("with a flipped byte of %s in %s merges succeed", p.name, b.Blob)
+			} else if err != nil && !strings.Contains(err.Error(), b.Blob) {
+				t.Errorf("with a flipped byte of %s: %v: the blob is not named", p.name, err)
+			}
+			e.flip(b.Blob, int64(p.at+p.length/2))
+		}
+	}
+	e.store.cache = newCache(1 << 20)
+	must(t, e.mergeAll())
+	e.check()
+}
+
+func (e *env) path(name string) string {
+	return filepath.Join(e.dir, "blobs", filepath.FromSlash(name))
+}
+
+func (e *env) flip(name string, at int64) {
+	data, err := os.ReadFile(e.path(name))
+	must(e.t, err)
+	data[at] ^= 0x40
+	must(e.t, os.WriteFile(e.path(name), data, 0o600))
+}
+
+// TestCheckFindsWhatIsMissing covers what no checksum finds.
+func TestCheckFindsWhatIsMissing(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		do   func(e *env, b catalog.Block)
+		want string
+	}{
+		{"blob gone", func(e *env, b catalog.Block) { must(e.t, os.Remove(e.path(b.Blob))) }, "missing"},
+		{"blob cut", func(e *env, b catalog.Block) { must(e.t, os.Truncate(e.path(b.Blob), b.Size-100)) }, "cut short"},
+		{"blob empty", func(e *env, b catalog.Block) { must(e.t, os.Truncate(e.path(b.Blob), 0)) }, "cut short"},
+		{"another blob in its place", func(e *env, b catalog.Block) {
+			data, err := os.ReadFile(e.path(e.blobs()[1].Blob))
+			must(e.t, err)
+			must(e.t, os.WriteFile(e.path(b.Blob), data, 0o600))
+		}, "the catalogue says"},
+		{"orphan", func(e *env, b catalog.Block) {
+			path := e.path(segmentFolder + "00000000000000000000000000")
+			must(e.t, os.WriteFile(path, []byte("x"), 0o600))
+			must(e.t, os.Chtimes(path, time.Now(), time.Now().Add(-2*time.Hour)))
+		}, "orphan"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			e := filled(t)
+			test.do(e, e.blobs()[0])
+			_, problems, err := Check(t.Context(), e.cfg.Blobs, e.cat, time.Hour)
+			must(t, err)
+			if !slices.ContainsFunc(problems, func(p Problem) bool { return strings.Contains(p.What, test.want) }) {
+				t.Errorf("problems are %v, want one with %q", problems, test.want)
+			}
+		})
+	}
+}
+
+// memory is a blob of a fuzz test.
+type memory struct{ data []byte }
+
+func (m memory) Size() int64  { return int64(len(m.data)) }
+func (m memory) Close() error { return nil }
+func (m memory) ReadAt(b []byte, at int64) (int, error) {
+	if at < 0 || at+int64(len(b)) > int64(len(m.data)) {
+		return 0, fmt.Errorf("read of %d bytes at %d of %d", len(b), at, len(m.data))
+	}
+	return copy(b, m.data[at:]), nil
+}
+
+// FuzzReader reads whole files, and single sections without their checksums, which keep a fuzzer from getting far.
+func FuzzReader(f *testing.F) {
+	e := filled(f)
+	for _, b := range e.blobs() {
+		data, err := os.ReadFile(e.path(b.Blob))
+		must(f, err)
+		f.Add(byte(0), uint16(60), data)
+		r, err := openFile(f.Context(), e.cfg.Blobs, b.Blob, nil)
+		must(f, err)
+		ds, err := r.dataset(r.opened.foot.datasets[0].Service)
+		must(f, err)
+		for i, s := range ds.info.sections {
+			raw, err := r.section(s)
+			must(f, err)
+			f.Add(byte(1+i), uint16(len(ds.series)), slices.Clone(raw))
+		}
+		for i := range ds.series {
+			s := &ds.series[i]
+			raw, err := r.section(s.head)
+			must(f, err)
+			f.Add(byte(20), uint16(s.profiles), slices.Clone(raw))
+			for _, g := range s.chunks[0].groups {
+				if g.rows > 0 {
+					raw, err := r.section(g.stacks)
+					must(f, err)
+					f.Add(byte(21), uint16(s.chunks[0].profiles), slices.Clone(raw))
+				}
+			}
+		}
+		r.close()
+	}
+	f.Fuzz(func(t *testing.T, kind byte, n uint16, data []byte) { fuzzPart(kind, n, data) })
+}
