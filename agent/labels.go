@@ -91,13 +91,20 @@ func (m *labelMap) set(name, value string) {
 	}
 }
 
+// ownLabels is more than the agent finds itself. Together with MaxLabels it stays below the collector's default of 64.
+const ownLabels = 16
+
 // add sets the user's labels, in the order of names, as far as they fit.
 func (m *labelMap) add(pairs map[string]string, names []string) {
 	added := 0
 	for _, name := range names {
 		value := pairs[name]
 		clean := labelName(name)
-		if added >= MaxLabels || !fits(clean, value) || strings.HasPrefix(clean, "__") || clean == "service_instance_id" {
+		if _, replaced := m.labels[clean]; !replaced && (added >= MaxLabels || len(m.labels) >= MaxLabels+ownLabels) {
+			m.stripped++
+			continue
+		}
+		if !fits(clean, value) || strings.HasPrefix(clean, "__") || clean == "service_instance_id" {
 			m.stripped++
 			continue
 		}

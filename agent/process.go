@@ -57,16 +57,23 @@ func describeProcess(c *Config, getenv func(string) string) (*processInfo, int) 
 	for name, value := range found {
 		m.set(name, value)
 	}
+	user := map[string]string{} // the later wins
 	for _, s := range []string{getenv("OTEL_RESOURCE_ATTRIBUTES"), getenv("SONDE_LABELS")} {
 		pairs, wrong := parsePairs(s)
 		m.stripped += len(wrong)
-		m.add(pairs, slices.Sorted(maps.Keys(pairs)))
+		maps.Copy(user, pairs)
 	}
 	for name, value := range map[string]string{"service_name": c.Service, "service_version": c.ServiceVersion,
 		"deployment_environment_name": c.Environment, "service_namespace": c.Namespace} {
-		m.set(name, value)
+		if value != "" {
+			delete(user, name)
+			m.set(name, value)
+		}
 	}
-	m.add(c.Labels, slices.Sorted(maps.Keys(c.Labels)))
+	for name, value := range c.Labels {
+		user[labelName(name)] = value
+	}
+	m.add(user, slices.Sorted(maps.Keys(user)))
 	m.mark()
 	p.Labels = m.labels
 	return p, m.stripped

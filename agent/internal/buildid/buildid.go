@@ -75,6 +75,9 @@ func marked(b []byte) string {
 // elfNote is the PT_NOTE type of a program header.
 const elfNote = 4
 
+// noteRoom is what a GNU note needs: a header, a name and up to 64 bytes.
+const noteRoom = 80
+
 func parseELF(b []byte) (ids IDs) {
 	if len(b) < 64 {
 		return ids
@@ -99,11 +102,16 @@ func parseELF(b []byte) (ids IDs) {
 		if order.Uint32(ph) != elfNote {
 			continue
 		}
+		off, n := uint64(order.Uint32(ph[4:])), uint64(order.Uint32(ph[16:]))
 		if wide {
-			ids.notes(order, cut(b, order.Uint64(ph[8:]), order.Uint64(ph[32:])))
-		} else {
-			ids.notes(order, cut(b, uint64(order.Uint32(ph[4:])), uint64(order.Uint32(ph[16:]))))
+			off, n = order.Uint64(ph[8:]), order.Uint64(ph[32:])
 		}
+		seg := cut(b, off, n)
+		if seg != nil {
+			// Go's own linker leaves the GNU note out of the segment and puts it right behind.
+			seg = b[off:min(off+n+noteRoom, uint64(len(b)))]
+		}
+		ids.notes(order, seg)
 	}
 	return ids
 }
