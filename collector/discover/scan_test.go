@@ -331,6 +331,22 @@ func TestScanLeavesDeniedPortsAlone(t *testing.T) {
 	}
 }
 
+func TestScanFollowsPorts(t *testing.T) {
+	first := listenHere(t)
+	s := scanner(t, self(t))
+	if p := find(t, scan(t, s), os.Getpid()); p.URL != "http://"+first.Addr().String()+"/debug/pprof" {
+		t.Fatalf("URL %q: %s", p.URL, p.Reason)
+	}
+	first.Close()
+	if p := find(t, scan(t, s), os.Getpid()); p.State != discover.NoEndpoint || p.URL != "" {
+		t.Errorf("state %q, URL %q after the port was closed", p.State, p.URL)
+	}
+	next := listenHere(t)
+	if p := find(t, scan(t, s), os.Getpid()); p.URL != "http://"+next.Addr().String()+"/debug/pprof" {
+		t.Errorf("URL %q: %s", p.URL, p.Reason)
+	}
+}
+
 func TestScanDoesNotLookAtItself(t *testing.T) {
 	c := listenHere(t)
 	s := scanner(t, func(cfg *discover.Config) { self(t)(cfg); cfg.Self = false })

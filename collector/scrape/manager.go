@@ -254,7 +254,7 @@ func (m *Manager) news(r discover.Report) []catalog.Process {
 		if known {
 			row.FirstSeen = old.p.FirstSeen
 			same := old.p.Reason == row.Reason && old.p.Gatherer == row.Gatherer && old.p.BuildID == row.BuildID
-			if same && r.Time.Sub(old.when) < retell {
+			if same && (p.State == discover.ByAgent || r.Time.Sub(old.when) < retell) {
 				continue
 			}
 		}
