@@ -138,17 +138,17 @@ func (d *demoRun) makeDir() (remove func() error, err error) {
 func (d *demoRun) dataDir() string  { return filepath.Join(d.dir, "data") }
 func (d *demoRun) buildDir() string { return filepath.Join(d.dir, "build") }
 
-// config is the collector's: as serve's, but in more of a hurry, and restricted to the demo's own programs.
+// config is the collector's: as serve's, but restricted to the demo's own programs, and with them in more of a hurry than it may be with others.
 func (d *demoRun) config() collector.Config {
 	cfg := collector.DefaultConfig()
 	cfg.Listen = d.flags.listen
 	cfg.Data = d.dataDir()
 	cfg.DiscoverPeriod = collector.Duration(time.Second)
-	cfg.ScrapePeriod = collector.Duration(5 * time.Second)
-	cfg.CPUPeriod = collector.Duration(10 * time.Second)
-	cfg.CPUDuration = collector.Duration(4 * time.Second)
 	cfg.LogLevel = "warn"
 	if !d.flags.all {
+		cfg.ScrapePeriod = collector.Duration(5 * time.Second)
+		cfg.CPUPeriod = collector.Duration(6 * time.Second)
+		cfg.CPUDuration = collector.Duration(3 * time.Second)
 		cfg.AllowPaths = []string{escapePattern(d.exe), escapePattern(d.buildDir()) + "/*"}
 	}
 	return cfg

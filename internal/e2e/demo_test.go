@@ -135,7 +135,7 @@ func TestDemo(t *testing.T) {
 	}
 }
 
-// TestDemoKilled: the services do not outlive a demo that had no time to end them. TestDemoDuration is the other way to end.
+// TestDemoKilled: the services do not outlive a demo that had no time to end them.
 func TestDemoKilled(t *testing.T) {
 	cmd, out, done := startDemo(t, t.TempDir())
 	said(t, out, done, "address")
@@ -145,6 +145,7 @@ func TestDemoKilled(t *testing.T) {
 	gone(t, pids)
 }
 
+// TestDemoDuration: a demo ends by itself, and what it stored in a directory of the user's is kept.
 func TestDemoDuration(t *testing.T) {
 	tmp := t.TempDir()
 	cmd, out, done := startDemo(t, tmp, "--duration", "3s", "--dir", tmp+"/kept")
