@@ -6,14 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
+	"github.com/sonde-io/sonde/internal/listen"
 	"github.com/sonde-io/sonde/profiles"
 )
 
@@ -151,14 +150,11 @@ func (c *Config) Validate() error {
 			bad(s.name, "%v is negative", c.value(s.name))
 		}
 	}
-	if _, _, err := net.SplitHostPort(c.Listen); err != nil && !strings.HasPrefix(c.Listen, "unix:") {
-		bad("listen", "%q is not HOST:PORT", c.Listen)
+	if err := c.policy().Check(); err != nil {
+		bad("listen", "%w", err)
 	}
 	if c.Data == "" {
 		bad("data", "is empty")
-	}
-	if (c.TLSCert == "") != (c.TLSKey == "") {
-		bad("tls_cert", "tls_cert and tls_key go together; only one is set")
 	}
 	if c.MaxDecompressedBytes < c.MaxBodyBytes {
 		bad("max_decompressed_bytes", "%v is less than max_body_bytes %v", c.MaxDecompressedBytes, c.MaxBodyBytes)
@@ -193,6 +189,11 @@ func (c *Config) Validate() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// policy says where to listen and who may come in.
+func (c *Config) policy() listen.Policy {
+	return listen.Policy{Address: c.Listen, TokenFile: c.TokenFile, TLSCertFile: c.TLSCert, TLSKeyFile: c.TLSKey, Insecure: c.Insecure}
 }
 
 func (t Target) validate() error {

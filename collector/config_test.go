@@ -142,8 +142,9 @@ func TestLoadRefuses(t *testing.T) {
 		{"environment", "", map[string]string{"SONDE_MAX_LABELS": "x"}, []string{"SONDE_MAX_LABELS", `"x"`}},
 		{"two things at once", "log_level: loud\nlog_format: xml\n", nil, []string{"log_level", "log_format"}},
 		{"negative", "max_samples: -1\n", nil, []string{"max_samples", "-1"}},
-		{"listen", "listen: localhost\n", nil, []string{"HOST:PORT"}},
-		{"half of TLS", "tls_cert: a.pem\n", nil, []string{"tls_key"}},
+		{"listen", "listen: localhost\n", nil, []string{"missing port"}},
+		{"half of TLS", "tls_cert: a.pem\n", nil, []string{"go together"}},
+		{"open address", "listen: 0.0.0.0:7070\n", nil, []string{"not loopback", "token_file"}},
 		{"selector", "agent_rules:\n  - selector: '{a'\n", nil, []string{"agent_rules[0]"}},
 		{"rule rate", "agent_rules:\n  - selector: '{}'\n    cpu_rate: 5000\n", nil, []string{"cpu_rate 5000"}},
 		{"target URL", "targets:\n  - service: a\n    url: localhost:6060\n", nil, []string{"targets[0]", "http://"}},
@@ -229,4 +230,34 @@ func TestDefaultDataDir(t *testing.T) {
 			t.Errorf("%v: %s, want %s", tt.env, got, tt.want)
 		}
 	}
+}
+
+// FuzzFile reads any bytes as a configuration file: an error, or a Config whose settings can all be printed and read back.
+func FuzzFile(f *testing.F) {
+	for _, s := range []string{"", "listen: 127.0.0.1:1\nretention_age: 7d\nmax_samples: 3\n", "deny_uids: [1, 2]\nallow_paths: [/a/*]\n",
+		"targets:\n  - {service: a, url: 'http://h:1/x', labels: {a: b}, types: [cpu]}\n", "agent_rules:\n  - {selector: '{a=\"b\"}', period: 1m, until: 2026-12-01T00:00:00Z}\n",
+		"retention_size: 1e30\n", "a: &a [*a]\n", "x: {y: z", "listen: !!binary aGk=\n", "- 1\n", "retention_age: {}\n", "targets: 3\n"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c := DefaultConfig()
+		c.sources = map[string]Source{}
+		if c.parseFile(b) != nil {
+			return
+		}
+		c.applyZeros()
+		if c.Validate() != nil {
+			return
+		}
+		for _, s := range settings {
+			text := c.value(s.name)
+			v := newValue(c.field(s.name))
+			if v == nil || v.Type() == "strings" {
+				continue // structures; a path may hold a comma where the file wrote a list
+			}
+			if err := setText(v, text); err != nil || c.value(s.name) != text {
+				t.Errorf("%s: %q does not read back: %v, now %q", s.name, text, err, c.value(s.name))
+			}
+		}
+	})
 }

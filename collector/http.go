@@ -25,8 +25,7 @@ func (p *parts) openHTTP(ctx context.Context) error {
 	panics := prometheus.NewCounter(prometheus.CounterOpts{Name: "sonde_http_panics_total", Help: "Requests whose handler panicked."})
 	p.registry.MustRegister(panics)
 	p.handler = observe(p.log, panics, mux)
-	c := p.cfg
-	l, err := listen.Open(ctx, listen.Policy{Address: c.Listen, TokenFile: c.TokenFile, TLSCertFile: c.TLSCert, TLSKeyFile: c.TLSKey, Insecure: c.Insecure}, p.log)
+	l, err := listen.Open(ctx, p.cfg.policy(), p.log)
 	if err != nil {
 		return err
 	}
