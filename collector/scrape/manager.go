@@ -18,10 +18,11 @@ import (
 )
 
 const (
-	firstWindow = 5 * time.Second // the first interval of a target, so that a new process is seen at once
-	slotsDecode = 8               // targets whose profiles are decoded and stored at the same time: bounds memory
-	slotsFirst  = 4               // first CPU profiles taken out of turn at the same time
-	retell      = time.Minute     // Seen is told again of a process that did not change, so that its last_seen is no older
+	firstWindow = 5 * time.Second  // the first interval of a target, so that a new process is seen at once
+	slotsDecode = 8                // targets whose profiles are decoded and stored at the same time: bounds memory
+	slotsFirst  = 4                // first CPU profiles taken out of turn at the same time
+	settled     = 10 * time.Second // age at which Seen is told of a process that is not profiled: compilers and the like come and go
+	retell      = time.Minute      // Seen is told again of a process that did not change, so that its last_seen is no older
 )
 
 // Manager scrapes targets. Make one with New.
@@ -157,8 +158,12 @@ func (m *Manager) scanLoop(ctx context.Context) {
 			m.log.Error("scan processes", "error", err)
 		default:
 			if s := report.Summary(); s != said {
+				level := slog.LevelDebug // a machine that compiles starts Go programs all the time
+				if said == "" {
+					level = slog.LevelInfo
+				}
 				said = s
-				m.log.Info("found " + s)
+				m.log.Log(ctx, level, "found "+s)
 			}
 			m.setReport(ctx, report)
 		}
@@ -243,6 +248,9 @@ func (m *Manager) news(r discover.Report) []catalog.Process {
 	for _, p := range r.Processes {
 		old, known := m.told[p.Instance]
 		if p.State == discover.SelfProcess || !known && (p.State == discover.ByAgent || p.State == discover.Waiting) {
+			continue
+		}
+		if !known && p.Gatherer == "" && r.Time.Sub(p.Started) < settled {
 			continue
 		}
 		here[p.Instance] = true

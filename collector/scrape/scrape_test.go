@@ -232,7 +232,7 @@ func TestGopsAgentIsScraped(t *testing.T) {
 		t.Errorf("status %+v", st)
 	}
 	stop()
-	if s := sink.of("heap")[1]; s.process.Gatherer != "gops" || s.sums["inuse_space"] <= 0 {
+	if s := sink.of("heap")[1]; s.process.Gatherer != "gops" || s.sums["inuse_space"]+s.sums["alloc_space"] <= 0 {
 		t.Errorf("process %+v, sums %v", s.process, s.sums)
 	}
 }
