@@ -17,8 +17,8 @@ import (
 
 // baseFlags select what a diff compares with.
 type baseFlags struct {
-	query, service, from, to, norm string
-	limit                          int
+	query, from, to, norm string
+	limit                 int
 }
 
 func (a *app) diffCommand() *cobra.Command {

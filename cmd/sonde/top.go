@@ -116,8 +116,9 @@ func writeNothing(w io.Writer, t profiles.TypeDesc, from, to int64) error {
 	return err
 }
 
+// between says when; a file need not know.
 func between(from, to int64) string {
-	if from == 0 && to == 0 {
+	if from == 0 {
 		return ""
 	}
 	return " from " + stamp(from) + " to " + stamp(to)
