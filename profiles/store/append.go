@@ -118,7 +118,7 @@ func (s *Store) addLocked(p *Push, keys []string, byService map[string][]string)
 			s.scheduleLocked()
 		})
 	}
-	b.add(p, keys, s.cfg.Staleness, &s.recorder)
+	b.add(p, keys, s.cfg.Staleness, &s.recorder, s.dictionaries)
 	if p.Key != (catalog.Key{}) {
 		s.inFlight[p.Key] = b
 	}
@@ -132,7 +132,7 @@ func (s *Store) scheduleLocked() {
 	if b == nil || s.writing >= maxWriters || s.writing > 0 && !b.due && b.bytes < s.cfg.GatherBytes {
 		return
 	}
-	b.timer.Stop()
+	b.cut()
 	s.pending = nil
 	s.writing++
 	close(s.space)

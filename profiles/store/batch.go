@@ -33,7 +33,7 @@ type batchPush struct {
 
 // batchDataset is what a batch holds of one service.
 type batchDataset struct {
-	symbols *profiles.Symbols
+	symbols *profiles.Symbols // the service's dictionary, and once the batch is cut a snapshot of it
 	series  map[string]*batchSeries
 }
 
@@ -48,14 +48,14 @@ func newBatch() *batch {
 }
 
 // add takes a valid push. keys are the seriesKeys of its profiles.
-func (b *batch) add(p *Push, keys []string, staleness time.Duration, rec *recorder) {
+func (b *batch) add(p *Push, keys []string, staleness time.Duration, rec *recorder, dict dictionaries) {
 	owner := len(b.pushes)
 	b.pushes = append(b.pushes, batchPush{key: p.Key, process: p.Process, build: p.Build, events: p.Events})
 	for i := range p.Profiles {
 		pr := &p.Profiles[i]
 		ds := b.services[pr.Labels.Get(serviceLabel)]
 		if ds == nil {
-			ds = &batchDataset{symbols: profiles.NewSymbols(), series: map[string]*batchSeries{}}
+			ds = &batchDataset{symbols: dict.get(pr.Labels.Get(serviceLabel)), series: map[string]*batchSeries{}}
 			b.services[pr.Labels.Get(serviceLabel)] = ds
 		}
 		s := ds.series[keys[i]]
@@ -64,14 +64,13 @@ func (b *batch) add(p *Push, keys []string, staleness time.Duration, rec *record
 			s.groups = groupsOf(s.columns)
 			ds.series[keys[i]] = s
 		}
-		before := len(ds.symbols.Nodes)
 		r := record{start: pr.Start, end: pr.End, covered: min(pr.End-pr.Start, staleness.Milliseconds())}
 		r.groups = rec.record(ds.symbols, pr.Data, &s.groups)
 		if n := len(s.records); n == 0 || pr.Start >= s.records[n-1].start {
 			s.period = pr.Data.Period
 		}
 		s.records, s.owners = append(s.records, r), append(s.owners, owner)
-		b.bytes += 256 + 16*(len(ds.symbols.Nodes)-before) + 3*len(pr.Data.Values)
+		b.bytes += 256 + 16*len(pr.Data.Locations) + 3*len(pr.Data.Values)
 		b.profiles++
 		b.samples += len(pr.Data.Samples)
 	}
@@ -98,13 +97,19 @@ func (b *batch) registration() (r catalog.Registration, owners []int) {
 	return r, owners
 }
 
-// dropDuplicates removes the records of duplicate pushes, and the symbols that only they used.
+// cut ends the gathering: from here on the dictionaries grow without it.
+func (b *batch) cut() {
+	b.timer.Stop()
+	for _, ds := range b.services {
+		ds.symbols = snapshot(ds.symbols)
+	}
+}
+
+// dropDuplicates removes the records of duplicate pushes.
 func (b *batch) dropDuplicates() {
 	b.profiles = 0
 	for service, ds := range b.services {
-		before, after := 0, 0
 		for key, s := range ds.series {
-			before += len(s.records)
 			kept := 0
 			for i := range s.records {
 				if !b.pushes[s.owners[i]].duplicate {
@@ -113,38 +118,31 @@ func (b *batch) dropDuplicates() {
 				}
 			}
 			s.records, s.owners = s.records[:kept], s.owners[:kept]
-			after += kept
+			b.profiles += kept
 			if kept == 0 {
 				delete(ds.series, key)
 			}
 		}
-		if after == 0 {
+		if len(ds.series) == 0 {
 			delete(b.services, service)
-		} else if after < before {
-			ds.reintern()
 		}
-		b.profiles += after
 	}
 }
 
-// reintern moves the records to a table that holds no more than they use.
-func (ds *batchDataset) reintern() {
-	used := make([]bool, len(ds.symbols.Stacks))
+// compact moves the records to a table that holds no more than they use. The order of the stacks stays.
+func (ds *batchDataset) compact(sub *subset) {
+	sub.reset(ds.symbols)
 	ds.eachRows(func(r *rows[int64]) {
 		for _, id := range r.stacks {
-			used[id] = true
+			sub.use(id)
 		}
 	})
-	syms := profiles.NewSymbols()
-	ids := syms.AddStacks(ds.symbols, func(id uint32) bool { return used[id] })
-	var scratch []uint64
+	ds.symbols = sub.copy()
 	ds.eachRows(func(r *rows[int64]) {
 		for i, id := range r.stacks {
-			r.stacks[i] = ids[id]
+			r.stacks[i] = sub.stacks[id]
 		}
-		scratch = sortRows(r, scratch)
 	})
-	ds.symbols = syms
 }
 
 func (ds *batchDataset) eachRows(fn func(*rows[int64])) {
@@ -162,6 +160,7 @@ func (b *batch) encode(w *fileWriter, id blockID, now time.Time) ([]byte, catalo
 	w.reset(id, 0, now.UnixMilli())
 	for _, service := range slices.Sorted(maps.Keys(b.services)) {
 		ds := b.services[service]
+		ds.compact(&w.subset)
 		w.begin(service)
 		all := make([]*series, 0, len(ds.series))
 		for _, s := range ds.series {

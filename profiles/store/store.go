@@ -109,15 +109,16 @@ type Store struct {
 	sumUse  sumUse
 	holder  string // of the lease
 
-	mu       sync.Mutex
-	pending  *batch
-	inFlight map[catalog.Key]*batch
-	recorder recorder
-	writing  int
-	closed   bool
-	space    chan struct{} // closed when a batch is cut, for pushes that wait for room
-	writers  sync.WaitGroup
-	idle     chan *fileWriter // file writers to use again
+	mu           sync.Mutex
+	pending      *batch
+	inFlight     map[catalog.Key]*batch
+	dictionaries dictionaries
+	recorder     recorder
+	writing      int
+	closed       bool
+	space        chan struct{} // closed when a batch is cut, for pushes that wait for room
+	writers      sync.WaitGroup
+	idle         chan *fileWriter // file writers to use again
 
 	compacting sync.Mutex
 	orphans    map[string]time.Time // blobs without a row and when they were first seen
@@ -133,7 +134,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	cfg.setDefaults()
 	s := &Store{
-		cfg: cfg, log: cfg.Logger, ids: newIDSource(), cache: newCache(cfg.CacheBytes), inFlight: map[catalog.Key]*batch{},
+		cfg: cfg, log: cfg.Logger, ids: newIDSource(), cache: newCache(cfg.CacheBytes), inFlight: map[catalog.Key]*batch{}, dictionaries: dictionaries{},
 		space: make(chan struct{}), idle: make(chan *fileWriter, maxWriters), orphans: map[string]time.Time{},
 	}
 	s.holder = s.ids.next(cfg.Now()).String()

@@ -57,6 +57,7 @@ type fileWriter struct {
 	ds      *datasetInfo
 	trans   transposer
 	summer  summer
+	subset  subset
 	raw     []byte
 	sums    bool
 	opened  *openedFile // what a reader of the file would have in memory

@@ -1,0 +1,178 @@
+package store
+
+import (
+	"slices"
+
+	"github.com/sonde-io/sonde/profiles"
+)
+
+// maxDictionary bounds one service's dictionary, and all of them together, in nodes of the stack tree (of about 50 bytes with all that hangs on them).
+const (
+	maxDictionary   = 128 << 10
+	maxDictionaries = 2 << 20
+)
+
+// dictionaries keep each service's symbols from segment to segment, so that what a running program sends again and again is found and not built anew.
+// They are a cache: a segment holds what of them it uses. Guarded by Store.mu.
+type dictionaries map[string]*profiles.Symbols
+
+// get returns the table that the service's next segment interns into.
+func (d dictionaries) get(service string) *profiles.Symbols {
+	total := 0
+	for _, s := range d {
+		total += len(s.Nodes)
+	}
+	if total > maxDictionaries {
+		clear(d)
+	}
+	s := d[service]
+	if s == nil || len(s.Nodes) > maxDictionary {
+		s = profiles.NewSymbols()
+		d[service] = s
+	}
+	return s
+}
+
+// snapshot returns the table as it is now, for reading without the lock: tables only grow, entries never change.
+func snapshot(s *profiles.Symbols) *profiles.Symbols {
+	return &profiles.Symbols{
+		Strings: s.Strings, Functions: s.Functions, Mappings: s.Mappings, Locations: s.Locations, Lines: s.Lines,
+		Nodes: s.Nodes, LabelSets: s.LabelSets, Labels: s.Labels, Stacks: s.Stacks,
+	}
+}
+
+// subset copies what some stacks of a table use. Entries keep their order, so ids that ascend in the table ascend in the copy. Not safe for concurrent use.
+type subset struct {
+	from                                                             *profiles.Symbols
+	stacks, nodes, locations, functions, mappings, labelSets, string marks
+}
+
+// marks are 1 for each used entry, and after number its new index.
+type marks []uint32
+
+func (m *marks) reset(n int) {
+	*m = slices.Grow((*m)[:0], n)[:n]
+	clear(*m)
+	(*m)[0] = 1 // the empty entry is always there
+}
+
+// number replaces marks by indices and returns how many there are.
+func (m marks) number() (n int) {
+	for i, v := range m {
+		if v != 0 {
+			m[i] = uint32(n)
+			n++
+		}
+	}
+	return n
+}
+
+func (s *subset) reset(from *profiles.Symbols) {
+	s.from = from
+	s.stacks.reset(len(from.Stacks))
+	s.nodes.reset(len(from.Nodes))
+	s.locations.reset(len(from.Locations))
+	s.functions.reset(len(from.Functions))
+	s.mappings.reset(len(from.Mappings))
+	s.labelSets.reset(len(from.LabelSets))
+	s.string.reset(len(from.Strings))
+}
+
+// use marks a stack.
+func (s *subset) use(id uint32) {
+	if s.stacks[id] != 0 {
+		return
+	}
+	s.stacks[id] = 1
+	st := s.from.Stacks[id]
+	if s.labelSets[st.LabelSet] == 0 {
+		s.labelSets[st.LabelSet] = 1
+		set := s.from.LabelSets[st.LabelSet]
+		for _, l := range s.from.Labels[set.Lo:set.Hi] {
+			s.string[l.Key], s.string[l.Str], s.string[l.Unit] = 1, 1, 1
+		}
+	}
+	for n := st.Node; s.nodes[n] == 0; n = s.from.Nodes[n].Parent {
+		s.nodes[n] = 1
+		if l := s.from.Nodes[n].Location; s.locations[l] == 0 {
+			s.useLocation(l)
+		}
+	}
+}
+
+func (s *subset) useLocation(i uint32) {
+	s.locations[i] = 1
+	l := s.from.Locations[i]
+	m := s.from.Mappings[l.Mapping]
+	s.mappings[l.Mapping], s.string[m.File], s.string[m.BuildID] = 1, 1, 1
+	for _, x := range s.from.Lines[l.Lines.Lo:l.Lines.Hi] {
+		f := s.from.Functions[x.Function]
+		s.functions[x.Function], s.string[f.Name], s.string[f.SystemName], s.string[f.File] = 1, 1, 1, 1
+	}
+}
+
+// copy returns the table of what was marked; afterwards stacks maps the old stack ids to the new. The table has no index: it is for reading.
+func (s *subset) copy() *profiles.Symbols {
+	used := func(m marks) []bool {
+		out := make([]bool, len(m))
+		for i, v := range m {
+			out[i] = v != 0
+		}
+		return out
+	}
+	from, out := s.from, &profiles.Symbols{}
+	strings, functions, mappings, locations := used(s.string), used(s.functions), used(s.mappings), used(s.locations)
+	nodes, sets, stacks := used(s.nodes), used(s.labelSets), used(s.stacks)
+	out.Strings = pick(from.Strings, strings, s.string.number())
+	out.Functions = pick(from.Functions, functions, s.functions.number())
+	out.Mappings = pick(from.Mappings, mappings, s.mappings.number())
+	out.Locations = pick(from.Locations, locations, s.locations.number())
+	out.Nodes = pick(from.Nodes, nodes, s.nodes.number())
+	out.LabelSets = pick(from.LabelSets, sets, s.labelSets.number())
+	out.Stacks = pick(from.Stacks, stacks, s.stacks.number())
+	for i := range out.Functions {
+		f := &out.Functions[i]
+		f.Name, f.SystemName, f.File = s.string[f.Name], s.string[f.SystemName], s.string[f.File]
+	}
+	for i := range out.Mappings {
+		m := &out.Mappings[i]
+		m.File, m.BuildID = s.string[m.File], s.string[m.BuildID]
+	}
+	for i := range out.Locations {
+		l := &out.Locations[i]
+		lo := uint32(len(out.Lines))
+		for _, x := range from.Lines[l.Lines.Lo:l.Lines.Hi] {
+			out.Lines = append(out.Lines, profiles.SymLine{Function: s.functions[x.Function], Line: x.Line})
+		}
+		l.Mapping, l.Lines = s.mappings[l.Mapping], profiles.Span{Lo: lo, Hi: uint32(len(out.Lines))}
+	}
+	for i := range out.Nodes {
+		n := &out.Nodes[i]
+		n.Parent, n.Location = s.nodes[n.Parent], s.locations[n.Location]
+	}
+	for i := range out.LabelSets {
+		set := &out.LabelSets[i]
+		lo := uint32(len(out.Labels))
+		for _, l := range from.Labels[set.Lo:set.Hi] {
+			l.Key, l.Str, l.Unit = s.string[l.Key], s.string[l.Str], s.string[l.Unit]
+			out.Labels = append(out.Labels, l)
+		}
+		*set = profiles.Span{Lo: lo, Hi: uint32(len(out.Labels))}
+	}
+	for i := range out.Stacks {
+		st := &out.Stacks[i]
+		st.Node, st.LabelSet = s.nodes[st.Node], s.labelSets[st.LabelSet]
+	}
+	return out
+}
+
+// pick returns the n entries of table that are used.
+func pick[T any](table []T, used []bool, n int) []T {
+	out := make([]T, 0, n)
+	for i, u := range used {
+		if u {
+			out = append(out, table[i])
+		}
+	}
+	return out
+}
