@@ -115,8 +115,17 @@ func TestDemo(t *testing.T) {
 	if r := rows[pkg+"order"]; r.Total == 0 || r.BaseTotal == nil || *r.BaseTotal == 0 {
 		t.Errorf("%sorder = %+v, want time before and after", pkg, r)
 	}
-	if r := rows[pkg+"discount"]; r.Total < top.Total/4 || r.BaseTotal != nil && top.BaseTotal != nil && *r.BaseTotal > *top.BaseTotal/4 {
-		t.Errorf("%sdiscount = %+v of %d, base %v, want it slow in v2 only", pkg, r, top.Total, top.BaseTotal)
+	share := func(part, whole *int64) float64 {
+		if part == nil || whole == nil || *whole == 0 {
+			return 0
+		}
+		return float64(*part) / float64(*whole)
+	}
+	r := rows[pkg+"discount"]
+	before, after := share(r.BaseTotal, top.BaseTotal), share(&r.Total, &top.Total)
+	t.Logf("%sdiscount is %.0f %% of v2's CPU, %.0f %% of v1's", pkg, 100*after, 100*before)
+	if after < 0.2 || after < 2*before { // one window has a few dozen samples
+		t.Errorf("it is to be slow in v2 only")
 	}
 
 	pids := demoPIDs(t, out)

@@ -12,7 +12,7 @@ var rules = []struct {
 	pattern string
 	percent int
 }{
-	{`^book-[0-9]+$`, 5}, {`^tool-[0-9]+$`, 10}, {`^food-[0-9]+$`, 0}, {`^toy-[0-9]+$`, 15}, {`^lamp-[0-9]+$`, 20}, {`^rope-[0-9]+$`, 3},
+	{`^book-[0-9]{1,9}$`, 5}, {`^tool-[0-9]{1,9}$`, 10}, {`^food-[0-9]{1,9}$`, 0}, {`^toy-[0-9]{1,9}$`, 15}, {`^lamp-[0-9]{1,9}$`, 20}, {`^rope-[0-9]{1,9}$`, 3},
 }
 
 // discount returns the discount of an article in percent. This is the mistake that the demo ships on purpose: the patterns
