@@ -23,7 +23,7 @@ export function digits(v: number): string {
   if (a >= 99.95) return Math.round(v).toString().replace(/\B(?=(\d{3})+$)/g, ",");
   if (a >= 9.995) return v.toFixed(1);
   if (a >= 0.9995) return v.toFixed(2);
-  return String(Number(v.toPrecision(3))).includes("e") ? v.toExponential(1) : Number(v.toPrecision(3)).toString();
+  return a >= 0.000001 ? v.toPrecision(3) : v.toExponential(1);
 }
 
 function scaled(v: number, scale: Scale, ref: number): string {

@@ -40,7 +40,7 @@ export function plotOptions(p: PlotInput): uPlot.Options {
     },
     scales: {
       x: { time: true, range: () => [p.data.from / 1000, p.data.to / 1000] },
-      y: { range: (_u, _min, max) => [0, max > 0 ? max * 1.05 : 1] },
+      y: { range: (_u, _min, max) => [0, max > 0 ? max * 1.18 : 1] },
     },
     axes: [
       { ...axis, size: 22, gap: 4, space: 70, values: (_u, splits) => splits.map((s) => tick(s * 1000, p)) },
@@ -55,8 +55,8 @@ export function plotOptions(p: PlotInput): uPlot.Options {
       })),
     ],
     hooks: {
-      drawClear: [(u) => shade(u, p)],
-      draw: [(u) => drawMarks(u, p)],
+      drawClear: [(u) => shade(u, p, false)],
+      draw: [(u) => shade(u, p, true), (u) => drawMarks(u, p)],
       setCursor: [(u) => readout(u, p)],
       setSelect: [
         (u) => {
@@ -77,8 +77,8 @@ function tick(ms: number, p: PlotInput): string {
   return clock(ms, p.zone, length < 10 * 6e4 ? "time" : "short");
 }
 
-/** shade marks the two ranges of a diff behind the lines. */
-function shade(u: uPlot, p: PlotInput): void {
+/** shade marks the two ranges of a diff behind the lines; with names it writes what they are, above the lines. */
+function shade(u: uPlot, p: PlotInput, names: boolean): void {
   const r = p.range;
   if (!r.base) return;
   const ctx = u.ctx;
@@ -87,15 +87,17 @@ function shade(u: uPlot, p: PlotInput): void {
     const x0 = Math.max(left, u.valToPos(a / 1000, "x", true)), x1 = Math.min(left + width, u.valToPos(b / 1000, "x", true));
     if (x1 <= x0) continue;
     ctx.save();
-    ctx.globalAlpha = 0.22;
-    ctx.fillStyle = p.token(colour);
-    ctx.fillRect(x0, top, x1 - x0, height);
-    ctx.globalAlpha = 1;
-    ctx.fillStyle = p.token("--text-2");
-    ctx.font = `${11 * devicePixelRatio}px ${p.token("--sans")}`;
-    ctx.textBaseline = "top";
-    ctx.textAlign = "left";
-    ctx.fillText(label, x0 + 4 * devicePixelRatio, top + 2 * devicePixelRatio);
+    if (names) {
+      ctx.fillStyle = p.token("--text");
+      ctx.font = `${11 * devicePixelRatio}px ${p.token("--sans")}`;
+      ctx.textBaseline = "top";
+      ctx.textAlign = "left";
+      ctx.fillText(label, x0 + 4 * devicePixelRatio, top + 2 * devicePixelRatio);
+    } else {
+      ctx.globalAlpha = 0.22;
+      ctx.fillStyle = p.token(colour);
+      ctx.fillRect(x0, top, x1 - x0, height);
+    }
     ctx.restore();
   }
 }

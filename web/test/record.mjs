@@ -20,9 +20,9 @@ const wanted = {
   labels: ["labels", all],
   events: ["events", all],
   series: ["series", { ...all, type: "cpu:cpu", by: "service_name", step: 30 }],
-  flamegraph: ["flamegraph", { ...one, max_nodes: 2000 }],
+  flamegraph: ["flamegraph", { ...one, max_nodes: 8192 }],
   top: ["top", { ...one, limit: 1500 }],
-  "diff-flame": ["diff", { ...diff, max_nodes: 1500 }],
+  "diff-flame": ["diff", { ...diff, max_nodes: 8192 }],
   "diff-top": ["diff", { ...diff, view: "top", limit: 1000 }],
 };
 for (const [name, [path, params]] of Object.entries(wanted)) {

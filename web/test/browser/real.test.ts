@@ -31,7 +31,7 @@ before(async () => {
   const binary = join(dir, "sonde");
   execFileSync("go", ["build", "-o", binary, "./cmd/sonde"], { cwd: root, stdio: "inherit" });
   url = `http://127.0.0.1:${await freePort()}`;
-  child = spawn(binary, ["serve", "--listen", url.slice(7), "--data", join(dir, "data"), ...(process.env.SONDE_SERVE_FLAGS ?? "").split(" ").filter(Boolean)], { stdio: ["ignore", "ignore", "pipe"] });
+  child = spawn(binary, ["serve", "--listen", url.slice(7), "--data", join(dir, "data"), "--discover=false"], { stdio: ["ignore", "ignore", "pipe"] });
   let log = "";
   child.stderr!.on("data", (d) => (log += d));
   await ready(() => log);

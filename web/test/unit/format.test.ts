@@ -18,7 +18,7 @@ test("values with units, three digits", () => {
 });
 
 test("one scale for all values of an axis", () => {
-  assert.equal(formatValue(512 * 1024, "bytes", 4 * 2 ** 20), "0.5 MiB");
+  assert.equal(formatValue(512 * 1024, "bytes", 4 * 2 ** 20), "0.500 MiB");
   assert.equal(trimZeros(formatValue(4 * 2 ** 20, "bytes")), "4 MiB");
   assert.equal(trimZeros("0.250 cores"), "0.25 cores");
   assert.equal(trimZeros("50.0 mcores"), "50 mcores");
@@ -30,7 +30,7 @@ test("CPU time per second is cores", () => {
   assert.equal(formatRate(2.5e9, cpu), "2.50 cores");
   assert.equal(formatRate(4.2e7, cpu), "42.0 mcores");
   assert.equal(formatRate(0, cpu), "0 cores");
-  assert.equal(formatRate(5e7, cpu, 2e9), "0.05 cores");
+  assert.equal(formatRate(5e7, cpu, 2e9), "0.0500 cores");
   assert.equal(formatRate(3 * 2 ** 20, alloc), "3.00 MiB/s");
   assert.equal(formatRate(2e6, mutex), "2.00 ms/s");
 });
