@@ -2,6 +2,7 @@ package scrape
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"slices"
@@ -159,23 +160,24 @@ func TestReplacedProcessIsAGap(t *testing.T) {
 func TestRivalIsYieldedTo(t *testing.T) {
 	proc := discovertest.Start(t, discovertest.Build(t), discovertest.Options{}, "-pprof=127.0.0.1:0", "-work")
 	base := "http://" + proc.Addrs["pprof"] + "/debug/pprof"
-	answer := make(chan error, 1)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	go func() { // a person's own profile
-		req, _ := http.NewRequestWithContext(ctx, http.MethodGet, base+"/profile?seconds=60", nil)
-		resp, err := http.DefaultClient.Do(req)
-		if err == nil {
-			io.Copy(io.Discard, resp.Body)
-			resp.Body.Close()
+	ended := make(chan struct{})
+	go func() { // a person's own profile, asked for until nobody else's is in the way
+		defer close(ended)
+		for ctx.Err() == nil {
+			req, _ := http.NewRequestWithContext(ctx, http.MethodGet, base+"/profile?seconds=600", nil)
+			if resp, err := http.DefaultClient.Do(req); err == nil {
+				io.Copy(io.Discard, resp.Body)
+				resp.Body.Close()
+			}
 		}
-		answer <- err
 	}()
 	f := newFetcher(Config{Timeout: 5 * time.Second, MaxBody: 1 << 20})
 	defer f.close()
 	until(t, "the rival to begin", func() bool {
-		_, err := f.get(context.Background(), &Target{URL: base}, "cpu", 0)
-		return err == errRival
+		_, err := f.get(context.Background(), &Target{URL: base}, "cpu", time.Second)
+		return errors.Is(err, errRival)
 	})
 	sink := newMemory()
 	m, stop := run(t, quick(sink), Target{Service: "cart", URL: base, Types: []string{"cpu"}})
@@ -184,7 +186,7 @@ func TestRivalIsYieldedTo(t *testing.T) {
 		t.Errorf("status %+v: a rival is no error", st)
 	}
 	cancel() // the rival's profile ends
-	<-answer
+	<-ended
 	until(t, "a CPU profile after the rival's", func() bool { return len(sink.of("cpu")) > 0 })
 	stop()
 }
