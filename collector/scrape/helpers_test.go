@@ -34,11 +34,10 @@ type memory struct {
 	got   []stored
 	keys  []catalog.Key // of every attempt
 	fail  func(try int, key catalog.Key) error
-	wake  chan struct{}
 	tries int
 }
 
-func newMemory() *memory { return &memory{wake: make(chan struct{}, 1)} }
+func newMemory() *memory { return &memory{} }
 
 func (m *memory) Append(_ context.Context, p store.Push) error {
 	m.mu.Lock()
@@ -61,10 +60,6 @@ func (m *memory) Append(_ context.Context, p store.Push) error {
 			s.funcs = append(s.funcs, strings.Clone(f.Name))
 		}
 		m.got = append(m.got, s)
-	}
-	select {
-	case m.wake <- struct{}{}:
-	default:
 	}
 	return nil
 }
