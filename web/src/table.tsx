@@ -1,4 +1,5 @@
 import { computed } from "@preact/signals";
+import type { RefObject } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { scaledText, deltaText } from "./display";
 import { rowsOf, type Row } from "./flame/focus";
@@ -81,16 +82,9 @@ const diffColumns: Column[] = [
 const rowH = 22;
 const narrow = 460; // below this there is no room for the shares
 
-export function TablePanel() {
-  const v = view.value;
-  const { error, loading } = top.value;
-  const type = (top.value.data ?? flame.value.data)?.type;
-  const scroller = useRef<HTMLDivElement>(null);
+/** useSeen follows what part of a scrolling box is seen. */
+function useSeen(scroller: RefObject<HTMLDivElement | null>): { top: number; height: number; width: number } {
   const [seen, setSeen] = useState({ top: 0, height: 600, width: 480 });
-  const [active, setActive] = useState(-1);
-  const list = lines.value;
-  const columns = isDiff(v) ? diffColumns : plainColumns;
-  const whole = part.value ? (shown.value?.value[zoomNode.value] ?? 0) : (top.value.data?.total ?? 0);
   useEffect(() => {
     const el = scroller.current!;
     const look = () => setSeen({ top: el.scrollTop, height: el.clientHeight, width: el.clientWidth });
@@ -102,6 +96,20 @@ export function TablePanel() {
       el.removeEventListener("scroll", look);
     };
   }, []);
+  return seen;
+}
+
+/** TablePanel is the functions as a table, only the rows that are seen in the page. */
+export function TablePanel() {
+  const v = view.value;
+  const { error, loading } = top.value;
+  const type = (top.value.data ?? flame.value.data)?.type;
+  const scroller = useRef<HTMLDivElement>(null);
+  const seen = useSeen(scroller);
+  const [active, setActive] = useState(-1);
+  const list = lines.value;
+  const columns = isDiff(v) ? diffColumns : plainColumns;
+  const whole = part.value ? (shown.value?.value[zoomNode.value] ?? 0) : (top.value.data?.total ?? 0);
   const lo = Math.max(0, Math.floor(seen.top / rowH) - 8);
   const hi = Math.min(list.length, Math.ceil((seen.top + seen.height) / rowH) + 8);
   const numbers = isDiff(v) ? (seen.width < narrow ? 282 : 342) : seen.width < narrow ? 168 : 264; // as page.css has them

@@ -431,6 +431,10 @@ test("narrow screens: nothing is wider than the screen, all panels are there", a
   await page.locator(".range > button").click();
   const pop = (await page.locator(".popover").boundingBox())!;
   assert.ok(pop.x >= 0 && pop.x + pop.width <= 420);
+  await page.goto(at("?query=prometheus&base_from=now-2h&base_to=now-1h"));
+  await drawn(page);
+  await page.locator(".range > button").click();
+  await page.getByLabel("to", { exact: true }).click({ timeout: 3000 }); // fails where the baseline's bar lies over the picker
   await done();
 });
 
