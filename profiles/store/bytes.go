@@ -162,14 +162,14 @@ type compressor struct {
 	tmp []byte
 }
 
-// Segments live for a minute: speed. Blocks live for a week: size.
+// Segments live for a minute: speed, without entropy coding, which costs more than it saves there. Blocks live for a week: size.
 func newCompressor(level int) *compressor {
 	speed := zstd.SpeedDefault
 	if level == 0 {
 		speed = zstd.SpeedFastest
 	}
 	// The part carries a CRC32C of its own.
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(speed), zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false), zstd.WithSingleSegment(true))
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(speed), zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false), zstd.WithSingleSegment(true), zstd.WithNoEntropyCompression(level == 0))
 	if err != nil {
 		panic(err) // the options are constants
 	}

@@ -18,25 +18,43 @@ const (
 	leaseTTL  = 2 * time.Minute
 )
 
+// setAsideFor is how long a blob that could not be read is left out of compactions: it must not keep the others from being compacted.
+const setAsideFor = time.Hour
+
+// inputError says which blob a compaction could not read.
+type inputError struct {
+	blob string
+	err  error
+}
+
+func (e *inputError) Error() string { return "read blob " + e.blob + ": " + e.err.Error() }
+func (e *inputError) Unwrap() error { return e.err }
+
 // Compact runs compaction until nothing is left to do, regardless of age when all is true. Where another store holds the lease it does nothing.
+// A blob that cannot be read is left as it is; the others are compacted before the error is returned.
 func (s *Store) Compact(ctx context.Context, all bool) error {
 	s.compacting.Lock()
 	defer s.compacting.Unlock()
+	var bad error
 	for {
-		held, err := s.cfg.Catalog.Acquire(ctx, leaseName, s.holder, leaseTTL)
+		held, err := s.lease(ctx)
 		if err != nil {
 			return fmt.Errorf("compact: take the lease: %w", err)
 		}
 		if !held {
-			return nil
+			return bad
 		}
 		blocks, err := s.cfg.Catalog.Blocks(ctx, catalog.BlockFilter{})
 		if err != nil {
 			return fmt.Errorf("compact: list blocks: %w", err)
 		}
+		blocks = slices.DeleteFunc(blocks, func(b catalog.Block) bool {
+			at, aside := s.aside[b.Blob]
+			return aside && s.cfg.Now().Sub(at) < setAsideFor
+		})
 		jobs := plan(blocks, s.cfg.Now(), all)
 		if len(jobs) == 0 {
-			return nil
+			return bad
 		}
 		// One job, then a new plan: jobs are long, and what they rest on changes.
 		switch err := s.run(ctx, jobs[0]); {
@@ -46,9 +64,24 @@ func (s *Store) Compact(ctx context.Context, all bool) error {
 			s.metrics.compactions.WithLabelValues("conflict").Inc()
 		default:
 			s.metrics.compactions.WithLabelValues("failed").Inc()
-			return fmt.Errorf("compact %d blocks into level %d: %w", len(jobs[0].In), jobs[0].Level, err)
+			err = fmt.Errorf("compact %d blocks into level %d: %w", len(jobs[0].In), jobs[0].Level, err)
+			var input *inputError
+			if !errors.As(err, &input) || ctx.Err() != nil {
+				return err
+			}
+			s.aside[input.blob] = s.cfg.Now()
+			bad = errors.Join(bad, err)
 		}
 	}
+}
+
+// lease takes or renews the lease.
+func (s *Store) lease(ctx context.Context) (bool, error) {
+	held, err := s.cfg.Catalog.Acquire(ctx, leaseName, s.holder, leaseTTL)
+	if held {
+		s.leased.Store(true)
+	}
+	return held, err
 }
 
 // run does one job: writes its outputs, then swaps them for its inputs in one transaction.
@@ -118,11 +151,11 @@ func (c *compaction) openInputs(ctx context.Context, in []catalog.Block) error {
 	for _, b := range in {
 		f, err := openFile(ctx, c.store.cfg.Blobs, b.Blob, c.store.cache.get(b.Blob))
 		if err != nil {
-			return err
+			return &inputError{b.Blob, err}
 		}
 		c.inputs = append(c.inputs, f)
 		if err := f.readAll(); err != nil {
-			return fmt.Errorf("read blob %s: %w", b.Blob, err)
+			return &inputError{b.Blob, err}
 		}
 		raw, err := f.section(f.opened.foot.ancestors)
 		var ids []blockID
@@ -130,7 +163,7 @@ func (c *compaction) openInputs(ctx context.Context, in []catalog.Block) error {
 			ids, err = decodeAncestors(raw)
 		}
 		if err != nil {
-			return fmt.Errorf("read blob %s: ancestors: %w", b.Blob, err)
+			return &inputError{b.Blob, fmt.Errorf("ancestors: %w", err)}
 		}
 		c.ancestors = append(append(c.ancestors, ids...), f.opened.foot.id)
 	}
@@ -179,7 +212,7 @@ func (c *compaction) sources(service string) (out []source, windows []int64, err
 	for _, f := range c.inputs {
 		ds, err := f.dataset(service)
 		if err != nil {
-			return nil, nil, fmt.Errorf("read blob %s: %w", f.name, err)
+			return nil, nil, &inputError{f.name, err}
 		}
 		if ds == nil {
 			continue
@@ -193,7 +226,7 @@ func (c *compaction) sources(service string) (out []source, windows []int64, err
 			}
 			heads, err := f.readHeads(context.Background(), []selected{{info: si}}, false)
 			if err != nil {
-				return nil, nil, fmt.Errorf("read blob %s: %w", f.name, err)
+				return nil, nil, &inputError{f.name, err}
 			}
 			for _, t := range heads[0].start {
 				seen[windowStart(t, size)] = struct{}{}
@@ -237,7 +270,7 @@ func (c *compaction) block(ctx context.Context, service string, sources []source
 		for _, o := range byKey[seriesKey(s.labels, s.typ, s.columns)] {
 			rs, err := c.records(ctx, sources[o.source].file, o.info, remaps[o.source], from, to)
 			if err != nil {
-				return nil, catalog.Block{}, fmt.Errorf("read blob %s: dataset %s: %w", sources[o.source].file.name, service, err)
+				return nil, catalog.Block{}, &inputError{sources[o.source].file.name, fmt.Errorf("dataset %s: %w", service, err)}
 			}
 			if len(rs) > 0 && o.info.maxStart >= last {
 				last, s.period = o.info.maxStart, o.info.Period
@@ -270,13 +303,13 @@ func (c *compaction) symbols(ctx context.Context, sources []source, from, to int
 		}
 		own, err := src.file.loadSymbols(src.ds)
 		if err != nil {
-			return nil, nil, fmt.Errorf("read blob %s: %w", src.file.name, err)
+			return nil, nil, &inputError{src.file.name, err}
 		}
 		var use func(uint32) bool
 		if src.ds.info.MinStart < from || src.ds.info.MaxStart >= to {
 			used, err := c.used(ctx, src, len(own.Stacks), from, to)
 			if err != nil {
-				return nil, nil, fmt.Errorf("read blob %s: %w", src.file.name, err)
+				return nil, nil, &inputError{src.file.name, err}
 			}
 			use = func(id uint32) bool { return used[id] }
 		}

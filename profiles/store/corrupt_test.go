@@ -139,6 +139,22 @@ func TestCheckFindsWhatIsMissing(t *testing.T) {
 	}
 }
 
+// TestCompactionGoesAround has one segment that cannot be read: the others are compacted, it stays, and the error names it.
+func TestCompactionGoesAround(t *testing.T) {
+	e := filled(t)
+	bad := e.blobs()[1].Blob
+	e.flip(bad, 40)
+	e.reopen() // what was written is in the cache
+	if err := e.store.Compact(t.Context(), true); err == nil || !strings.Contains(err.Error(), bad) {
+		t.Errorf("compaction with a broken segment: got %v, want an error that names %s", err, bad)
+	}
+	u, err := e.store.Usage(t.Context())
+	must(t, err)
+	if u.Segments != 1 || u.Blocks != 2 {
+		t.Errorf("there are %d segments and %d blocks, want the broken one and one for each service", u.Segments, u.Blocks)
+	}
+}
+
 // memory is a blob of a fuzz test.
 type memory struct{ data []byte }
 

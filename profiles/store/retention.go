@@ -45,7 +45,9 @@ func (s *Store) attempt(ctx context.Context, what string, fn func() error) {
 
 // Clean applies retention, deletes garbage whose time has come, and looks for orphans. Run does it every minute.
 func (s *Store) Clean(ctx context.Context) error {
-	held, err := s.cfg.Catalog.Acquire(ctx, leaseName, s.holder, leaseTTL)
+	s.compacting.Lock()
+	defer s.compacting.Unlock()
+	held, err := s.lease(ctx)
 	if err != nil || !held {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -108,6 +109,7 @@ type Store struct {
 	limiter seriesLimiter
 	sumUse  sumUse
 	holder  string // of the lease
+	leased  atomic.Bool
 
 	mu           sync.Mutex
 	pending      *batch
@@ -121,7 +123,8 @@ type Store struct {
 	idle         chan *fileWriter // file writers to use again
 
 	compacting sync.Mutex
-	orphans    map[string]time.Time // blobs without a row and when they were first seen
+	aside      map[string]time.Time // blobs that compactions could not read, and when; guarded by compacting
+	orphans    map[string]time.Time // blobs without a row and when they were first seen; guarded by compacting
 }
 
 // ErrClosed says that the store does not take pushes any more.
@@ -135,7 +138,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	cfg.setDefaults()
 	s := &Store{
 		cfg: cfg, log: cfg.Logger, ids: newIDSource(), cache: newCache(cfg.CacheBytes), inFlight: map[catalog.Key]*batch{}, dictionaries: dictionaries{},
-		space: make(chan struct{}), idle: make(chan *fileWriter, maxWriters), orphans: map[string]time.Time{},
+		space: make(chan struct{}), idle: make(chan *fileWriter, maxWriters), orphans: map[string]time.Time{}, aside: map[string]time.Time{},
 	}
 	s.holder = s.ids.next(cfg.Now()).String()
 	s.limiter.max = cfg.MaxSeries
@@ -188,6 +191,20 @@ func (s *Store) Close() error {
 	s.writers.Wait()
 	if first {
 		s.metrics.unregister(s.cfg.Registerer)
+		return s.releaseLease()
+	}
+	return nil
+}
+
+// releaseLease lets the next store compact at once, and not only when the lease has run out.
+func (s *Store) releaseLease() error {
+	s.compacting.Lock()
+	defer s.compacting.Unlock()
+	if !s.leased.Load() {
+		return nil
+	}
+	if _, err := s.cfg.Catalog.Acquire(context.Background(), leaseName, s.holder, time.Millisecond); err != nil {
+		return fmt.Errorf("close store: release the lease: %w", err)
 	}
 	return nil
 }
