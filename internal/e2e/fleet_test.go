@@ -203,7 +203,7 @@ func post(ctx context.Context, url string, body []byte) error {
 
 func compareTop(t *testing.T, srv *server, c *corpusSeries, col int, typ profiles.Type, from int64) {
 	q := url.Values{
-		"query": {fmt.Sprintf("{service_name=%q}", c.service)}, "type": {typ.String()}, "limit": {"1000000"},
+		"query": {fmt.Sprintf("{service_name=%q}", c.service)}, "type": {typ.String()}, "limit": {"100000"},
 		"from": {strconv.FormatInt(from, 10)}, "to": {strconv.FormatInt(from+fleetRange, 10)},
 	}
 	var got struct {
