@@ -14,8 +14,6 @@ import (
 
 var update = flag.Bool("update", false, "write golden files")
 
-func noEnv(string) (string, bool) { return "", false }
-
 func env(kv map[string]string) func(string) (string, bool) {
 	return func(k string) (string, bool) { v, ok := kv[k]; return v, ok }
 }

@@ -271,7 +271,7 @@ func (m *Manager) news(r discover.Report) []catalog.Process {
 	}
 	for instance, old := range m.told {
 		if !here[instance] {
-			old.p.State = "exited"
+			old.p.State, old.p.Reason = "exited", ""
 			out = append(out, old.p)
 			delete(m.told, instance)
 		}

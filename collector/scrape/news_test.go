@@ -35,7 +35,7 @@ func TestNews(t *testing.T) {
 		{16 * time.Second, []discover.Process{cart, denied, agent}, []string{"job running denied by port rule: 80"}},
 		{70 * time.Second, []discover.Process{cart, denied, agent}, []string{"cart running "}},
 		{75 * time.Second, []discover.Process{denied}, []string{"cart exited "}},
-		{80 * time.Second, nil, []string{"job exited denied by port rule: 80"}},
+		{80 * time.Second, nil, []string{"job exited "}},
 		{85 * time.Second, nil, nil},
 	} {
 		var got []string

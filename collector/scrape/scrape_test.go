@@ -267,7 +267,7 @@ func TestAgentTakesOver(t *testing.T) {
 			states = append(states, p.State+" "+p.Gatherer+" "+p.Reason)
 		}
 	}
-	want := []string{"running scrape ", "running agent reached by its agent", "exited agent reached by its agent"}
+	want := []string{"running scrape ", "running agent reached by its agent", "exited agent "}
 	if !slices.Equal(states, want) {
 		t.Errorf("told %q, want %q", states, want)
 	}

@@ -145,7 +145,7 @@ type Catalog interface {
 	Garbage(ctx context.Context, limit int) ([]string, error)
 	// Forget removes names from the garbage once their blobs are gone.
 	Forget(ctx context.Context, names []string) error
-	// PutProcesses upserts processes; zero fields leave what is known, but an empty Reason with a Gatherer takes the earlier reason back. A process
+	// PutProcesses upserts processes; zero fields leave what is known, but an empty Reason with a Gatherer takes the earlier reason back, and so does the State exited. A process
 	// that is the first of its service with another build adds a deploy event in the same transaction; so does Register.
 	PutProcesses(ctx context.Context, ps []Process) error
 	// Process returns one process, or ErrNotFound.
@@ -164,7 +164,8 @@ type Catalog interface {
 	Events(ctx context.Context, f EventFilter) ([]Event, error)
 	// Acquire takes or renews the lease name for holder until ttl from now, by the database's clock; false if another holds it. A ttl of 0 gives it back.
 	Acquire(ctx context.Context, name, holder string, ttl time.Duration) (bool, error)
-	// Expire removes keys, processes and events older than the given times (Unix ms; 0 keeps all).
+	// Expire removes keys, processes and events older than the given times (Unix ms; 0 keeps all), and processes that were never profiled and not
+	// seen for 10 minutes.
 	Expire(ctx context.Context, keysBefore, processesBefore, eventsBefore int64) error
 	// Now returns the database's clock.
 	Now(ctx context.Context) (time.Time, error)

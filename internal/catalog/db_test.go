@@ -277,6 +277,41 @@ func TestBuilds(t *testing.T) {
 	}
 }
 
+// TestGlimpsedProcesses: those that were never profiled are forgotten minutes after they were last seen, those that were keep their time.
+func TestGlimpsedProcesses(t *testing.T) {
+	db, ctx := open(t), t.Context()
+	now, err := db.Now(ctx)
+	must(t, err)
+	ago := func(d time.Duration) int64 { return now.Add(-d).UnixMilli() }
+	must(t, db.PutProcesses(ctx, []Process{
+		{Instance: "compile", State: "running", Reason: "no endpoint", LastSeen: ago(11 * time.Minute)},
+		{Instance: "vet", State: "exited", LastSeen: ago(11 * time.Minute)},
+		{Instance: "daemon", State: "running", Reason: "no endpoint", LastSeen: ago(time.Minute)},
+		{Instance: "cart", State: "running", Gatherer: "agent", LastSeen: ago(2 * time.Hour)},
+		{Instance: "old", State: "exited", Gatherer: "agent", LastSeen: ago(4 * time.Hour)},
+	}))
+	must(t, db.Expire(ctx, 0, ago(3*time.Hour), 0))
+	ps, err := db.Processes(ctx, ProcessFilter{})
+	must(t, err)
+	var got []string
+	for _, p := range ps {
+		got = append(got, p.Instance)
+	}
+	if !slices.Equal(got, []string{"daemon", "cart"}) {
+		t.Errorf("left %q, want daemon and cart", got)
+	}
+}
+
+// TestExitTakesTheReasonBack: why it is not profiled is no news of a process that has ended.
+func TestExitTakesTheReasonBack(t *testing.T) {
+	db, ctx := open(t), t.Context()
+	must(t, db.PutProcesses(ctx, []Process{{Instance: "i", State: "running", Reason: "no endpoint"}}))
+	must(t, db.PutProcesses(ctx, []Process{{Instance: "i", State: "exited"}}))
+	if p, err := db.Process(ctx, "i"); err != nil || p.State != "exited" || p.Reason != "" {
+		t.Errorf("%+v, %v; want exited without a reason", p, err)
+	}
+}
+
 func TestEventsAndExpire(t *testing.T) {
 	db, ctx := open(t), t.Context()
 	must(t, db.AddEvents(ctx, []Event{
@@ -306,7 +341,7 @@ func TestEventsAndExpire(t *testing.T) {
 		t.Errorf("Events = %+v, %v", es, err)
 	}
 
-	must(t, db.Register(ctx, Registration{Keys: []Key{{Instance: "i", Window: 1}, {Idempotency: "k"}}, Processes: []Process{{Instance: "i", LastSeen: 100}}}))
+	must(t, db.Register(ctx, Registration{Keys: []Key{{Instance: "i", Window: 1}, {Idempotency: "k"}}, Processes: []Process{{Instance: "i", Gatherer: "agent", LastSeen: 100}}}))
 	must(t, db.Expire(ctx, 0, 0, 0))
 	must(t, db.Expire(ctx, 1, 100, 20))
 	keys := []Key{{Instance: "i", Window: 1}, {Idempotency: "k"}}

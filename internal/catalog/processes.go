@@ -15,7 +15,7 @@ const processColumns = `instance, service, labels, labels_hash, build_id, versio
 	host, gatherer, state, reason, started, first_seen, last_seen`
 
 // upsertProcess leaves what is known where the new value is empty. A reason goes with whoever gathers: once a process is profiled, an empty
-// reason takes the earlier one back. When a process was first seen is the earliest report, when it was last seen the latest, since reports of
+// reason takes the earlier one back, and a process that has ended needs none. When a process was first seen is the earliest report, when it was last seen the latest, since reports of
 // several gatherers arrive in any order.
 const upsertProcess = `INSERT INTO processes (` + processColumns + `)
 	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -35,7 +35,7 @@ const upsertProcess = `INSERT INTO processes (` + processColumns + `)
 	host = COALESCE(NULLIF(excluded.host, ''), processes.host),
 	gatherer = COALESCE(NULLIF(excluded.gatherer, ''), processes.gatherer),
 	state = COALESCE(NULLIF(excluded.state, ''), processes.state),
-	reason = CASE WHEN excluded.reason <> '' OR excluded.gatherer <> '' THEN excluded.reason ELSE processes.reason END,
+	reason = CASE WHEN excluded.reason <> '' OR excluded.gatherer <> '' OR excluded.state = 'exited' THEN excluded.reason ELSE processes.reason END,
 	started = COALESCE(NULLIF(excluded.started, 0), processes.started),
 	first_seen = CASE WHEN excluded.first_seen < processes.first_seen THEN excluded.first_seen ELSE processes.first_seen END,
 	last_seen = CASE WHEN excluded.last_seen > processes.last_seen THEN excluded.last_seen ELSE processes.last_seen END`

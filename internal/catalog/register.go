@@ -47,6 +47,10 @@ func (db *DB) AddEvents(ctx context.Context, es []Event) error {
 	return db.write(ctx, "add events", func(t *tx) error { return t.addEvents(es) })
 }
 
+// glimpsed is how long (ms) a process is remembered that was never profiled, from when it was last seen: compilers and the like come and go by the
+// thousand. While it lives gatherers report it at least once a minute.
+const glimpsed = 10 * 60 * 1000
+
 // Expire implements Catalog.
 func (db *DB) Expire(ctx context.Context, keysBefore, processesBefore, eventsBefore int64) error {
 	return db.write(ctx, "expire", func(t *tx) error {
@@ -66,6 +70,7 @@ func (db *DB) Expire(ctx context.Context, keysBefore, processesBefore, eventsBef
 				return err
 			}
 		}
-		return nil
+		_, err := t.exec(`DELETE FROM processes WHERE gatherer = '' AND last_seen < NOW() - ?`, glimpsed)
+		return err
 	})
 }
