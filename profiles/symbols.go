@@ -78,6 +78,8 @@ type MergeStats struct {
 	Blocks    int   `json:"blocks"`   // segments and blocks read
 	BytesRead int64 `json:"bytes_read"`
 	CoveredMs int64 `json:"covered_ms"`          // process-time covered: Σ (end - start) of those profiles
+	First     int64 `json:"first"`               // Unix ms: the earliest start of those profiles, exact with sums too; 0 if there are none, or their times are not known
+	Last      int64 `json:"last"`                // Unix ms: the latest end of those profiles, which may lie after the range; 0 as First
 	Period    int64 `json:"period"`              // the sampling period of the last profile read (cpu: ns between samples), 0 if unknown
 	Saturated bool  `json:"saturated,omitempty"` // a value passed 2^63-1 and was cut there
 }

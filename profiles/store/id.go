@@ -20,15 +20,6 @@ var crockford = base32.NewEncoding("0123456789ABCDEFGHJKMNPQRSTVWXYZ").WithPaddi
 
 func (id blockID) String() string { return crockford.EncodeToString(id[:]) }
 
-func parseID(s string) (blockID, error) {
-	var id blockID
-	b, err := crockford.DecodeString(s)
-	if err != nil || len(b) != len(id) {
-		return id, fmt.Errorf("parse id %q: want 26 characters of base 32", s)
-	}
-	return blockID(b), nil
-}
-
 // idSource makes ids. Safe for concurrent use.
 type idSource struct {
 	node    [6]byte

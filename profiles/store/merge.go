@@ -254,13 +254,17 @@ func (m *merger) dataset(ctx context.Context, f *file, ds *dataset) error {
 	return nil
 }
 
-// count takes the profiles [lo, hi) of a series into the statistics.
+// count takes the profiles [lo, hi) of a series, at least one, into the statistics.
 func (m *merger) count(name string, s *seriesInfo, h *head, lo, hi int) {
 	m.blobs[name] = struct{}{}
 	m.series[seriesKey(s.Labels, s.Type, nil)] = struct{}{}
 	m.stats.Profiles += hi - lo
+	if m.stats.Profiles == hi-lo || h.start[lo] < m.stats.First {
+		m.stats.First = h.start[lo]
+	}
 	for i := lo; i < hi; i++ {
 		m.stats.CoveredMs += h.end[i] - h.start[i]
+		m.stats.Last = max(m.stats.Last, h.end[i])
 	}
 	if s.Period != 0 && h.start[hi-1] >= m.last {
 		m.last, m.stats.Period = h.start[hi-1], s.Period

@@ -50,6 +50,20 @@ func (r *reference) merge(q Query) map[string]int64 {
 	return out
 }
 
+// span returns the number of profiles that q selects, their earliest start and their latest end.
+func (r *reference) span(q Query) (n int, first, last int64) {
+	for _, p := range r.all {
+		if p.start < q.From || p.start >= q.To || p.typ != q.Type.Profile || !matchLabels(q.Matchers, p.labels) {
+			continue
+		}
+		if n++; n == 1 || p.start < first {
+			first = p.start
+		}
+		last = max(last, p.end)
+	}
+	return n, first, last
+}
+
 // byStack turns a merge's result into the reference's form.
 func byStack(t testing.TB, r *profiles.Stacks) map[string]int64 {
 	out := map[string]int64{}
@@ -113,6 +127,10 @@ func (e *env) verify(r *reference, rng *rand.Rand, from, to int64, rounds int) {
 			e.store.sumUse = use
 			got, err := e.store.Merge(context.Background(), q)
 			must(e.t, err)
+			if n, first, last := r.span(q); got.Stats.Profiles != n || got.Stats.First != first || got.Stats.Last != last {
+				e.t.Fatalf("merge of %s %v in [%d, %d), sums %d: has %d profiles of [%d, %d), want %d of [%d, %d)",
+					q.Type, q.Matchers, q.From, q.To, use, got.Stats.Profiles, got.Stats.First, got.Stats.Last, n, first, last)
+			}
 			if g := byStack(e.t, got); !maps.Equal(g, want) {
 				e.t.Fatalf("merge of %s %v in [%d, %d), sums %d: got %d stacks, want %d, different: %s", q.Type, q.Matchers, q.From, q.To, use, len(g), len(want), difference(g, want))
 			}
