@@ -109,14 +109,7 @@ func (s *Store) addLocked(p *Push, keys []string, byService map[string][]string)
 	}
 	b := s.pending
 	if b == nil {
-		b = newBatch()
-		s.pending = b
-		b.timer = time.AfterFunc(s.cfg.GatherDelay, func() {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			b.due = true
-			s.scheduleLocked()
-		})
+		b = s.newBatchLocked()
 	}
 	b.add(p, keys, s.cfg.Staleness, &s.recorder, s.dictionaries)
 	if p.Key != (catalog.Key{}) {
@@ -126,13 +119,40 @@ func (s *Store) addLocked(p *Push, keys []string, byService map[string][]string)
 	return b, len(b.pushes) - 1, nil
 }
 
-// scheduleLocked starts to write the pending batch if nothing is being written, or if it has gathered enough.
+// newBatchLocked makes the pending batch. The first push after a pause is written at once, those that follow closely wait for each other: a
+// segment costs a file, two syncs and a transaction, whether it holds one push or a hundred.
+func (s *Store) newBatchLocked() *batch {
+	b := newBatch()
+	s.pending = b
+	after := func(d time.Duration, flag *bool) {
+		b.timers = append(b.timers, time.AfterFunc(d, func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			*flag = true
+			s.scheduleLocked()
+		}))
+	}
+	after(s.cfg.GatherDelay, &b.due)
+	if rest := s.cfg.GatherPause - time.Since(s.lastCut); rest > 0 {
+		after(rest, &b.rested)
+	} else {
+		b.rested = true
+	}
+	return b
+}
+
+// scheduleLocked starts to write the pending batch if nothing is being written and there was a pause, or if it has gathered enough.
 func (s *Store) scheduleLocked() {
 	b := s.pending
-	if b == nil || s.writing >= maxWriters || s.writing > 0 && !b.due && b.bytes < s.cfg.GatherBytes {
+	if b == nil || s.writing >= maxWriters {
+		return
+	}
+	enough := b.due || b.bytes >= s.cfg.GatherBytes || s.closed
+	if !enough && (s.writing > 0 || !b.rested) {
 		return
 	}
 	b.cut()
+	s.lastCut = time.Now()
 	s.pending = nil
 	s.writing++
 	close(s.space)

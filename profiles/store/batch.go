@@ -16,8 +16,9 @@ type batch struct {
 	bytes    int // estimate of the segment's size
 	profiles int
 	samples  int
+	rested   bool // GatherPause has passed since the batch before was cut
 	due      bool // has gathered for GatherDelay
-	timer    *time.Timer
+	timers   []*time.Timer
 
 	done chan struct{} // closed when the fields below are set
 	err  error         // of all pushes that are not duplicates
@@ -99,7 +100,9 @@ func (b *batch) registration() (r catalog.Registration, owners []int) {
 
 // cut ends the gathering: from here on the dictionaries grow without it.
 func (b *batch) cut() {
-	b.timer.Stop()
+	for _, t := range b.timers {
+		t.Stop()
+	}
 	for _, ds := range b.services {
 		ds.symbols = snapshot(ds.symbols)
 	}

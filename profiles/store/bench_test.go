@@ -1,14 +1,18 @@
 package store
 
 import (
+	"context"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/pprof/profile"
 
+	"github.com/sonde-io/sonde/internal/blob"
 	"github.com/sonde-io/sonde/profiles"
 )
 
@@ -21,7 +25,7 @@ func cpuTime(b *testing.B) time.Duration {
 	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
 }
 
-// baseline is the CPU time per profile that google/pprof takes to read what the fleet sends: gunzip and ParseUncompressed.
+// baseline is the CPU time per profile that google/pprof takes to read what the fleet sends, garbage collection included.
 func baseline(b *testing.B, f *fleet) time.Duration {
 	count := map[*byte]int{}
 	data := map[*byte][]byte{}
@@ -37,13 +41,10 @@ func baseline(b *testing.B, f *fleet) time.Duration {
 	var sum time.Duration
 	n := 0
 	for k, d := range data {
-		const rounds = 3
+		const rounds = 5
 		before := cpuTime(b)
 		for range rounds {
-			raw, err := profiles.Gunzip(nil, d, 64<<20)
-			if err == nil {
-				_, err = profile.ParseUncompressed(raw)
-			}
+			_, err := profile.ParseData(d)
 			must(b, err)
 		}
 		sum += (cpuTime(b) - before) / rounds * time.Duration(count[k])
@@ -52,23 +53,28 @@ func baseline(b *testing.B, f *fleet) time.Duration {
 	return sum / time.Duration(n)
 }
 
-// BenchmarkIngest measures decoding, storing and compacting, against what it takes google/pprof to read the same bytes, and what is left on disk.
-// CPU time is that of the process, the garbage collector included.
+// BenchmarkIngest measures decoding, storing and compacting, against what it takes google/pprof's ParseData to read the same bytes, and what is left on
+// disk. CPU time is that of the process, the garbage collector included. corpus sends each file about once; fleet is many instances of few services, whose
+// pushes come close together and share segments; trickle is the same with every push in a segment of its own.
 func BenchmarkIngest(b *testing.B) {
 	c := loadCorpus(b)
 	for _, bench := range []struct {
 		name  string
 		fleet fleet
+		pause time.Duration
 	}{
-		{"corpus", fleet{c, len(c.services), 30, 15_000}}, // each file once, where a service has 30 of a type
-		{"fleet", fleet{c, 60, 40, 15_000}},
+		{"corpus", fleet{c, len(c.services), 30, 15_000, 0}, 0},
+		{"fleet", fleet{c, 60, 40, 15_000, 0}, 0},
+		{"trickle", fleet{c, 60, 40, 15_000, 1}, -1},
 	} {
 		b.Run(bench.name, func(b *testing.B) {
 			f := &bench.fleet
 			base := baseline(b, f)
 			for b.Loop() {
 				b.StopTimer()
-				e := newEnv(b, nil)
+				e := newEnv(b, func(c *Config) { c.GatherPause = bench.pause })
+				blobs := &countingBlobs{Store: e.cfg.Blobs}
+				e.store.cfg.Blobs = blobs
 				before := cpuTime(b)
 				b.StartTimer()
 				sent, gzipped := f.send(b, e.store, func(w int) {
@@ -91,6 +97,7 @@ func BenchmarkIngest(b *testing.B) {
 				b.ReportMetric(float64(cpu)/float64(sent)/float64(base), "cpu/google")
 				b.ReportMetric(float64(pushed)/float64(sent)/float64(base), "cpu-before-last-compaction/google")
 				b.ReportMetric(float64(cpu.Microseconds())/float64(sent), "cpu-µs/profile")
+				b.ReportMetric(float64(sent)/float64(blobs.segments.Load()), "profiles/segment")
 				b.ReportMetric(float64(u.Bytes+rows.Size())/float64(gzipped), "bytes/gzip")
 				b.ReportMetric(float64(u.Bytes)/float64(gzipped), "blocks/gzip")
 				b.ReportMetric(float64(u.Bytes+rows.Size())/float64(sent), "B/profile")
@@ -100,10 +107,23 @@ func BenchmarkIngest(b *testing.B) {
 	}
 }
 
+// countingBlobs counts the segments that are written.
+type countingBlobs struct {
+	blob.Store
+	segments atomic.Int64
+}
+
+func (c *countingBlobs) Put(ctx context.Context, name string, data []byte) error {
+	if strings.HasPrefix(name, segmentFolder) {
+		c.segments.Add(1)
+	}
+	return c.Store.Put(ctx, name, data)
+}
+
 // BenchmarkMerge measures merges of the whole fleet per sample of the raw profiles, of each type's main column.
 func BenchmarkMerge(b *testing.B) {
 	c := loadCorpus(b)
-	f := &fleet{c, 60, 40, 15_000}
+	f := &fleet{c, 60, 40, 15_000, 0}
 	e := newEnv(b, nil)
 	f.send(b, e.store, nil)
 	_, end := f.times(f.instances-1, f.windows)

@@ -22,7 +22,9 @@ import (
 // TestConcurrent pushes, merges, compacts and cleans at the same time; every query sees what was acknowledged before it, and no goroutine is left.
 func TestConcurrent(t *testing.T) {
 	before := runtime.NumGoroutine()
-	e := newEnv(t, func(c *Config) { c.GatherDelay, c.GatherBytes = time.Millisecond, 4000 })
+	e := newEnv(t, func(c *Config) {
+		c.GatherDelay, c.GatherPause, c.GatherBytes = 2*time.Millisecond, time.Millisecond, 4000
+	})
 	r := &reference{}
 	var mu sync.Mutex
 	ctx, cancel := context.WithCancel(t.Context())

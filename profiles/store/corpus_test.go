@@ -56,7 +56,7 @@ func parseReference(t *testing.T, data []byte) map[string]*functionTotals {
 // totals with those that google/pprof gives: intervals to the unit, gauges within half a unit for each stack of the answer, because each stack's mean is rounded.
 func TestCorpusFleet(t *testing.T) {
 	c := loadCorpus(t)
-	f := &fleet{c, 60, 30, 60_000}
+	f := &fleet{c, 60, 30, 60_000, 0}
 	if testing.Short() {
 		f.instances, f.windows = 14, 10
 	}

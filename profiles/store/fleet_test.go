@@ -1,9 +1,9 @@
 package store
 
 import (
+	"cmp"
 	"fmt"
 	"os"
-	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -51,6 +51,7 @@ type fleet struct {
 	*corpusFiles
 	instances, windows int
 	period             int64 // ms
+	pushers            int   // instances that push at the same time; 0: all
 }
 
 // service returns the instance's service.
@@ -67,7 +68,10 @@ func (f *fleet) times(instance, window int) (start, end int64) {
 	return start, start + f.period
 }
 
-// send pushes all of it from eight goroutines, each with its own decoders, as a collector does. each runs after every window.
+// decoders are shared by the pushers, as a collector shares its own among its requests.
+var decoders = sync.Pool{New: func() any { return new(profiles.Decoder) }}
+
+// send pushes all of it, window by window. each runs after every window.
 func (f *fleet) send(t testing.TB, s *Store, each func(window int)) (sent, gzipped int) {
 	type job struct{ instance, window int }
 	var mu sync.Mutex
@@ -78,11 +82,10 @@ func (f *fleet) send(t testing.TB, s *Store, each func(window int)) (sent, gzipp
 		}
 		close(jobs)
 		var wg sync.WaitGroup
-		for range 8 {
+		for range cmp.Or(f.pushers, f.instances) {
 			wg.Go(func() {
-				decoders := map[string]*profiles.Decoder{}
 				for j := range jobs {
-					n, bytes, err := f.push(t, s, j.instance, j.window, decoders)
+					n, bytes, err := f.push(t, s, j.instance, j.window)
 					if err != nil {
 						t.Error(err)
 						return
@@ -101,7 +104,7 @@ func (f *fleet) send(t testing.TB, s *Store, each func(window int)) (sent, gzipp
 	return sent, gzipped
 }
 
-func (f *fleet) push(t testing.TB, s *Store, instance, window int, decoders map[string]*profiles.Decoder) (sent, gzipped int, err error) {
+func (f *fleet) push(t testing.TB, s *Store, instance, window int) (sent, gzipped int, err error) {
 	service := f.service(instance)
 	name := fmt.Sprintf("%032x", instance+1)
 	ls := labels.FromStrings("service_name", service, "service_instance_id", name, "service_version", "v1", "host_name", fmt.Sprintf("node%d", instance%5))
@@ -109,10 +112,9 @@ func (f *fleet) push(t testing.TB, s *Store, instance, window int, decoders map[
 	start, end := f.times(instance, window)
 	for _, typ := range f.types[service] {
 		data := f.data[service][typ][f.file(instance, window, typ)]
-		if decoders[typ] == nil {
-			decoders[typ] = &profiles.Decoder{}
-		}
-		decoded, err := decoders[typ].Decode(data, profiles.Limits{})
+		decoder := decoders.Get().(*profiles.Decoder)
+		defer decoders.Put(decoder)
+		decoded, err := decoder.Decode(data, profiles.Limits{})
 		if err != nil {
 			return 0, 0, err
 		}
@@ -130,5 +132,4 @@ func settle(t testing.TB, e *env, now int64) {
 	must(t, e.store.Compact(t.Context(), false))
 	e.clock.set(now + 48*3_600_000)
 	must(t, e.store.Compact(t.Context(), false))
-	runtime.GC()
 }

@@ -26,6 +26,7 @@ type Config struct {
 	Now        func() time.Time      // nil: time.Now
 
 	GatherDelay time.Duration // longest wait of a push for its segment to be cut while another is written; 0: 500 ms
+	GatherPause time.Duration // shortest time from one cut to the next, so that the pushes of a fleet share segments; 0: 100 ms, < 0: none
 	GatherBytes int           // cut a segment at about this many bytes; 0: 4 MiB
 	MaxAge      time.Duration // retention by age; 0: 7 days
 	MaxBytes    int64         // retention by size of all live blobs; 0: 10 GB
@@ -117,6 +118,7 @@ type Store struct {
 	dictionaries dictionaries
 	recorder     recorder
 	writing      int
+	lastCut      time.Time
 	closed       bool
 	space        chan struct{} // closed when a batch is cut, for pushes that wait for room
 	writers      sync.WaitGroup
@@ -165,6 +167,9 @@ func (c *Config) setDefaults() {
 		}
 	}
 	orDuration(&c.GatherDelay, 500*time.Millisecond)
+	if c.GatherPause == 0 {
+		c.GatherPause = 100 * time.Millisecond
+	}
 	orDuration(&c.MaxAge, 7*24*time.Hour)
 	orDuration(&c.Staleness, 5*time.Minute)
 	orDuration(&c.Grace, 15*time.Minute)
@@ -187,6 +192,7 @@ func (s *Store) Close() error {
 	s.mu.Lock()
 	first := !s.closed
 	s.closed = true
+	s.scheduleLocked() // what waits for the pause to be over
 	s.mu.Unlock()
 	s.writers.Wait()
 	if first {

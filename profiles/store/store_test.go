@@ -50,7 +50,7 @@ type env struct {
 
 func newEnv(t testing.TB, edit func(*Config)) *env {
 	e := &env{t: t, dir: t.TempDir(), clock: &clock{now: time.UnixMilli(epoch)}}
-	e.cfg = Config{Now: e.clock.Now, MaxAge: 100 * 365 * 24 * time.Hour, MaxBytes: 1 << 40}
+	e.cfg = Config{Now: e.clock.Now, MaxAge: 100 * 365 * 24 * time.Hour, MaxBytes: 1 << 40, GatherPause: -1} // each push that comes alone is a segment
 	if edit != nil {
 		edit(&e.cfg)
 	}
