@@ -37,7 +37,12 @@ func (a *app) checkCommand() *cobra.Command {
 		Long: `Verify every checksum and reference of a collector's data directory (--data of sonde serve), and the catalogue itself.
 Nothing is changed; the collector may be running or not. The exit code is 1 where a problem was found.`,
 		Example: `  sonde check ~/.local/share/sonde`,
-		Args:    cobra.ExactArgs(1),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return fmt.Errorf("want one data directory, got %d", len(args))
+			}
+			return nil
+		},
 	}
 	out := outputFlag(cmd, "table", "json")
 	cmd.Flags().DurationVar(&grace, "grace", time.Hour, "age from which a file that the catalogue does not know is a problem")
@@ -62,7 +67,7 @@ func (a *app) writeChecked(format string, r *checked) error {
 		return writeJSON(a.stdout, r)
 	}
 	if len(r.Problems) > 0 {
-		tab := newTable("BLOB", "PROBLEM")
+		tab := a.newTable("BLOB", "PROBLEM")
 		for _, p := range r.Problems {
 			tab.add(dash(p.Blob), clean(p.What))
 		}

@@ -27,7 +27,7 @@ env, file or default. No value is a secret: tokens and keys are in files, of whi
 		if out.value == "json" {
 			return writeJSON(a.stdout, cfg.Effective())
 		}
-		tab := newTable("SETTING", "VALUE", "SOURCE")
+		tab := a.newTable("SETTING", "VALUE", "SOURCE")
 		for _, s := range cfg.Effective() {
 			tab.add(s.Name, dash(s.Value), string(s.Source))
 		}

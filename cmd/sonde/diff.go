@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"fmt"
-	"io"
 	"math"
 	"net/url"
 	"slices"
@@ -52,8 +51,8 @@ scaled before they are subtracted: rate by the length of the ranges (the default
 	norm := &format{value: "", allowed: []string{"rate", "share", "none"}}
 	fs.Var(norm, "norm", "scale the base by: rate, share or none")
 	fs.IntVarP(&b.limit, "limit", "n", 30, "number of functions")
-	cmd.MarkFlagsRequiredTogether("base-from", "base-to")
 	out := outputFlag(cmd, "table", "json")
+	a.clientFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if b.limit < 1 {
 			return usage(cmd, "read --limit: %d is not a number of functions", b.limit)
@@ -66,7 +65,7 @@ scaled before they are subtracted: rate by the length of the ranges (the default
 		if out.value == "json" {
 			return writeJSON(a.stdout, t)
 		}
-		return writeDiff(a.stdout, t, scale, b.limit)
+		return a.writeDiff(cmd, t, scale, b.limit)
 	}
 	return cmd
 }
@@ -110,6 +109,9 @@ func (a *app) diff(cmd *cobra.Command, q *queryFlags, b *baseFlags, args []strin
 }
 
 func (b *baseFlags) rangeOf(cmd *cobra.Command, r timeRange, now time.Time) (timeRange, error) {
+	if (b.from == "") != (b.to == "") {
+		return timeRange{}, usage(cmd, "--base-from and --base-to make a range together: one is missing")
+	}
 	if b.from == "" {
 		if b.query != "" {
 			return r, nil // two selections are compared over the same time
@@ -158,9 +160,17 @@ func factor(norm string, t *profiles.Top, ratio float64) float64 {
 	return 1
 }
 
-func writeDiff(w io.Writer, t *profiles.Top, scale float64, limit int) error {
+func (a *app) writeDiff(cmd *cobra.Command, t *profiles.Top, scale float64, limit int) error {
 	if len(t.Rows) == 0 {
-		return writeNothing(w, t.Type, t.From, t.To)
+		_, err := fmt.Fprintf(a.stdout, "%s%s: nothing found on either side; `sonde ps` shows what is profiled, --since 7d looks further back\n", t.Type.ID, between(t.From, t.To))
+		return err
+	}
+	a.noteCoverage(t.Type, t.From, t.To, t.Stats)
+	switch {
+	case value(t.BaseTotal) == 0:
+		fmt.Fprintln(a.stderr, "note: there is nothing in the base: all is new; --base-from and --base-to choose another")
+	case t.Total == 0:
+		fmt.Fprintln(a.stderr, "note: there is nothing in the range: all is gone")
 	}
 	unit := t.Type.Unit
 	base := func(v *int64) int64 { return int64(math.Round(float64(value(v)) * scale)) }
@@ -168,7 +178,7 @@ func writeDiff(w io.Writer, t *profiles.Top, scale float64, limit int) error {
 	if scale != 1 {
 		scaled = fmt.Sprintf(" (scaled by %.4g)", scale)
 	}
-	if _, err := fmt.Fprintf(w, "%s%s: %s, base %s%s, change %s (%s)\n", t.Type.ID, between(t.From, t.To), formatValue(t.Total, unit),
+	if _, err := fmt.Fprintf(a.stdout, "%s%s: %s, base %s%s, change %s (%s)\n", t.Type.ID, between(t.From, t.To), formatValue(t.Total, unit),
 		formatValue(base(t.BaseTotal), unit), scaled, signed(t.Total-base(t.BaseTotal), unit), change(t.Total, base(t.BaseTotal))); err != nil {
 		return err
 	}
@@ -177,12 +187,12 @@ func writeDiff(w io.Writer, t *profiles.Top, scale float64, limit int) error {
 	slices.SortStableFunc(rows, func(x, y profiles.TopRow) int {
 		return cmp.Or(cmp.Compare(weight(y), weight(x)), cmp.Compare(abs(y.Total-base(y.BaseTotal)), abs(x.Total-base(x.BaseTotal))))
 	})
-	tab := newTable(">BASE", ">SELF", ">CHANGE", ">BASE TOTAL", ">TOTAL", ">CHANGE", "FUNCTION")
+	tab := a.newTable(">BASE", ">SELF", ">CHANGE", ">BASE TOTAL", ">TOTAL", ">CHANGE", "FUNCTION")
 	for _, r := range rows[:min(limit, len(rows))] {
 		tab.add(formatValue(base(r.BaseSelf), unit), formatValue(r.Self, unit), signed(r.Self-base(r.BaseSelf), unit),
 			formatValue(base(r.BaseTotal), unit), formatValue(r.Total, unit), signed(r.Total-base(r.BaseTotal), unit), clean(r.Function))
 	}
-	return tab.write(w)
+	return tab.write(a.stdout)
 }
 
 // value is what v points to, 0 where the collector left it out.

@@ -84,7 +84,7 @@ func readme(root *cobra.Command) []byte {
 	for _, c := range all {
 		fmt.Fprintf(&b, "| [`%s`](#%s) | %s |\n", c.CommandPath(), strings.ReplaceAll(c.CommandPath(), " ", "-"), c.Short)
 	}
-	b.WriteString("\nFor all of them:\n\n```\n" + root.PersistentFlags().FlagUsages() + "```\n\n")
+	b.WriteString("\n`sonde --version` prints what `sonde version` does.\n")
 	b.WriteString("Exit codes: 0, 1 where it failed (or `sonde check` found a problem), 2 where the command line was wrong.\n")
 	for _, c := range all {
 		fmt.Fprintf(&b, "\n## %s\n\n", c.CommandPath())

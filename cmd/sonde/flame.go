@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
+	"net/url"
 	"strconv"
 	"strings"
 
@@ -39,59 +41,61 @@ asked. -o json prints the columns that the web page draws.`,
 	cmd.Flags().Float64Var(&view.percent, "min", 1, "smallest share of the total printed, in percent")
 	cmd.Flags().IntVar(&nodes, "max-nodes", 8192, "nodes after which the smallest are folded into (other)")
 	out := outputFlag(cmd, "table", "json")
+	a.clientFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if nodes < 1 || nodes > 65536 {
 			return usage(cmd, "read --max-nodes: %d is not within 1 and 65536", nodes)
 		}
-		f, err := a.flame(cmd, &q, args, nodes)
+		f, params, err := a.flame(cmd, &q, args, nodes)
 		if err != nil {
 			return err
 		}
 		if out.value == "json" {
 			return writeJSON(a.stdout, f)
 		}
-		return writeFlame(a.stdout, f, view)
+		return a.writeFlame(cmd.Context(), f, view, params)
 	}
 	return cmd
 }
 
-func (a *app) flame(cmd *cobra.Command, q *queryFlags, args []string, nodes int) (*profiles.Flame, error) {
+// flame reads a file or asks the collector; params are what it was asked, nil for a file.
+func (a *app) flame(cmd *cobra.Command, q *queryFlags, args []string, nodes int) (_ *profiles.Flame, params url.Values, _ error) {
 	if len(args) == 1 {
 		t, err := localType(cmd, q)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		s, err := a.loadFile(args[0], t)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		return profiles.NewFlame(s, nil, profiles.FlameOptions{MaxNodes: nodes}), nil
+		return profiles.NewFlame(s, nil, profiles.FlameOptions{MaxNodes: nodes}), nil, nil
 	}
 	params, _, err := q.params(cmd, a.now())
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	params.Set("max_nodes", strconv.Itoa(nodes))
 	var f profiles.Flame
 	if err := a.ask(cmd.Context(), "/api/v1/flamegraph", params, &f); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return &f, validFlame(&f)
+	return &f, params, validFlame(&f)
 }
 
-func writeFlame(w io.Writer, f *profiles.Flame, view flameView) error {
+func (a *app) writeFlame(ctx context.Context, f *profiles.Flame, view flameView, params url.Values) error {
 	if f.Total == 0 {
-		return writeNothing(w, f.Type, f.From, f.To)
+		return a.writeNothing(ctx, f.Type, f.From, f.To, f.Stats, params)
 	}
-	if err := writeTitle(w, f.Type, f.From, f.To, f.Total, f.Stats); err != nil {
+	if err := a.writeTitle(f.Type, f.From, f.To, f.Total, f.Stats); err != nil {
 		return err
 	}
 	var b strings.Builder
-	p := flamePrinter{f: f, view: view, out: &b}
+	p := flamePrinter{f: f, view: view, out: &b, columns: a.columns}
 	p.children(0, "")
 	if p.hidden > 0 {
 		fmt.Fprintf(&b, "(%s below %.3g%% or deeper than asked for not printed)\n", plural(int64(p.hidden), "node"), view.percent)
 	}
-	_, err := io.WriteString(w, b.String())
+	_, err := io.WriteString(a.stdout, b.String())
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/sonde-io/sonde/profiles"
 )
@@ -47,10 +48,11 @@ func children(f *profiles.Flame, i int) []int {
 
 // flamePrinter prints the tree, without what the view leaves out.
 type flamePrinter struct {
-	f      *profiles.Flame
-	view   flameView
-	out    *strings.Builder
-	hidden int // nodes left out
+	f       *profiles.Flame
+	view    flameView
+	out     *strings.Builder
+	hidden  int // nodes left out
+	columns int // width of the terminal; 0: none
 }
 
 func (p *flamePrinter) children(i int, indent string) {
@@ -72,7 +74,12 @@ func (p *flamePrinter) children(i int, indent string) {
 				branch, below = "└─", "  "
 			}
 		}
-		fmt.Fprintf(p.out, "%7s %9s  %s%s%s\n", percent(f.Value[k], f.Total), formatValue(f.Value[k], f.Type.Unit), indent, branch, clean(f.Names[f.Name[k]]))
+		line := fmt.Sprintf("%7s %9s  %s%s", percent(f.Value[k], f.Total), formatValue(f.Value[k], f.Type.Unit), indent, branch)
+		name := clean(f.Names[f.Name[k]])
+		if p.columns > 0 {
+			name = shorten(name, p.columns-utf8.RuneCountInString(line))
+		}
+		fmt.Fprintf(p.out, "%s%s\n", line, name)
 		p.children(k, indent+below)
 	}
 }

@@ -27,6 +27,7 @@ pgo is a CPU profile reduced to what go build -pgo reads.`,
 	q.register(cmd)
 	cmd.Flags().StringVarP(&file, "output", "f", "", "file to write; - or none: standard output")
 	out := outputFlag(cmd, "pprof", "folded", "json", "pgo")
+	a.clientFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		params, _, err := q.params(cmd, a.now())
 		if err != nil {
@@ -36,6 +37,9 @@ pgo is a CPU profile reduced to what go build -pgo reads.`,
 		if binary := out.value == "pprof" || out.value == "pgo"; binary && toStdout && a.terminal {
 			return withHint(usage(cmd, "%s is binary and standard output is a terminal", out.value),
 				"name a file with -f FILE, pipe it on, or ask for -o folded")
+		}
+		if found, _ := a.types(cmd.Context(), params); !found {
+			return fmt.Errorf("get profile: nothing found: %s", a.why(cmd.Context(), params))
 		}
 		params.Set("format", out.value)
 		c, err := a.client()

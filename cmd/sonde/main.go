@@ -1,3 +1,7 @@
+// Command sonde is the flight recorder for fleets of Go programs: the collector (serve), a demo, and the verbs that ask a collector.
+//
+// main wires the process to run; every verb is in a file of its own and owns its flags. A verb writes what it was asked for to
+// standard output and everything else (notes, hints, errors) to standard error, so that a pipe reads answers only.
 package main
 
 import (

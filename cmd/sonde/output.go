@@ -54,11 +54,12 @@ func writeJSON(w io.Writer, v any) error {
 
 // table prints aligned columns. A header that starts with ">" is right-aligned, for numbers.
 type table struct {
-	header []string
-	rows   [][]string
+	header  []string
+	rows    [][]string
+	columns int // width of the terminal, into which the last column is shortened; 0: no terminal, nothing is
 }
 
-func newTable(header ...string) *table { return &table{header: header} }
+func (a *app) newTable(header ...string) *table { return &table{header: header, columns: a.columns} }
 
 func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
 
@@ -76,6 +77,10 @@ func (t *table) write(w io.Writer) error {
 		}
 	}
 	var b strings.Builder
+	used := 2 * (len(widths) - 1) // columns in front of the last one
+	for _, w := range widths[:len(widths)-1] {
+		used += w
+	}
 	line := func(cells []string) {
 		for i, c := range cells {
 			pad := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(c))
@@ -87,6 +92,9 @@ func (t *table) write(w io.Writer) error {
 			case right:
 				b.WriteString(pad + c)
 			case i == len(cells)-1:
+				if t.columns > 0 {
+					c = shorten(c, t.columns-used)
+				}
 				b.WriteString(c)
 			default:
 				b.WriteString(c + pad)
@@ -102,6 +110,19 @@ func (t *table) write(w io.Writer) error {
 		return fmt.Errorf("write table: %w", err)
 	}
 	return nil
+}
+
+// shorten leaves at most n columns of s. A function's name loses its package path, from the left; what is no path, its right. Less than
+// a dozen columns help nobody: the terminal wraps then.
+func shorten(s string, n int) string {
+	r := []rune(s)
+	switch {
+	case n < 12 || len(r) <= n:
+		return s
+	case strings.Contains(s, "/") && !strings.Contains(s, " "):
+		return "…" + string(r[len(r)-n+1:])
+	}
+	return string(r[:n-1]) + "…"
 }
 
 // clean makes text from outside safe for a terminal: control characters become "?".

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -13,12 +16,13 @@ import (
 )
 
 func (a *app) psCommand() *cobra.Command {
-	var service, since string
+	var f psFlags
 	var dry bool
 	cmd := &cobra.Command{
 		Use:   "ps",
 		Short: "List the processes: which are profiled, and why the others are not",
-		Long: `List the processes that the collector knows: how each is profiled (agent, scrape, gops, push), or why it is not.
+		Long: `List the processes that run: how each is profiled (agent, scrape, gops, push), or why it is not. The profiled ones come first,
+then those that could be, then those that a rule or their nature keeps out.
 
 With --dry-run no collector is asked: this machine is looked at from here, with the rights of this user, and the list shows
 what sonde serve would send to each process. Nothing is sent. The settings for discovery (flags of sonde serve such as
@@ -30,14 +34,16 @@ what sonde serve would send to each process. Nothing is sent. The settings for d
 	}
 	fs := cmd.Flags()
 	fs.SortFlags = false
-	fs.StringVarP(&service, "service", "s", "", "only processes of this service")
-	fs.StringVar(&since, "since", "", "also those last seen this long ago: 1h, 7d (default: the collector's)")
+	fs.StringVarP(&f.service, "service", "s", "", "only processes of this service")
+	fs.BoolVarP(&f.all, "all", "a", false, "also those that ended or fell silent within --since")
+	fs.StringVar(&f.since, "since", "", "how far back --all looks: 1h, 7d (default 1h)")
 	fs.BoolVar(&dry, "dry-run", false, "show what sonde serve would touch on this machine, and touch nothing")
 	out := outputFlag(cmd, "table", "json")
 	settings := a.discoveryFlags(cmd)
+	a.clientFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if dry {
-			report, err := a.dryRun(cmd, service)
+			report, err := a.dryRun(cmd, f.service)
 			if err != nil {
 				return err
 			}
@@ -55,25 +61,34 @@ what sonde serve would send to each process. Nothing is sent. The settings for d
 		if err != nil {
 			return err
 		}
-		ps, err := a.processes(cmd, service, since)
+		ps, err := a.processes(cmd, f)
 		if err != nil {
 			return err
 		}
 		if out.value == "json" {
 			return writeJSON(a.stdout, ps)
 		}
-		return a.writeProcesses(ps)
+		return a.writeProcesses(ps, f.service)
 	}
 	return cmd
 }
 
-func (a *app) processes(cmd *cobra.Command, service, since string) (*client.Processes, error) {
-	params := url.Values{}
-	if service != "" {
-		params.Set("service", service)
+// psFlags select processes of the collector.
+type psFlags struct {
+	service, since string
+	all            bool
+}
+
+func (a *app) processes(cmd *cobra.Command, f psFlags) (*client.Processes, error) {
+	params := url.Values{"state": {"running"}}
+	if f.all || f.since != "" {
+		params.Set("state", "all")
 	}
-	if since != "" {
-		d, err := profiles.ParseDuration(since)
+	if f.service != "" {
+		params.Set("service", f.service)
+	}
+	if f.since != "" {
+		d, err := profiles.ParseDuration(f.since)
 		if err != nil {
 			return nil, usage(cmd, "read --since: %w", err)
 		}
@@ -83,11 +98,33 @@ func (a *app) processes(cmd *cobra.Command, service, since string) (*client.Proc
 	if err := a.ask(cmd.Context(), "/api/v1/processes", params, &ps); err != nil {
 		return nil, err
 	}
+	slices.SortStableFunc(ps.Processes, func(x, y client.Process) int {
+		return cmp.Or(cmp.Compare(rank(x.State, x.Gatherer, x.Reason), rank(y.State, y.Gatherer, y.Reason)), cmp.Compare(x.Service, y.Service), cmp.Compare(x.PID, y.PID))
+	})
 	return &ps, nil
 }
 
-func (a *app) writeProcesses(ps *client.Processes) error {
-	tab := newTable(">PID", "SERVICE", "VERSION", "GO", "BUILD", "GATHERER", "STATE", "REASON")
+// rank orders processes by how much they are a reader's business: profiled, could be, kept out, gone.
+func rank(state, gatherer, reason string) int {
+	switch {
+	case state != "running":
+		return 4
+	case gatherer != "" && reason == "":
+		return 0
+	case gatherer != "": // it was profiled and something is in the way
+		return 1
+	case strings.HasPrefix(reason, "denied"), strings.Contains(reason, "Sonde itself"):
+		return 3
+	}
+	return 2
+}
+
+func (a *app) writeProcesses(ps *client.Processes, service string) error {
+	if len(ps.Processes) == 0 && service != "" {
+		fmt.Fprintf(a.stderr, "no process of service %q runs; --all shows those that ended\n", clean(service))
+		return nil
+	}
+	tab := a.newTable(">PID", "SERVICE", "VERSION", "GO", "BUILD", "GATHERER", "STATE", "REASON")
 	for _, p := range ps.Processes {
 		pid := "-"
 		if p.PID != 0 {

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -69,7 +71,18 @@ func (a *app) dryRun(cmd *cobra.Command, service string) (*dryReport, error) {
 			out.Processes = append(out.Processes, describe(p, report.Time))
 		}
 	}
+	slices.SortStableFunc(out.Processes, func(x, y dryProcess) int {
+		return cmp.Or(cmp.Compare(dryRank(x), dryRank(y)), cmp.Compare(x.Service, y.Service), cmp.Compare(x.PID, y.PID))
+	})
 	return out, nil
+}
+
+// dryRank orders processes: those that would be touched first, those that a rule keeps out last.
+func dryRank(p dryProcess) int {
+	if len(p.Touch) > 0 {
+		return 0
+	}
+	return rank("running", p.Gatherer, p.Reason)
 }
 
 func describe(p discover.Process, seen time.Time) dryProcess {
@@ -85,7 +98,7 @@ func describe(p discover.Process, seen time.Time) dryProcess {
 }
 
 func (a *app) writeDryRun(r *dryReport) error {
-	tab := newTable(">PID", "SERVICE", "VERSION", "GO", "BUILD", "STATE", "WOULD TOUCH")
+	tab := a.newTable(">PID", "SERVICE", "VERSION", "GO", "BUILD", "STATE", "WOULD TOUCH")
 	for _, p := range r.Processes {
 		what := "nothing: " + p.Reason
 		if len(p.Touch) > 0 {

@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -44,7 +45,12 @@ stored once, however often it is pushed.`,
 		Example: `  sonde push --service batch --type cpu cpu.pb.gz
   sonde push --service batch --type heap --label host_name=n1 heap-*.pb.gz
   go test -cpuprofile cpu.out ./... && sonde push --service mytests --type cpu cpu.out`,
-		Args: cobra.MinimumNArgs(1),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return errors.New("name at least one FILE; - is standard input")
+			}
+			return nil
+		},
 	}
 	fs := cmd.Flags()
 	fs.SortFlags = false
@@ -56,6 +62,7 @@ stored once, however often it is pushed.`,
 	fs.StringVar(&f.end, "end", "", "end of the profile (default: the profile's own)")
 	fs.StringVar(&f.key, "idempotency-key", "", "what names this push for ever (default: a hash of file and parameters)")
 	out := outputFlag(cmd, "table", "json")
+	a.clientFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		params, err := f.params(cmd, a)
 		if err != nil {

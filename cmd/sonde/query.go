@@ -31,8 +31,6 @@ func (q *queryFlags) registerTimes(cmd *cobra.Command) {
 	fs.StringVar(&q.since, "since", "", "how far back from now: 15m, 1h, 7d (default 1h)")
 	fs.StringVar(&q.from, "from", "", "start of the range: now-1h, RFC 3339 or Unix")
 	fs.StringVar(&q.to, "to", "", "end of the range, not included (default now)")
-	cmd.MarkFlagsMutuallyExclusive("since", "from")
-	cmd.MarkFlagsMutuallyExclusive("since", "to")
 }
 
 // timeRange is [From, To) in Unix milliseconds.
@@ -42,6 +40,9 @@ func (r timeRange) length() time.Duration { return time.Duration(r.To-r.From) * 
 
 // rangeOf reads the flags for times.
 func (q *queryFlags) rangeOf(cmd *cobra.Command, now time.Time) (timeRange, error) {
+	if q.since != "" && (q.from != "" || q.to != "") {
+		return timeRange{}, usage(cmd, "--since ends now: give it, or --from and --to")
+	}
 	since := time.Hour
 	if q.since != "" {
 		d, err := profiles.ParseDuration(q.since)

@@ -21,6 +21,7 @@ type app struct {
 	lookupEnv      func(string) (string, bool)
 	now            func() time.Time
 	terminal       bool // stdout is one: box drawing is welcome, binary is not
+	columns        int  // width of that terminal; 0: none, or not known
 
 	server, tokenFile string
 	timeout           time.Duration
@@ -29,7 +30,11 @@ type app struct {
 }
 
 func newApp(stdin io.Reader, stdout, stderr io.Writer) *app {
-	return &app{stdin: stdin, stdout: stdout, stderr: stderr, lookupEnv: os.LookupEnv, now: time.Now, terminal: isTerminal(stdout)}
+	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, lookupEnv: os.LookupEnv, now: time.Now, terminal: isTerminal(stdout)}
+	if a.terminal {
+		a.columns = terminalColumns(stdout.(*os.File).Fd())
+	}
+	return a
 }
 
 func isTerminal(w io.Writer) bool {
@@ -69,17 +74,14 @@ func (a *app) root() *cobra.Command {
 		Long:          rootLong,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
+		Version:       currentVersion().String(),
+		Args:          knownCommand,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetIn(a.stdin)
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
-	fs := root.PersistentFlags()
-	fs.SortFlags = false
-	fs.StringVar(&a.server, "server", "", "the collector's URL (SONDE_URL; default "+defaultServer+")")
-	fs.StringVar(&a.tokenFile, "token-file", "", "file with the collector's bearer token (SONDE_TOKEN holds the token itself)")
-	fs.DurationVar(&a.timeout, "timeout", 30*time.Second, "longest time to wait for the collector; 0: no limit")
 	root.AddCommand(a.serveCommand(), a.demoCommand(), a.psCommand(), a.topCommand(), a.flameCommand(), a.getCommand(),
 		a.diffCommand(), a.pushCommand(), a.checkCommand(), a.configCommand(), a.versionCommand(), a.demoServiceCommand())
 	for _, c := range root.Commands() {
@@ -93,6 +95,27 @@ func (a *app) root() *cobra.Command {
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd(root.Name()) // so that the documentation holds it too
 	return root
+}
+
+// knownCommand refuses the name of a command that there is not, and names the one that may be meant.
+func knownCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	err := usage(cmd, "unknown command %q", args[0])
+	cmd.SuggestionsMinimumDistance = 2
+	if like := cmd.SuggestionsFor(args[0]); len(like) > 0 {
+		return withHint(err, "did you mean `%s %s`?", cmd.CommandPath(), strings.Join(like, "` or `"+cmd.CommandPath()+" "))
+	}
+	return err
+}
+
+// clientFlags adds to cmd what says which collector it asks. serve has a --token-file too, which says the opposite: what it asks of others.
+func (a *app) clientFlags(cmd *cobra.Command) {
+	fs := cmd.Flags()
+	fs.StringVar(&a.server, "server", "", "the collector's URL (SONDE_URL; default "+defaultServer+")")
+	fs.StringVar(&a.tokenFile, "token-file", "", "file with the token that the collector wants (SONDE_TOKEN holds the token itself)")
+	fs.DurationVar(&a.timeout, "timeout", 30*time.Second, "longest time to wait for the collector; 0: no limit")
 }
 
 const defaultServer = "http://127.0.0.1:7070"

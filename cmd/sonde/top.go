@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"net/url"
 	"strconv"
 
@@ -31,44 +30,46 @@ input) that one pprof profile is read instead, and no collector is asked.`,
 	q.register(cmd)
 	cmd.Flags().IntVarP(&limit, "limit", "n", 30, "number of functions")
 	out := outputFlag(cmd, "table", "json")
+	a.clientFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if limit < 1 {
 			return usage(cmd, "read --limit: %d is not a number of functions", limit)
 		}
-		t, err := a.top(cmd, &q, args, limit)
+		t, params, err := a.top(cmd, &q, args, limit)
 		if err != nil {
 			return err
 		}
 		if out.value == "json" {
 			return writeJSON(a.stdout, t)
 		}
-		return writeTop(a.stdout, t)
+		return a.writeTop(cmd.Context(), t, params)
 	}
 	return cmd
 }
 
-func (a *app) top(cmd *cobra.Command, q *queryFlags, args []string, limit int) (*profiles.Top, error) {
+// top reads a file or asks the collector; params are what it was asked, nil for a file.
+func (a *app) top(cmd *cobra.Command, q *queryFlags, args []string, limit int) (_ *profiles.Top, params url.Values, _ error) {
 	if len(args) == 1 {
 		t, err := localType(cmd, q)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		s, err := a.loadFile(args[0], t)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		return profiles.NewTop(s, nil, profiles.TopOptions{Limit: limit}), nil
+		return profiles.NewTop(s, nil, profiles.TopOptions{Limit: limit}), nil, nil
 	}
 	params, _, err := q.params(cmd, a.now())
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	params.Set("limit", strconv.Itoa(limit))
 	var t profiles.Top
 	if err := a.ask(cmd.Context(), "/api/v1/top", params, &t); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return &t, nil
+	return &t, params, nil
 }
 
 // ask sends one query to the collector and decodes the answer into v.
@@ -83,36 +84,43 @@ func (a *app) ask(ctx context.Context, path string, params url.Values, v any) er
 	return c.GetJSON(ctx, path, params, v)
 }
 
-func writeTop(w io.Writer, t *profiles.Top) error {
+func (a *app) writeTop(ctx context.Context, t *profiles.Top, params url.Values) error {
 	if len(t.Rows) == 0 {
-		return writeNothing(w, t.Type, t.From, t.To)
+		return a.writeNothing(ctx, t.Type, t.From, t.To, t.Stats, params)
 	}
-	if err := writeTitle(w, t.Type, t.From, t.To, t.Total, t.Stats); err != nil {
+	if err := a.writeTitle(t.Type, t.From, t.To, t.Total, t.Stats); err != nil {
 		return err
 	}
-	tab := newTable(">SELF", ">SELF%", ">SUM%", ">TOTAL", ">TOTAL%", "FUNCTION")
+	tab := a.newTable(">SELF", ">SELF%", ">SUM%", ">TOTAL", ">TOTAL%", "FUNCTION")
 	sum := int64(0)
 	for _, r := range t.Rows {
 		sum += r.Self
 		tab.add(formatValue(r.Self, t.Type.Unit), percent(r.Self, t.Total), percent(sum, t.Total),
 			formatValue(r.Total, t.Type.Unit), percent(r.Total, t.Total), clean(r.Function))
 	}
-	return tab.write(w)
+	return tab.write(a.stdout)
 }
 
 // writeTitle prints the line above a table: what, when, how much, of what.
-func writeTitle(w io.Writer, t profiles.TypeDesc, from, to, total int64, st profiles.MergeStats) error {
+func (a *app) writeTitle(t profiles.TypeDesc, from, to, total int64, st profiles.MergeStats) error {
+	a.noteCoverage(t, from, to, st)
 	mean := ""
 	if t.Kind == "gauge" && st.Profiles != 1 {
 		mean = " on average"
 	}
-	_, err := fmt.Fprintf(w, "%s%s: %s%s in %s\n", t.ID, between(from, to), formatValue(total, t.Unit), mean, plural(int64(st.Profiles), "profile"))
+	_, err := fmt.Fprintf(a.stdout, "%s%s: %s%s in %s%s\n", t.ID, between(from, to), formatValue(total, t.Unit), mean, plural(int64(st.Profiles), "profile"),
+		whileProfiled(t, total, st))
 	return err
 }
 
-// writeNothing says that a query found nothing, and what to try.
-func writeNothing(w io.Writer, t profiles.TypeDesc, from, to int64) error {
-	_, err := fmt.Fprintf(w, "%s%s: nothing found; `sonde ps` shows what is profiled, --since 7d looks further back\n", t.ID, between(from, to))
+// writeNothing says that a query found nothing, and what to try. A mean over a range that is mostly without data may be nothing too.
+func (a *app) writeNothing(ctx context.Context, t profiles.TypeDesc, from, to int64, st profiles.MergeStats, params url.Values) error {
+	if st.Profiles > 0 {
+		a.noteCoverage(t, from, to, st)
+		_, err := fmt.Fprintf(a.stdout, "%s%s: 0 in %s\n", t.ID, between(from, to), plural(int64(st.Profiles), "profile"))
+		return err
+	}
+	_, err := fmt.Fprintf(a.stdout, "%s%s: nothing found: %s\n", t.ID, between(from, to), a.why(ctx, params))
 	return err
 }
 

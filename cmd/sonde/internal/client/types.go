@@ -61,3 +61,14 @@ type PushAnswer struct {
 	Profiles int    `json:"profiles"`
 	Samples  int    `json:"samples"`
 }
+
+// Types is the answer of /api/v1/types.
+type Types struct {
+	Types []Type `json:"types"`
+}
+
+// Type is one column of a type of profile, such as heap:inuse_space.
+type Type struct {
+	ID      string `json:"id"`
+	Profile string `json:"profile"`
+}
