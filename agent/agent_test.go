@@ -160,7 +160,7 @@ func TestCloseFlushesEveryType(t *testing.T) {
 	var mu sync.Mutex
 	mu.Lock()
 	done := make(chan struct{})
-	go func() { mu.Lock(); mu.Unlock(); close(done) }()
+	go func() { defer close(done); mu.Lock(); defer mu.Unlock() }()
 	burn(time.Now().Add(300 * time.Millisecond))
 	mu.Unlock()
 	<-done

@@ -6,12 +6,14 @@ import (
 	"github.com/sonde-io/sonde/agent/internal/cputime"
 )
 
-// What captures may cost, the CPU profile's own sampling aside.
+// What the agent may burn. It counts what runs on its own two goroutines: captures, the encoding, the label scan, the uploads. It cannot
+// count the kernel's signals and their handler, which sample the CPU, nor the goroutines of runtime/pprof and net/http that work for it.
 const (
 	budgetShare  = 0.01                   // of the process's CPU
 	budgetFloor  = 0.001                  // of one core, for a process that does next to nothing
 	budgetStart  = 100 * time.Millisecond // to begin with, so that the first window is whole
 	budgetSaving = 250 * time.Millisecond // that idle windows can put aside, at least
+	budgetDebt   = -budgetSaving          // what cannot be skipped, such as sending, can owe no more than this
 )
 
 // budget is a purse of CPU time: windows put in a share of what the process used, captures take out what they cost. A capture
@@ -41,6 +43,9 @@ func (b *budget) refill(now time.Time, process time.Duration) {
 
 // affords reports whether the purse covers one more capture of t.
 func (b *budget) affords(t Type) bool { return b.purse >= b.cost[t] }
+
+// charge takes out what was spent on no type.
+func (b *budget) charge(cost time.Duration) { b.purse = max(b.purse-cost, min(b.purse, budgetDebt)) }
 
 // spend takes out what a capture of t did cost.
 func (b *budget) spend(t Type, cost time.Duration) {

@@ -13,13 +13,13 @@ import (
 
 // capture takes the running window's profiles and queues it. The last window takes every type, whatever the budget says.
 func (r *recorder) capture(now time.Time, final bool) {
-	// The thread's clock is what captures are paid by.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	r.budget.refill(now, cputime.Process())
+	r.settle()
 	w := &draft{start: r.start, skipped: map[string]string{}}
 	if r.plan.takes(CPU) {
-		r.captureCPU(w, final)
+		if err := r.pay(CPU, func() error { return r.captureCPU(w, final) }); err != nil {
+			w.skipped[string(CPU)] = err.Error()
+		}
 	}
 	for _, t := range r.plan.types {
 		if t == CPU || !r.plan.enabled {
@@ -29,17 +29,13 @@ func (r *recorder) capture(now time.Time, final bool) {
 			w.skipped[string(t)] = reason
 			continue
 		}
-		began := cputime.Thread()
-		err := r.captureType(w, t)
-		cost := cputime.Thread() - began
-		r.budget.spend(t, cost)
-		w.cost += cost
-		if err != nil {
+		if err := r.pay(t, func() error { return r.captureType(w, t) }); err != nil {
 			w.skipped[string(t)] = err.Error()
 		}
 	}
 	r.enc.Rest()
 	r.num++
+	w.cost, r.cost = r.cost, 0
 	r.a.queue(r.num, now, w)
 }
 
@@ -49,7 +45,7 @@ type draft struct {
 	entries []entry
 	data    [][]byte
 	skipped map[string]string
-	cost    time.Duration
+	cost    time.Duration // of the agent since the previous window
 }
 
 func (w *draft) add(t Type, start, end time.Time, data []byte) {
@@ -60,6 +56,9 @@ func (w *draft) add(t Type, start, end time.Time, data []byte) {
 // skip returns why t is not captured now; empty: it is.
 func (r *recorder) skip(t Type, final bool) string {
 	if _, ok := r.last[t]; !ok {
+		if err := r.lacking[t]; err != nil {
+			return err.Error()
+		}
 		return "no baseline"
 	}
 	if t == Heap && runtime.MemProfileRate == 0 {
@@ -79,7 +78,12 @@ func (r *recorder) skip(t Type, final bool) string {
 	return ""
 }
 
-func (r *recorder) captureCPU(w *draft, final bool) {
+// captureCPU takes the CPU profile. One that the budget does not cover goes on into the next window: cutting it is what costs.
+func (r *recorder) captureCPU(w *draft, final bool) error {
+	if !final && !r.budget.affords(CPU) {
+		w.skipped[string(CPU)] = "over budget"
+		return nil
+	}
 	if r.tap != nil {
 		// Below the runtime's rate the next slice begins elsewhere in the next window.
 		if final || r.plan.rate < runtimeCPURate {
@@ -98,7 +102,7 @@ func (r *recorder) captureCPU(w *draft, final bool) {
 	}
 	switch {
 	case err != nil:
-		w.skipped[string(CPU)] = err.Error()
+		return err
 	case data != nil:
 		w.add(CPU, p.from, p.to, data)
 		if busy {
@@ -107,7 +111,11 @@ func (r *recorder) captureCPU(w *draft, final bool) {
 	case busy:
 		w.skipped[string(CPU)] = errBusy.Error()
 	}
+	return nil
 }
+
+// keepBytes is the most that a buffer may hold between two windows.
+const keepBytes = 128 << 10
 
 // captureType takes one profile of a type other than CPU. A profile without samples is left out: mutex and block have none
 // where the program sets no rate.
@@ -139,7 +147,7 @@ func (r *recorder) captureType(w *draft, t Type) error {
 		}
 	}
 	w.add(t, start, end, bytes.Clone(data))
-	if r.buf.Cap() > 1<<20 {
+	if r.buf.Cap() > keepBytes {
 		r.buf = bytes.Buffer{}
 	}
 	return nil

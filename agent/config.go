@@ -38,7 +38,8 @@ type Config struct {
 	// BlockRate, in nanoseconds, is given to runtime.SetBlockProfileRate where it is above 0. SONDE_BLOCK_RATE; default: not touched.
 	BlockRate int
 
-	// QueueBytes bounds the windows that wait to be sent; the oldest are dropped and counted. SONDE_QUEUE_BYTES; default 8 MiB.
+	// QueueBytes bounds the windows that wait to be sent; the oldest are dropped and counted. SONDE_QUEUE_BYTES; default 4 MiB.
+	// The rest of the agent keeps to 12 MiB, so at the default all of it stays within 16 MiB.
 	QueueBytes int
 	// Timeout is for one attempt to send a window. SONDE_TIMEOUT; default 10 s.
 	Timeout time.Duration
@@ -64,7 +65,8 @@ const (
 	maxPeriod         = time.Hour
 	firstWindow       = 5 * time.Second
 	runtimeCPURate    = 100
-	defaultQueueBytes = 8 << 20
+	defaultQueueBytes = 4 << 20
+	captureBytes      = 8 << 20 // of the runtime's records and of what is remembered of them
 	defaultTimeout    = 10 * time.Second
 	defaultClose      = 5 * time.Second
 )

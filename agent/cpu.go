@@ -113,6 +113,9 @@ func (h *cpuHub) cut() {
 		}
 	}
 	h.buf.Reset()
+	if h.buf.Cap() > keepBytes {
+		h.buf = bytes.Buffer{}
+	}
 }
 
 // restart starts the next piece.

@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"encoding/pem"
@@ -19,25 +20,38 @@ import (
 	"time"
 )
 
-// overheadRun is what internal/overhead prints.
-type overheadRun struct {
-	Requests int   `json:"requests"`
-	CPUNanos int64 `json:"cpu_ns"`
-	GCCycles int64 `json:"gc_cycles"`
-	Faults   int64 `json:"faults"`
-	HeapLive int64 `json:"heap_live"`
-	MaxRSS   int64 `json:"max_rss"`
+// overheadPhase is what internal/overhead prints of each phase.
+type overheadPhase struct {
+	On         bool    `json:"on"`
+	Requests   float64 `json:"requests"`
+	CPUNanos   float64 `json:"cpu_ns"`
+	UserNanos  float64 `json:"user_ns"`
+	GCCycles   float64 `json:"gc_cycles"`
+	Faults     float64 `json:"faults"`
+	AllocBytes float64 `json:"alloc_bytes"`
+	HeapLive   float64 `json:"heap_live"`
+	MaxRSS     float64 `json:"max_rss"` // kB
 }
 
-// BenchmarkOverhead measures what the agent does to a whole program: real processes with and without it, in pairs, one after the
-// other in alternating order, the same number of requests in each. It reports medians over the pairs of with ÷ without, and the
-// lowest and highest of the CPU ratios.
+// overheadCase is one kind of program.
+type overheadCase struct {
+	name  string
+	pairs int
+	url   string
+	env   []string
+	args  []string
+}
+
+// BenchmarkOverhead measures what the agent does to a whole program in its steady state: phases of 15 s without and with it take turns in
+// one process, and each phase with it has exactly one capture and one push, as in production. Its start, its first window and its Close are
+// left out. Each phase with the agent is held against the mean of the two around it, per request; what is reported is the median of these
+// ratios, and the lowest and the highest for the CPU. self-ratio is the same comparison between phases that all have no agent: what differs
+// from 1 there is the machine's noise, and nothing closer to 1 than that can be told from none.
 //
 //	go test -run xxx -bench Overhead -benchtime 1x -timeout 1h .
 //
-// SONDE_OVERHEAD_PAIRS (default 5) and SONDE_OVERHEAD_SECONDS of serving (default 8) set how long it takes. The agent's window is 5 s
-// here instead of 15 s, and its Close captures once more within the run: what a window costs shows up some four times as often as in production.
-// SONDE_OVERHEAD_MODE=pprof measures the runtime's CPU profile alone.
+// takes some 12 minutes. SONDE_OVERHEAD_PAIRS multiplies the pairs. SONDE_OVERHEAD_MODE=pprof measures the runtime's CPU profile alone
+// instead, and ballast a buffer of the size that this profile has in the heap: in a program with a small heap it is most of what can be seen.
 func BenchmarkOverhead(b *testing.B) {
 	bin := filepath.Join(b.TempDir(), "overhead")
 	if out, err := exec.Command("go", "build", "-o", bin, "./internal/overhead").CombinedOutput(); err != nil {
@@ -54,31 +68,26 @@ func BenchmarkOverhead(b *testing.B) {
 		b.Fatal(err)
 	}
 	none := []string(nil)
-	noGC := func(mb int) []string { return []string{"GOGC=off", "GOMEMLIMIT=" + strconv.Itoa(mb) + "MiB"} }
-	for _, tc := range []struct {
-		name string
-		url  string
-		env  []string
-		args []string
-	}{
-		{"heap=1MB", plain.URL, none, []string{"-heap=1"}},
-		{"heap=8MB", plain.URL, none, []string{"-heap=8"}},
-		{"heap=64MB", plain.URL, none, []string{"-heap=64"}},
-		{"heap=512MB", plain.URL, none, []string{"-heap=512"}},
-		{"heap=1MB/gogc=off/limit=256MB", plain.URL, noGC(256), []string{"-heap=1"}},
-		{"heap=64MB/gogc=off/limit=512MB", plain.URL, noGC(512), []string{"-heap=64"}},
-		{"heap=8MB/tls", secure.URL, []string{"SONDE_CA_FILE=" + ca}, []string{"-heap=8"}},
-		{"heap=8MB/slow-collector", slow.URL, none, []string{"-heap=8"}},
-		{"heap=8MB/goroutines=10000", plain.URL, none, []string{"-heap=8", "-goroutines=10000"}},
+	for _, tc := range []overheadCase{
+		{"heap=1MB", 4, plain.URL, none, []string{"-heap=1"}},
+		{"heap=1MB/gogc=off/limit=256MiB", 2, plain.URL, []string{"GOGC=off", "GOMEMLIMIT=256MiB"}, []string{"-heap=1"}},
+		{"heap=8MB", 3, plain.URL, none, []string{"-heap=8"}},
+		{"heap=64MB", 2, plain.URL, none, []string{"-heap=64"}},
+		{"heap=512MB", 2, plain.URL, none, []string{"-heap=512"}},
+		{"heap=8MB/tls", 1, secure.URL, []string{"SONDE_CA_FILE=" + ca}, []string{"-heap=8"}},
+		{"heap=8MB/slow-collector", 1, slow.URL, none, []string{"-heap=8"}},
+		{"heap=8MB/goroutines=10000", 2, plain.URL, none, []string{"-heap=8", "-goroutines=10000"}},
 	} {
 		b.Run(tc.name, func(b *testing.B) {
-			env := append(append(os.Environ(), "SONDE_URL="+tc.url, "SONDE_PERIOD=5s"), tc.env...)
 			for range b.N {
-				pairedOverhead(b, bin, env, tc.args)
+				overheadOf(b, bin, tc)
 			}
 		})
 	}
 }
+
+// overheadPeriod makes windows of 12.2 to 15 s. After a first one of at most 5.5 s, which ends within the program's lead, exactly one more ends in each phase.
+const overheadPeriod = "13600ms"
 
 // sinkHandler answers pushes after delay.
 func sinkHandler(delay time.Duration) http.Handler {
@@ -89,57 +98,73 @@ func sinkHandler(delay time.Duration) http.Handler {
 	})
 }
 
-func pairedOverhead(b *testing.B, bin string, env, args []string) {
-	pairs := envInt(b, "SONDE_OVERHEAD_PAIRS", 5)
-	seconds := envInt(b, "SONDE_OVERHEAD_SECONDS", 8)
-	with := "agent"
+func overheadOf(b *testing.B, bin string, tc overheadCase) {
+	mode := "agent"
 	if m := os.Getenv("SONDE_OVERHEAD_MODE"); m != "" {
-		with = m
+		mode = m
 	}
-	first := overheadChild(b, bin, env, append(args, "-mode=off", "-seconds="+strconv.Itoa(seconds)))
-	fixed := append(args, "-requests="+strconv.Itoa(first.Requests))
-	var cpuRatio, gcRatio, faultRatio, rss, perRequest []float64
-	for i := range pairs {
-		var off, on overheadRun
-		for j := range 2 {
-			if (i+j)%2 == 0 {
-				off = overheadChild(b, bin, env, append(fixed, "-mode=off"))
-			} else {
-				on = overheadChild(b, bin, env, append(fixed, "-mode="+with))
-			}
+	pairs := tc.pairs * envInt(b, "SONDE_OVERHEAD_PAIRS", 1)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(pairs+1)*2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, bin, append(tc.args, "-mode="+mode, "-pairs="+strconv.Itoa(pairs))...)
+	cmd.Env, cmd.Stderr = append(append(os.Environ(), "SONDE_URL="+tc.url, "SONDE_PERIOD="+overheadPeriod), tc.env...), os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		b.Fatalf("run %v: %v", tc.args, err)
+	}
+	var phases []overheadPhase
+	for dec := json.NewDecoder(bytes.NewReader(out)); dec.More(); {
+		var p overheadPhase
+		if err := dec.Decode(&p); err != nil {
+			b.Fatalf("read %s: %v", out, err)
 		}
-		cpuRatio = append(cpuRatio, float64(on.CPUNanos)/float64(off.CPUNanos))
-		gcRatio = append(gcRatio, (float64(on.GCCycles)+1)/(float64(off.GCCycles)+1))
-		faultRatio = append(faultRatio, float64(on.Faults)/float64(max(off.Faults, 1)))
-		rss = append(rss, float64(on.MaxRSS-off.MaxRSS)/1024)
-		perRequest = append(perRequest, float64(off.CPUNanos)/float64(off.Requests)/1000)
-		b.Logf("pair %d: cpu %.4f, gc cycles %d → %d, faults %d → %d, live heap %d → %d kB, rss %d → %d kB", i, cpuRatio[i],
-			off.GCCycles, on.GCCycles, off.Faults, on.Faults, off.HeapLive>>10, on.HeapLive>>10, off.MaxRSS, on.MaxRSS)
+		phases = append(phases, p)
 	}
-	b.ReportMetric(0, "ns/op") // wall time of child processes: it says nothing
-	b.ReportMetric(median(perRequest), "µs-cpu/request")
-	b.ReportMetric(median(cpuRatio), "cpu-ratio")
-	b.ReportMetric(slices.Min(cpuRatio), "cpu-ratio-min")
-	b.ReportMetric(slices.Max(cpuRatio), "cpu-ratio-max")
-	b.ReportMetric(median(gcRatio), "gc-ratio")
-	b.ReportMetric(median(faultRatio), "faults-ratio")
-	b.ReportMetric(median(rss), "rss-more-MB")
+	if len(phases) != 2*pairs+1 {
+		b.Fatalf("%d phases, want %d", len(phases), 2*pairs+1)
+	}
+	reportOverhead(b, phases)
 }
 
-func overheadChild(b *testing.B, bin string, env, args []string) (r overheadRun) {
-	b.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, bin, args...)
-	cmd.Env, cmd.Stderr = env, os.Stderr
-	out, err := cmd.Output()
-	if err == nil {
-		err = json.Unmarshal(out, &r)
+// reportOverhead compares each phase with the agent with its neighbours.
+func reportOverhead(b *testing.B, phases []overheadPhase) {
+	metrics := []struct {
+		name string
+		of   func(overheadPhase) float64
+	}{
+		{"cpu", func(p overheadPhase) float64 { return p.CPUNanos }},
+		{"user", func(p overheadPhase) float64 { return p.UserNanos }},
+		{"gc", func(p overheadPhase) float64 { return p.GCCycles + 1 }}, // a big heap may have none
+		{"faults", func(p overheadPhase) float64 { return p.Faults + 1 }},
 	}
-	if err != nil {
-		b.Fatalf("run %v: %v: %s", args, err, out)
+	for _, m := range metrics {
+		per := func(p overheadPhase) float64 { return m.of(p) / p.Requests }
+		var ratios, self []float64
+		for i := 1; i < len(phases); i += 2 {
+			before, after := per(phases[i-1]), per(phases[i+1])
+			ratios = append(ratios, per(phases[i])/((before+after)/2))
+			self = append(self, max(after/before, before/after))
+		}
+		b.ReportMetric(median(ratios), m.name+"-ratio")
+		if m.name == "cpu" {
+			b.ReportMetric(slices.Min(ratios), "cpu-ratio-min")
+			b.ReportMetric(slices.Max(ratios), "cpu-ratio-max")
+			b.ReportMetric(median(self), "self-ratio")
+		}
 	}
-	return r
+	var live, perRequest []float64
+	for i, p := range phases {
+		b.Logf("on=%-5v %6.2f µs cpu/request, %5.0f gc cycles, %6.0f faults, live heap %6.2f MB, rss at most %6.1f MB", p.On,
+			p.CPUNanos/p.Requests/1e3, p.GCCycles, p.Faults, p.HeapLive/1e6, p.MaxRSS/1e3)
+		if i%2 == 1 {
+			live = append(live, (p.HeapLive-(phases[i-1].HeapLive+phases[i+1].HeapLive)/2)/1e6)
+		} else {
+			perRequest = append(perRequest, p.CPUNanos/p.Requests/1e3)
+		}
+	}
+	b.ReportMetric(0, "ns/op") // wall time of a child process: it says nothing
+	b.ReportMetric(median(live), "live-heap-more-MB")
+	b.ReportMetric(median(perRequest), "µs-cpu/request")
 }
 
 func median(v []float64) float64 {

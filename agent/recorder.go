@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sonde-io/sonde/agent/internal/cputime"
+	"github.com/sonde-io/sonde/agent/internal/offheap"
 	"github.com/sonde-io/sonde/agent/internal/pprofenc"
 )
 
@@ -22,6 +23,7 @@ type recorder struct {
 	locks map[Type]*pprofenc.Contention // Mutex and Block
 	scrub scrubber
 	buf   bytes.Buffer
+	acct  *offheap.Account // of heap and locks
 
 	budget   *budget
 	plan     plan
@@ -31,6 +33,10 @@ type recorder struct {
 	start    time.Time          // of the running window
 	end      time.Time          // when it is due
 	last     map[Type]time.Time // the end of the type's previous capture; absent: no baseline
+	lacking  map[Type]error     // why there is no baseline
+	began    time.Duration      // the thread's clock when the running step began
+	counted  time.Duration      // of the running step, what the budget already has
+	cost     time.Duration      // of the agent since the last window
 	cpuFrom  time.Time          // the part of the window in which the CPU is profiled
 	cpuTo    time.Time
 	tap      *cpuTap
@@ -41,10 +47,12 @@ type recorder struct {
 }
 
 func newRecorder(a *Agent, m pprofenc.Mapping) *recorder {
-	enc := pprofenc.NewBuilder(pprofenc.RuntimeSymbolizer, m)
+	acct := offheap.NewAccount(captureBytes)
 	return &recorder{
-		a: a, wake: make(chan struct{}, 1), enc: enc, heap: pprofenc.NewHeap(), last: map[Type]time.Time{}, waited: 1 << 20,
-		locks: map[Type]*pprofenc.Contention{Mutex: pprofenc.NewMutex(), Block: pprofenc.NewBlock()},
+		a: a, wake: make(chan struct{}, 1), acct: acct, waited: 1 << 20,
+		enc: pprofenc.NewBuilder(pprofenc.RuntimeSymbolizer, m), heap: pprofenc.NewHeap(acct),
+		locks: map[Type]*pprofenc.Contention{Mutex: pprofenc.NewMutex(acct), Block: pprofenc.NewBlock(acct)},
+		last:  map[Type]time.Time{}, lacking: map[Type]error{},
 	}
 }
 
@@ -90,6 +98,8 @@ func (r *recorder) step(now time.Time) time.Time {
 	if r.paused {
 		return now.Add(time.Hour) // Resume pokes
 	}
+	r.clock()
+	defer r.stopClock()
 	if p := r.a.plan(now); !p.equal(r.plan) {
 		r.change(now, p)
 	} else {
@@ -161,9 +171,11 @@ func (r *recorder) baselines(now time.Time) {
 			case Mutex, Block:
 				err = r.locks[t].Baseline()
 			}
-			if err == nil { // too many stacks: the next window tries again
-				r.last[t] = now
+			if err != nil { // too many stacks: the next window tries again
+				r.lacking[t] = err
+				continue
 			}
+			r.last[t] = now
 		}
 	}
 }
@@ -218,7 +230,9 @@ func (r *recorder) finish(now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.paused {
+		r.clock()
 		r.capture(now, true)
+		r.stopClock()
 	}
 	r.release()
 }

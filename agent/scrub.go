@@ -39,7 +39,7 @@ func (s *scrubber) scrub(p []byte) ([]byte, error) {
 		return nil, fmt.Errorf("read profile: more than %d bytes", maxProfileBytes)
 	}
 	defer func() {
-		if s.raw.Cap() > 1<<20 {
+		if s.raw.Cap() > keepBytes {
 			s.raw = bytes.Buffer{}
 		}
 	}()

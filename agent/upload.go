@@ -38,6 +38,7 @@ type uploader struct {
 	recorded <-chan struct{} // closed when no window will come any more
 	dropped  atomic.Uint64
 	failed   atomic.Uint64
+	spent    atomic.Int64 // CPU in ns that the budget does not have yet
 }
 
 func newUploader(a *Agent, recorded <-chan struct{}) *uploader {
@@ -126,7 +127,8 @@ func (u *uploader) run(ctx context.Context, closing <-chan struct{}) {
 			continue
 		}
 		size := w.size()
-		res := u.attempt(ctx, w)
+		var res result
+		u.metered(func() { res = u.attempt(ctx, w) })
 		u.sent(w, size, res.done)
 		if res.done || res.now {
 			attempt = 0
@@ -247,7 +249,7 @@ func (u *uploader) post(ctx context.Context, w *window) (*http.Response, error) 
 	if err != nil {
 		return nil, fmt.Errorf("make request: %w", err)
 	}
-	req.ContentLength = int64(w.size())
+	req.ContentLength = int64(w.bytes())
 	req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(w.body()), nil }
 	req.Header.Set("Content-Type", "multipart/form-data; boundary="+w.boundary)
 	req.Header.Set("User-Agent", "sonde-agent/"+Version+" ("+runtime.Version()+")")

@@ -81,39 +81,43 @@ type window struct {
 	meta     meta
 	process  json.RawMessage // what to add on 428
 	head     []byte          // the meta part
-	rest     []byte          // the profiles and the closing boundary
+	rest     [][]byte        // the profiles, what stands between them, and the closing boundary
+	length   int             // of rest, in bytes
 }
 
-// newWindow encodes a window. data[i] is the gzipped profile of m.Profiles[i]; it is copied.
+// newWindow encodes a window. data[i] is the gzipped profile of m.Profiles[i]; it becomes a part of the window.
 func newWindow(m meta, process json.RawMessage, data [][]byte, boundary string) (*window, error) {
 	w := &window{num: m.Window, boundary: boundary, meta: m, process: process}
 	if err := w.encodeHead(); err != nil {
 		return nil, err
 	}
-	size := 64 + len(boundary)
-	for _, d := range data {
-		size += len(d) + 192 + len(boundary)
-	}
-	rest := bytes.NewBuffer(make([]byte, 0, size))
-	mw := multipart.NewWriter(rest)
+	var frame bytes.Buffer
+	mw := multipart.NewWriter(&frame)
 	if err := mw.SetBoundary(boundary); err != nil {
 		return nil, fmt.Errorf("encode window: %w", err)
 	}
 	for i, e := range m.Profiles {
-		if err := writePart(mw, e.Part, "application/octet-stream", data[i]); err != nil {
+		// A writer with no part yet starts without the line break that separates it from the meta part before.
+		if i == 0 {
+			frame.WriteString("\r\n")
+		}
+		if err := writePart(mw, e.Part, "application/octet-stream", nil); err != nil {
 			return nil, err
 		}
+		w.add(bytes.Clone(frame.Bytes()))
+		w.add(data[i])
+		frame.Reset()
 	}
 	if err := mw.Close(); err != nil {
 		return nil, fmt.Errorf("encode window: %w", err)
 	}
-	// A writer with no part yet starts without the line break that separates it from the meta part before.
-	if len(m.Profiles) > 0 {
-		w.rest = append([]byte("\r\n"), rest.Bytes()...)
-	} else {
-		w.rest = rest.Bytes()
-	}
+	w.add(frame.Bytes())
 	return w, nil
+}
+
+func (w *window) add(p []byte) {
+	w.rest = append(w.rest, p)
+	w.length += len(p)
 }
 
 // encodeHead writes the meta part. The multipart writer is not closed: the profiles follow in rest.
@@ -140,12 +144,22 @@ func (w *window) addProcess() error {
 	return w.encodeHead()
 }
 
+// windowBytes is about what a window costs beside its bytes.
+const windowBytes = 1 << 10
+
 // size is what the window costs in the queue, in bytes.
-func (w *window) size() int { return len(w.head) + len(w.rest) }
+func (w *window) size() int { return w.bytes() + windowBytes }
+
+// bytes is the length of the request's body.
+func (w *window) bytes() int { return len(w.head) + w.length }
 
 // body returns the request's body from its start.
 func (w *window) body() io.Reader {
-	return io.MultiReader(bytes.NewReader(w.head), bytes.NewReader(w.rest))
+	parts := []io.Reader{bytes.NewReader(w.head)}
+	for _, p := range w.rest {
+		parts = append(parts, bytes.NewReader(p))
+	}
+	return io.MultiReader(parts...)
 }
 
 func writePart(mw *multipart.Writer, name, contentType string, data []byte) error {

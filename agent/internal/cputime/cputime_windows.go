@@ -25,6 +25,9 @@ func Process() time.Duration {
 	return ticks(kernel) + ticks(user)
 }
 
+// PerThread says that Thread is the thread's own time and not the wall clock.
+const PerThread = true
+
 // Thread returns the CPU time of the calling thread.
 func Thread() time.Duration {
 	h, _, _ := getCurrentThread.Call() // a constant, it cannot fail

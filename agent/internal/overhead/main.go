@@ -1,8 +1,10 @@
 //go:build unix
 
 // Command overhead is the program whose cost the overhead benchmark measures with and without an agent: an HTTP handler that
-// decodes JSON, sorts, counts in maps and encodes JSON, called a fixed number of times by two goroutines over a live heap of a
-// given size. It prints one JSON line of what the whole process used meanwhile.
+// decodes JSON, sorts, counts in maps and encodes JSON, called all the time by two goroutines over a live heap of a given size.
+//
+// One process measures both sides, in phases: off, on, off, on, …, off. Two processes of one binary differ by a few percent by their hash
+// seeds and memory layouts alone, which is more than an agent costs. It prints one JSON line for each phase.
 package main
 
 import (
@@ -11,6 +13,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"io"
 	"log"
 	"net/http"
 	"os"
@@ -20,69 +23,124 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/sonde-io/sonde/agent"
 )
 
-// result is what a run used, from after the warm-up to after the agent's Close.
-type result struct {
-	Requests  int   `json:"requests"`
-	CPUNanos  int64 `json:"cpu_ns"`
-	WallNanos int64 `json:"wall_ns"`
-	GCCycles  int64 `json:"gc_cycles"`
-	Faults    int64 `json:"faults"`
-	HeapLive  int64 `json:"heap_live"`
-	MaxRSS    int64 `json:"max_rss"`
+// phase is what the process used in one phase. Its live heap is the last collection's.
+type phase struct {
+	On         bool  `json:"on"`
+	Requests   int64 `json:"requests"`
+	CPUNanos   int64 `json:"cpu_ns"`
+	UserNanos  int64 `json:"user_ns"`
+	GCCycles   int64 `json:"gc_cycles"`
+	Faults     int64 `json:"faults"`
+	AllocBytes int64 `json:"alloc_bytes"`
+	HeapLive   int64 `json:"heap_live"`
+	MaxRSS     int64 `json:"max_rss"`
+}
+
+// options are the flags.
+type options struct {
+	heap, goroutines, pairs int
+	lead, length            time.Duration
+	mode                    string
 }
 
 func main() {
-	heap := flag.Int("heap", 8, "live heap in MB")
-	requests := flag.Int("requests", 0, "requests to serve; 0: as many as fit into -seconds")
-	seconds := flag.Float64("seconds", 4, "seconds of serving where -requests is 0")
-	mode := flag.String("mode", "off", "off, agent, or pprof: the runtime's CPU profile alone, cut every 15 s")
-	goroutines := flag.Int("goroutines", 0, "idle goroutines")
+	var o options
+	flag.IntVar(&o.heap, "heap", 8, "live heap in MB")
+	flag.IntVar(&o.goroutines, "goroutines", 0, "idle goroutines")
+	flag.IntVar(&o.pairs, "pairs", 1, "phases with the agent; there is one more without")
+	flag.DurationVar(&o.lead, "lead", 5600*time.Millisecond, "from the agent's start to the measuring: its first window ends within")
+	flag.DurationVar(&o.length, "length", 15*time.Second, "of each phase")
+	flag.StringVar(&o.mode, "mode", "agent", "what is on: agent, pprof (the runtime's CPU profile alone, cut once in a phase), ballast (a buffer of the size of that profile's, and no profile), or off")
 	flag.Parse()
-	if err := run(*heap, *requests, *goroutines, *seconds, *mode); err != nil {
+	if err := run(o); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(heap, requests, goroutines int, seconds float64, mode string) error {
-	srv := newServer(heap)
-	stop := idle(goroutines)
+func run(o options) error {
+	srv := newServer(o.heap)
+	stop := idle(o.goroutines)
 	defer close(stop)
-	warm(srv)
-	before, start := usage(), time.Now()
-	var a *agent.Agent
-	switch mode {
-	case "agent":
-		a = agent.Start(agent.Config{Service: "overhead"})
-	case "pprof":
-		var b bytes.Buffer
-		if err := pprof.StartCPUProfile(&b); err != nil {
+	for i := range 500 {
+		request(srv, i)
+	}
+	var served atomic.Int64
+	end := serve(srv, &served)
+	defer end()
+	out := json.NewEncoder(os.Stdout)
+	for i := range 2*o.pairs + 1 {
+		on := i%2 == 1
+		p, err := measure(o, on, &served)
+		if err != nil {
 			return err
 		}
+		if err := out.Encode(p); err != nil {
+			return err
+		}
+	}
+	runtime.KeepAlive(srv)
+	return nil
+}
+
+// profBuf is the size of the buffer that the runtime's CPU profile keeps in the heap while it runs.
+const profBuf = 1<<20 + 1<<17
+
+// measure runs one phase. What the start and the end of the agent cost is outside of it.
+func measure(o options, on bool, served *atomic.Int64) (phase, error) {
+	mode := o.mode
+	if !on {
+		mode = "off"
+	}
+	var cut func()
+	switch mode {
+	case "agent":
+		a := agent.Start(agent.Config{Service: "overhead"})
+		time.Sleep(o.lead)
+		defer func() {
+			if err := a.Close(); err != nil {
+				log.Print(err)
+			}
+		}()
+	case "pprof":
+		if err := pprof.StartCPUProfile(io.Discard); err != nil {
+			return phase{}, err
+		}
 		defer pprof.StopCPUProfile()
+		cut = func() {
+			pprof.StopCPUProfile()
+			if err := pprof.StartCPUProfile(io.Discard); err != nil {
+				log.Print(err)
+			}
+		}
+	case "ballast":
+		b := make([]byte, profBuf)
+		defer runtime.KeepAlive(b)
 	case "off":
 	default:
-		return fmt.Errorf("mode %q: want off, agent or pprof", mode)
+		return phase{}, fmt.Errorf("mode %q: want off, agent, pprof or ballast", o.mode)
 	}
-	served := serve(srv, requests, time.Duration(seconds*float64(time.Second)))
-	if err := a.Close(); err != nil {
-		return err
+	time.Sleep(time.Second) // what the phase before left is collected
+	before := usage(served)
+	if cut != nil {
+		time.AfterFunc(o.length/2, cut)
 	}
-	if mode == "pprof" {
-		pprof.StopCPUProfile()
-	}
-	r := usage()
-	r.Requests, r.WallNanos = served, int64(time.Since(start))
-	r.CPUNanos -= before.CPUNanos
-	r.GCCycles -= before.GCCycles
-	r.Faults -= before.Faults
-	runtime.KeepAlive(srv)
-	return json.NewEncoder(os.Stdout).Encode(r)
+	time.Sleep(o.length)
+	p := usage(served)
+	p.On = on
+	p.Requests -= before.Requests
+	p.CPUNanos -= before.CPUNanos
+	p.UserNanos -= before.UserNanos
+	p.GCCycles -= before.GCCycles
+	p.Faults -= before.Faults
+	p.AllocBytes -= before.AllocBytes
+	return p, nil
 }
 
 // item is one entry of the live heap.
@@ -170,34 +228,25 @@ func request(s *server, i int) {
 	s.ServeHTTP(discard{http.Header{}}, req)
 }
 
-func warm(s *server) {
-	for i := range 500 {
-		request(s, i)
-	}
-	runtime.GC()
-}
-
-// serve makes n requests, or as many as fit into d, on two goroutines and returns their number.
-func serve(s *server, n int, d time.Duration) int {
+// serve makes requests on two goroutines and counts them until the function that it returns is called.
+func serve(s *server, served *atomic.Int64) (end func()) {
 	const workers = 2
 	var wg sync.WaitGroup
-	served := make([]int, workers)
-	end := time.Now().Add(d)
+	var over atomic.Bool
 	for w := range workers {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
-			for i := w; ; i += workers {
-				if n > 0 && i >= n || n == 0 && i%64 < workers && time.Now().After(end) {
-					return
-				}
+			for i := w; !over.Load(); i += workers {
 				request(s, i)
-				served[w]++
+				served.Add(1)
 			}
 		}()
 	}
-	wg.Wait()
-	return served[0] + served[1]
+	return func() {
+		over.Store(true)
+		wg.Wait()
+	}
 }
 
 // idle starts goroutines that wait for the channel it returns.
@@ -209,16 +258,18 @@ func idle(n int) chan struct{} {
 	return stop
 }
 
-func usage() (r result) {
+func usage(served *atomic.Int64) (p phase) {
 	var ru syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &ru); err != nil {
 		log.Fatal(err)
 	}
-	r.CPUNanos = ru.Utime.Nano() + ru.Stime.Nano()
-	r.Faults = int64(ru.Minflt)
-	r.MaxRSS = int64(ru.Maxrss)
-	samples := []metrics.Sample{{Name: "/gc/cycles/total:gc-cycles"}, {Name: "/gc/heap/live:bytes"}}
+	p.Requests = served.Load()
+	p.UserNanos = ru.Utime.Nano()
+	p.CPUNanos = p.UserNanos + ru.Stime.Nano()
+	p.Faults = int64(ru.Minflt)
+	p.MaxRSS = int64(ru.Maxrss)
+	samples := []metrics.Sample{{Name: "/gc/cycles/total:gc-cycles"}, {Name: "/gc/heap/live:bytes"}, {Name: "/gc/heap/allocs:bytes"}}
 	metrics.Read(samples)
-	r.GCCycles, r.HeapLive = int64(samples[0].Value.Uint64()), int64(samples[1].Value.Uint64())
-	return r
+	p.GCCycles, p.HeapLive, p.AllocBytes = int64(samples[0].Value.Uint64()), int64(samples[1].Value.Uint64()), int64(samples[2].Value.Uint64())
+	return p
 }

@@ -16,7 +16,10 @@ type Mapping struct {
 type Builder struct {
 	sym     *symbols
 	mapping Mapping
-	out     []byte // the profile being written
+	w       io.Writer
+	err     error  // of the profile being written
+	open    bool   // some of it went to the compressor
+	out     []byte // what comes next of it
 	msg     []byte // one message of it
 	sub     []byte // one message within that
 	strs    int64  // strings written so far
@@ -36,9 +39,10 @@ func NewBuilder(resolve Symbolizer, m Mapping) *Builder {
 // valueType is a sample type and its unit.
 type valueType struct{ typ, unit string }
 
-// begin starts a profile that covers [start, end).
-func (b *Builder) begin(types []valueType, period valueType, periodValue int64, def string, start, end time.Time) {
+// begin starts a profile that covers [start, end) and goes to w, gzipped, as it grows.
+func (b *Builder) begin(w io.Writer, types []valueType, period valueType, periodValue int64, def string, start, end time.Time) {
 	b.sym.gen++
+	b.w, b.err, b.open = w, nil, false
 	b.out, b.table, b.strs, b.samples = b.out[:0], b.table[:0], 0, 0
 	b.nextLoc, b.nextFn = 0, 0
 	b.str("")
@@ -180,27 +184,52 @@ func (b *Builder) sample(locs []uint64, values []int64, bytesLabel, size int64) 
 	}
 	b.out = appendBytes(b.out, profileSample, b.msg)
 	b.samples++
-}
-
-// finish writes the profile, gzipped, to w.
-func (b *Builder) finish(w io.Writer) error {
-	b.out = append(b.out, b.table...)
-	return b.Compress(w, b.out)
-}
-
-// Rest drops the compressor until the next profile. It is 0.8 MB, the largest thing this package allocates: used by all profiles of a
-// window and then left to the collector, it costs a small program less than as a part of its live heap, which the collector's pace follows.
-func (b *Builder) Rest() { b.gz = nil }
-
-// Compress writes p, gzipped at the cheapest level, to w. The compressor is kept until Rest.
-func (b *Builder) Compress(w io.Writer, p []byte) error {
-	if b.gz == nil {
-		b.gz, _ = gzip.NewWriterLevel(w, gzip.BestSpeed) // the level is a valid constant
-	} else {
-		b.gz.Reset(w)
+	if len(b.out) >= flushBytes {
+		b.flush()
 	}
-	if _, err := b.gz.Write(p); err != nil {
-		return err
+}
+
+// flushBytes is how much of a profile is gathered before it is compressed: the order of fields is free but for the strings, so none has to be whole.
+const flushBytes = 32 << 10
+
+// flush compresses what is gathered.
+func (b *Builder) flush() {
+	if !b.open {
+		b.open = true
+		if b.gz == nil {
+			b.gz, _ = gzip.NewWriterLevel(b.w, gzip.BestSpeed) // the level is a valid constant
+		} else {
+			b.gz.Reset(b.w)
+		}
+	}
+	if b.err == nil {
+		_, b.err = b.gz.Write(b.out)
+	}
+	b.out = b.out[:0]
+}
+
+// finish writes the rest of the profile.
+func (b *Builder) finish() error {
+	b.flush()
+	b.out, b.table = b.table, b.out
+	b.flush()
+	if b.err != nil {
+		return b.err
 	}
 	return b.gz.Close()
+}
+
+// maxSymbols is how many program counters stay known from window to window: 2 MB with their functions.
+const maxSymbols = 1 << 14
+
+// Rest drops what should not stay between two windows. The compressor is 0.8 MB, the largest thing this package allocates: used by all profiles of a
+// window and then left to the collector, it costs a small program less than as a part of its live heap, which the collector's pace follows.
+func (b *Builder) Rest() {
+	b.gz, b.w = nil, nil
+	if len(b.sym.locs) > maxSymbols {
+		b.sym = newSymbols(b.sym.resolve)
+	}
+	if cap(b.table) > flushBytes*2 {
+		b.table = nil
+	}
 }

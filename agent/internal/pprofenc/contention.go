@@ -20,11 +20,15 @@ type Contention struct {
 	hz   float64 // clock cycles per second; 0 until first needed
 }
 
-// NewMutex returns a Contention over the runtime's mutex records.
-func NewMutex() *Contention { return &Contention{read: runtime.MutexProfile} }
+// NewMutex returns a Contention over the runtime's mutex records. Its buffers count in acct; nil sets no bound.
+func NewMutex(acct *offheap.Account) *Contention {
+	return &Contention{tab: table{acct: acct}, read: runtime.MutexProfile}
+}
 
-// NewBlock returns a Contention over the runtime's block records.
-func NewBlock() *Contention { return &Contention{read: runtime.BlockProfile} }
+// NewBlock returns a Contention over the runtime's block records. Its buffers count in acct; nil sets no bound.
+func NewBlock(acct *offheap.Account) *Contention {
+	return &Contention{tab: table{acct: acct}, read: runtime.BlockProfile}
+}
 
 // Release gives the buffers back; the baseline is lost.
 func (c *Contention) Release() {
@@ -53,7 +57,7 @@ func (c *Contention) Capture(b *Builder, w io.Writer, start, end time.Time) (int
 			return 0, err
 		}
 	}
-	b.begin([]valueType{{"contentions", "count"}, {"delay", "nanoseconds"}}, valueType{"contentions", "count"}, 1, "delay", start, end)
+	b.begin(w, []valueType{{"contentions", "count"}, {"delay", "nanoseconds"}}, valueType{"contentions", "count"}, 1, "delay", start, end)
 	rows := c.tab.rows.All()
 	for i := range rows {
 		r := &rows[i]
@@ -68,7 +72,7 @@ func (c *Contention) Capture(b *Builder, w io.Writer, start, end time.Time) (int
 		b.sample(locs, values[:], 0, 0)
 	}
 	if b.samples > 0 {
-		if err := b.finish(w); err != nil {
+		if err := b.finish(); err != nil {
 			c.recs = settle(c.recs)
 			return 0, fmt.Errorf("encode contention profile: %w", err)
 		}
@@ -80,17 +84,21 @@ func (c *Contention) Capture(b *Builder, w io.Writer, start, end time.Time) (int
 func (c *Contention) load() ([]runtime.BlockProfileRecord, error) {
 	n, ok := c.read(c.recs.All())
 	for !ok {
-		if n > MaxRecords {
-			return nil, &TooManyError{n}
+		var err error
+		if c.recs, err = records(&c.tab, c.recs, n); err != nil {
+			return nil, err
 		}
-		c.recs = records(c.recs, n+n/8+16)
 		n, ok = c.read(c.recs.All())
 	}
 	recs := c.recs.All()[:n]
 	c.tab.gen++
 	for i := range recs {
 		rec := &recs[i]
-		r := c.tab.find(hash(trimStack(rec.Stack0[:]), 0))
+		r, err := c.tab.find(hash(trimStack(rec.Stack0[:]), 0))
+		if err != nil {
+			c.recs = settle(c.recs)
+			return nil, &TooManyError{Records: n, Cause: err}
+		}
 		if r.gen != c.tab.gen {
 			r.gen, r.rec, r.cur = c.tab.gen, uint32(i), [2]int64{}
 		}

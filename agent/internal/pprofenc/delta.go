@@ -20,6 +20,7 @@ type row struct {
 // table maps a 128-bit hash of (stack, object size) to a row by open addressing, outside the Go heap. Several of the
 // runtime's records can have one key, since the public records cut stacks at 32 frames: a row sums them.
 type table struct {
+	acct *offheap.Account
 	rows offheap.Slice[row]
 	used int
 	gen  uint32
@@ -28,29 +29,46 @@ type table struct {
 // release gives the memory back.
 func (t *table) release() { t.rows.Release(); t.used = 0 }
 
+// full reports whether one more than n rows would be too many for a table of size slots.
+func full(n, size int) bool { return n*4 >= size*3 }
+
 // find returns the row of the key, and a fresh one where there is none.
-func (t *table) find(h1, h2 uint64) *row {
-	if n := t.rows.Len(); n == 0 || t.used*4 >= n*3 {
-		t.grow()
+func (t *table) find(h1, h2 uint64) (*row, error) {
+	if full(t.used, t.rows.Len()) {
+		if err := t.reserve(t.used + 1); err != nil {
+			return nil, err
+		}
 	}
 	rows := t.rows.All()
 	mask := uint64(len(rows) - 1)
 	for i := h1 & mask; ; i = (i + 1) & mask {
 		r := &rows[i]
 		if r.h1 == h1 && r.h2 == h2 {
-			return r
+			return r, nil
 		}
 		if r.h1 == 0 && r.h2 == 0 {
 			r.h1, r.h2 = h1, h2
 			t.used++
-			return r
+			return r, nil
 		}
 	}
 }
 
-func (t *table) grow() {
+// reserve makes room for n rows in all. An error leaves the table as it was.
+func (t *table) reserve(n int) error {
+	size := max(256, t.rows.Len())
+	for full(n, size) {
+		size *= 2
+	}
+	if size == t.rows.Len() {
+		return nil
+	}
+	bigger, err := offheap.Make[row](t.acct, size)
+	if err != nil {
+		return err
+	}
 	old := t.rows
-	t.rows = offheap.Make[row](max(256, old.Len()*2))
+	t.rows = bigger
 	rows := t.rows.All()
 	mask := uint64(len(rows) - 1)
 	for _, r := range old.All() {
@@ -64,6 +82,7 @@ func (t *table) grow() {
 		rows[i] = r
 	}
 	old.Release()
+	return nil
 }
 
 // hash returns 128 bits over the stack and the object size. They come from two multiplications with different constants, so that two
@@ -95,13 +114,18 @@ func trimStack(pcs []uintptr) []uintptr {
 // keepBytes is the most that a record buffer may hold between two captures; a bigger one is given back and mapped again.
 const keepBytes = 1 << 20
 
-// records returns s with room for n records.
-func records[T any](s offheap.Slice[T], n int) offheap.Slice[T] {
-	if s.Len() >= n {
-		return s
-	}
+// records returns an s with room for n records and a few more, since the program goes on meanwhile, and room for their rows in t. The
+// rows come first: a table that grows is there twice for a moment, and the records are the biggest of all.
+func records[T any](t *table, s offheap.Slice[T], n int) (offheap.Slice[T], error) {
 	s.Release()
-	return offheap.Make[T](n)
+	err := t.reserve(n)
+	if err == nil {
+		s, err = offheap.Make[T](t.acct, n+n/64+64)
+	}
+	if err != nil {
+		return s, &TooManyError{Records: n, Cause: err}
+	}
+	return s, nil
 }
 
 // settle gives s back where it is big.

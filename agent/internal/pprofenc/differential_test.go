@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/sonde-io/sonde/agent/internal/offheap"
 )
 
 var sink [][]byte
@@ -74,7 +76,7 @@ func TestHeapEqualsRuntimePprof(t *testing.T) {
 	sink = nil
 	deep(50, 3)
 	quiet()
-	h := NewHeap()
+	h := NewHeap(nil)
 	defer h.Release()
 	var got, want bytes.Buffer
 	now := time.Now()
@@ -92,7 +94,7 @@ func TestHeapDeltasAddUp(t *testing.T) {
 	old := runtime.MemProfileRate
 	defer func() { runtime.MemProfileRate = old; sink = nil }()
 	runtime.MemProfileRate = 1 // every allocation is counted, so sums are exact
-	h := NewHeap()
+	h := NewHeap(nil)
 	defer h.Release()
 	b := builder()
 	quiet()
@@ -126,7 +128,7 @@ func contend(mu *sync.Mutex, n int) {
 	for range n {
 		wg.Add(1)
 		mu.Lock()
-		go func() { defer wg.Done(); mu.Lock(); mu.Unlock() }()
+		go func() { defer wg.Done(); mu.Lock(); defer mu.Unlock() }()
 		time.Sleep(time.Millisecond)
 		mu.Unlock()
 		wg.Wait()
@@ -141,7 +143,7 @@ func TestContentionEqualsRuntimePprof(t *testing.T) {
 	contend(&mu, 20)
 	runtime.SetMutexProfileFraction(0)
 	runtime.SetBlockProfileRate(0)
-	for name, c := range map[string]*Contention{"mutex": NewMutex(), "block": NewBlock()} {
+	for name, c := range map[string]*Contention{"mutex": NewMutex(nil), "block": NewBlock(nil)} {
 		t.Run(name, func(t *testing.T) {
 			defer c.Release()
 			b := builder()
@@ -162,9 +164,33 @@ func TestContentionEqualsRuntimePprof(t *testing.T) {
 }
 
 func TestTooManyStacks(t *testing.T) {
-	h := &Heap{read: func([]runtime.MemProfileRecord, bool) (int, bool) { return MaxRecords + 1, false }}
-	if err := h.Baseline(); err == nil || !strings.Contains(err.Error(), "65537 stacks, more than 65536") {
-		t.Errorf("error %v, want one that names the limit", err)
+	acct := offheap.NewAccount(1 << 20)
+	n, objects := 1000, int64(1)
+	recs := func() []runtime.MemProfileRecord {
+		recs := make([]runtime.MemProfileRecord, n)
+		for i := range recs {
+			recs[i] = runtime.MemProfileRecord{AllocObjects: objects, AllocBytes: objects, Stack0: [32]uintptr{uintptr(i + 1)}}
+		}
+		return recs
+	}
+	h := NewHeapFrom(recs)
+	h.tab.acct = acct
+	if err := h.Baseline(); err != nil {
+		t.Fatal(err)
+	}
+	n = 10_000
+	var out bytes.Buffer
+	b := NewBuilder(func(uintptr) Frame { return Frame{Function: "main.f"} }, Mapping{})
+	if _, err := h.Capture(b, &out, time.Now(), time.Now()); err == nil || !strings.Contains(err.Error(), "10000 stacks are too many") || !strings.Contains(err.Error(), "of 1024 kB taken") || out.Len() > 0 {
+		t.Errorf("error %v and %d bytes, want one that names the stacks and the limit", err, out.Len())
+	}
+	n, objects = 2, 3 // what was known before the failure is known still
+	if samples, err := h.Capture(b, &out, time.Now(), time.Now()); err != nil || samples != 2 {
+		t.Errorf("%d samples: %v", samples, err)
+	}
+	h.Release()
+	if now, peak := acct.Used(); now != 0 || peak > 1<<20 {
+		t.Errorf("%d bytes are left, the peak was %d", now, peak)
 	}
 }
 
@@ -208,7 +234,7 @@ func BenchmarkHeapCapture(b *testing.B) {
 		deep(4, d)
 	}
 	quiet()
-	h, enc := NewHeap(), builder()
+	h, enc := NewHeap(nil), builder()
 	defer h.Release()
 	var out bytes.Buffer
 	if _, err := h.Capture(enc, &out, time.Now(), time.Now()); err != nil {

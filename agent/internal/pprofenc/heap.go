@@ -10,15 +10,18 @@ import (
 	"github.com/sonde-io/sonde/agent/internal/offheap"
 )
 
-// MaxRecords is the most stacks of one kind that are captured: 18 MB of records while a capture lasts. A program with more has no such profile.
-const MaxRecords = 1 << 16
-
-// TooManyError says that the runtime holds more stacks than MaxRecords.
-type TooManyError struct{ Records int }
+// TooManyError says that the runtime holds more stacks than fit into the account: each takes some 400 bytes while a capture lasts.
+type TooManyError struct {
+	Records int
+	Cause   error
+}
 
 func (e *TooManyError) Error() string {
-	return fmt.Sprintf("%d stacks, more than %d", e.Records, MaxRecords)
+	return fmt.Sprintf("%d stacks are too many: %v", e.Records, e.Cause)
 }
+
+// Unwrap returns the cause, an offheap.FullError.
+func (e *TooManyError) Unwrap() error { return e.Cause }
 
 // Heap makes profiles of allocations since the previous capture and of what is in use, from one reading of the runtime's
 // records. Stacks have at most 32 frames, the public record's size.
@@ -28,8 +31,10 @@ type Heap struct {
 	read func([]runtime.MemProfileRecord, bool) (int, bool)
 }
 
-// NewHeap returns a Heap over the runtime's records.
-func NewHeap() *Heap { return &Heap{read: runtime.MemProfile} }
+// NewHeap returns a Heap over the runtime's records. Its buffers count in acct; nil sets no bound.
+func NewHeap(acct *offheap.Account) *Heap {
+	return &Heap{tab: table{acct: acct}, read: runtime.MemProfile}
+}
 
 // Release gives the buffers back; the baseline is lost.
 func (h *Heap) Release() {
@@ -54,7 +59,7 @@ func (h *Heap) Capture(b *Builder, w io.Writer, start, end time.Time) (int, erro
 		return 0, err
 	}
 	rate := int64(runtime.MemProfileRate)
-	b.begin([]valueType{{"alloc_objects", "count"}, {"alloc_space", "bytes"}, {"inuse_objects", "count"}, {"inuse_space", "bytes"}},
+	b.begin(w, []valueType{{"alloc_objects", "count"}, {"alloc_space", "bytes"}, {"inuse_objects", "count"}, {"inuse_space", "bytes"}},
 		valueType{"space", "bytes"}, rate, "inuse_space", start, end)
 	label := b.str("bytes")
 	rows := h.tab.rows.All()
@@ -72,7 +77,7 @@ func (h *Heap) Capture(b *Builder, w io.Writer, start, end time.Time) (int, erro
 		locs := b.stack(trimStack(recs[r.rec].Stack0[:]), true)
 		b.sample(locs, values[:], label, r.size)
 	}
-	if err := b.finish(w); err != nil {
+	if err := b.finish(); err != nil {
 		h.recs = settle(h.recs)
 		return 0, fmt.Errorf("encode heap profile: %w", err)
 	}
@@ -84,10 +89,10 @@ func (h *Heap) Capture(b *Builder, w io.Writer, start, end time.Time) (int, erro
 func (h *Heap) load() ([]runtime.MemProfileRecord, error) {
 	n, ok := h.read(h.recs.All(), true)
 	for !ok {
-		if n > MaxRecords {
-			return nil, &TooManyError{n}
+		var err error
+		if h.recs, err = records(&h.tab, h.recs, n); err != nil {
+			return nil, err
 		}
-		h.recs = records(h.recs, n+n/8+64) // a few more: others allocate meanwhile
 		n, ok = h.read(h.recs.All(), true)
 	}
 	recs := h.recs.All()[:n]
@@ -98,7 +103,11 @@ func (h *Heap) load() ([]runtime.MemProfileRecord, error) {
 			continue
 		}
 		size := rec.AllocBytes / rec.AllocObjects
-		r := h.tab.find(hash(trimStack(rec.Stack0[:]), size))
+		r, err := h.tab.find(hash(trimStack(rec.Stack0[:]), size))
+		if err != nil {
+			h.recs = settle(h.recs)
+			return nil, &TooManyError{Records: n, Cause: err}
+		}
 		if r.gen != h.tab.gen {
 			r.gen, r.rec, r.size = h.tab.gen, uint32(i), size
 			r.cur, r.inuse = [2]int64{}, [2]int64{}

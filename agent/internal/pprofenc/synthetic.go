@@ -21,9 +21,9 @@ func NewHeapFrom(read func() []runtime.MemProfileRecord) *Heap {
 // WriteCPU writes the gzipped CPU profile of [start, end) in which each stack was seen count times at 100 Hz: for golden files.
 func WriteCPU(b *Builder, w io.Writer, start, end time.Time, stacks [][]uintptr, counts []int64) error {
 	const period = int64(10 * time.Millisecond)
-	b.begin([]valueType{{"samples", "count"}, {"cpu", "nanoseconds"}}, valueType{"cpu", "nanoseconds"}, period, "", start, end)
+	b.begin(w, []valueType{{"samples", "count"}, {"cpu", "nanoseconds"}}, valueType{"cpu", "nanoseconds"}, period, "", start, end)
 	for i, s := range stacks {
 		b.sample(b.stack(s, false), []int64{counts[i], counts[i] * period}, 0, 0)
 	}
-	return b.finish(w)
+	return b.finish()
 }
