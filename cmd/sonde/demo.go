@@ -22,6 +22,7 @@ import (
 type demoFlags struct {
 	listen, dir string
 	keep, all   bool
+	moved       bool // the usual port is taken
 	duration    time.Duration
 	changeAfter time.Duration
 }
@@ -55,7 +56,9 @@ removes the directory.`,
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if !cmd.Flags().Changed("listen") {
-			f.listen = freeAddress(f.listen)
+			usual := f.listen
+			f.listen = freeAddress(usual)
+			f.moved = f.listen != usual
 		}
 		return a.demo(cmd.Context(), f)
 	}

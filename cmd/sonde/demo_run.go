@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
+	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -176,6 +179,9 @@ func (d *demoRun) stopServices() {
 
 func (d *demoRun) introduce() {
 	fmt.Fprintf(d.out, "Sonde is at %s/\n", d.url)
+	if d.flags.moved {
+		fmt.Fprintln(d.out, "  (another port than usual: that one is taken)")
+	}
 	for _, s := range []struct{ name, what string }{
 		{"cart", "carries the agent; it leaks goroutines"},
 		{"checkout", "serves plain net/http/pprof; v1 until v2 takes its place in " + d.flags.changeAfter.String()},
@@ -183,6 +189,20 @@ func (d *demoRun) introduce() {
 	} {
 		fmt.Fprintf(d.out, "  %-8s  pid %-7d  %s\n", s.name, d.service(s.name).PID(), s.what)
 	}
+	server := ""
+	if d.url != defaultServer {
+		server = " --server " + d.url
+	}
+	fmt.Fprintf(d.out, "ask it from another terminal: %s ps%s\n", d.command(), server)
+	fmt.Fprintf(d.out, "cart's goroutines, as they leak: %s\n", d.client.URL("/", url.Values{"query": {"cart"}, "type": {"goroutine:goroutine"}, "live": {"1"}}))
+}
+
+// command is how a person runs this binary again: go run leaves it in a directory that nobody wants to type.
+func (d *demoRun) command() string {
+	if strings.Contains(d.exe, string(filepath.Separator)+"go-build") {
+		return "go run ./cmd/sonde"
+	}
+	return "sonde"
 }
 
 // announceFlame says when the first CPU profile can be looked at.
@@ -194,7 +214,7 @@ func (d *demoRun) announceFlame(ctx context.Context) error {
 				continue // an answer that fails now is asked for again
 			}
 			fmt.Fprintf(d.out, "first flame graph, of %s, after %.0f s: %s\n", name, time.Since(d.started).Seconds(),
-				d.client.URL("/", url.Values{"query": {sel}, "type": {"cpu:cpu"}, "from": {"now-5m"}}))
+				d.client.URL("/", url.Values{"query": {name}, "type": {"cpu:cpu"}}))
 			return true, nil
 		}
 		return false, nil
@@ -213,13 +233,18 @@ func (d *demoRun) hasCPU(ctx context.Context, selector string) (bool, error) {
 // explainBilling says why billing is not profiled, in the collector's words.
 func (d *demoRun) explainBilling(ctx context.Context) error {
 	pid := d.service("billing").PID()
-	err := d.until(ctx, 500*time.Millisecond, func(ctx context.Context) (bool, error) {
+	_, port, err := net.SplitHostPort(d.service("billing").Addr)
+	if err != nil {
+		return fmt.Errorf("read address of billing: %w", err)
+	}
+	err = d.until(ctx, 500*time.Millisecond, func(ctx context.Context) (bool, error) {
 		var ps client.Processes
 		if err := d.client.GetJSON(ctx, "/api/v1/processes", nil, &ps); err != nil {
 			return false, nil // asked again
 		}
 		for _, p := range ps.Processes {
-			if p.PID == pid && p.Reason != "" && p.Gatherer == "" {
+			// Looked at in the instant of its start it listened nowhere: that is not the reason that stays.
+			if p.PID == pid && p.Gatherer == "" && strings.Contains(p.Reason, port) {
 				fmt.Fprintf(d.out, "billing is seen but not profiled: %s\n", clean(p.Reason))
 				return true, nil
 			}

@@ -79,11 +79,11 @@ var kinds = []string{"book", "tool", "food", "toy", "lamp", "rope"}
 
 func sku(i int) string { return fmt.Sprintf("%s-%d", kinds[i%len(kinds)], i%97) }
 
-// CartLoad fills carts; every tenth gets a coupon.
+// CartLoad fills carts, which takes about a tenth of a core; every tenth gets a coupon.
 func CartLoad() *Load {
 	return &Load{Rate: 120, Share: 0.15, Make: func(i int) (string, any) {
-		customer := i % 200 // whose cart holds the same 40 articles, again and again: the work per request does not grow
-		items := make([]cart.Item, 40)
+		customer := i % 200 // whose cart holds the same 100 articles, again and again: the work per request does not grow
+		items := make([]cart.Item, 100)
 		for k := range items {
 			items[k] = cart.Item{SKU: sku(customer*7 + k*13), Quantity: 1 + (i+k)%3, Price: 100 + (i*k)%900}
 		}
