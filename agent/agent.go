@@ -139,8 +139,9 @@ func (a *Agent) upload() {
 	a.up.run(a.ctx, a.closing)
 }
 
-// Close captures what the running window has of every type, sends what waits, and ends the agent, all within CloseTimeout. It
-// returns an error where windows were left behind. The heap's figures are those of the last finished garbage collection but one, as in every
+// Close captures what the running window has of every type, sends what waits, and ends the agent, all within CloseTimeout. Where nobody
+// listens at the collector's address it gives up after the second refused connection instead. It returns an error where windows were left behind, and logs
+// it unless the log says already that the collector cannot be reached. The heap's figures are those of the last finished garbage collection but one, as in every
 // Go heap profile: what the program allocated since then is in no profile. A second Close returns what the first did.
 func (a *Agent) Close() error {
 	if a == nil || a.rec == nil {
@@ -186,7 +187,12 @@ func (a *Agent) shut() error {
 		runtime.SetBlockProfileRate(0)
 	}
 	if n := a.up.left(); n > 0 {
-		return fmt.Errorf("close agent: %d windows not sent within %v", n, a.cfg.CloseTimeout)
+		err := fmt.Errorf("close agent: %d windows not sent within %v", n, a.cfg.CloseTimeout)
+		if cause := a.up.gaveUp.Load(); cause != nil {
+			err = fmt.Errorf("close agent: %d windows not sent: %w", n, *cause)
+		}
+		a.sayLeft(err)
+		return err
 	}
 	if late {
 		return fmt.Errorf("close agent: not done within %v", a.cfg.CloseTimeout)

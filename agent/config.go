@@ -43,7 +43,7 @@ type Config struct {
 	QueueBytes int
 	// Timeout is for one attempt to send a window. SONDE_TIMEOUT; default 10 s.
 	Timeout time.Duration
-	// CloseTimeout is how long Close may take. SONDE_CLOSE_TIMEOUT; default 5 s.
+	// CloseTimeout is how long Close may take; where nobody listens at the URL it takes a tenth of a second. SONDE_CLOSE_TIMEOUT; default 5 s.
 	CloseTimeout time.Duration
 
 	// HTTPClient sends the windows; its own Timeout is obeyed too. Default: a client of the agent's own with one connection.

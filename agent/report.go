@@ -46,6 +46,15 @@ func (a *Agent) sayDown(err error) {
 	a.log(slog.LevelWarn, "sonde agent: cannot send; will try again", "url", a.cfg.URL, "err", err)
 }
 
+// sayLeft notes that Close left windows behind, unless it is known that the collector cannot be reached.
+func (a *Agent) sayLeft(err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.downSaid.IsZero() {
+		a.log(slog.LevelWarn, "sonde agent: windows lost", "url", a.cfg.URL, "err", err)
+	}
+}
+
 func (a *Agent) closingNow() bool { return isClosed(a.closing) }
 
 // sayUp notes that a window was accepted.

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -24,6 +25,7 @@ const (
 	closingMax    = 500 * time.Millisecond
 	maxRetryAfter = 10 * time.Minute
 	maxAnswer     = 64 << 10
+	closingTries  = 2 // connections refused in a row after which Close waits no more
 )
 
 // uploader sends windows one after the other, oldest first, and holds what waits within a number of bytes.
@@ -38,7 +40,8 @@ type uploader struct {
 	recorded <-chan struct{} // closed when no window will come any more
 	dropped  atomic.Uint64
 	failed   atomic.Uint64
-	spent    atomic.Int64 // CPU in ns that the budget does not have yet
+	spent    atomic.Int64          // CPU in ns that the budget does not have yet
+	gaveUp   atomic.Pointer[error] // why Close did not use its time
 }
 
 func newUploader(a *Agent, recorded <-chan struct{}) *uploader {
@@ -117,7 +120,7 @@ func (u *uploader) left() int {
 
 // run sends until ctx ends, or until closing is closed and the queue is empty.
 func (u *uploader) run(ctx context.Context, closing <-chan struct{}) {
-	attempt := 0
+	attempt, refusals := 0, 0
 	for ctx.Err() == nil {
 		w := u.head()
 		if w == nil {
@@ -131,8 +134,16 @@ func (u *uploader) run(ctx context.Context, closing <-chan struct{}) {
 		u.metered(func() { res = u.attempt(ctx, w) })
 		u.sent(w, size, res.done)
 		if res.done || res.now {
-			attempt = 0
+			attempt, refusals = 0, 0
 			continue
+		}
+		// Where nobody listens, nobody will within seconds: the program's exit is not held up for that.
+		if refusals++; !errors.Is(res.err, refused) || !isClosed(closing) {
+			refusals = 0
+		}
+		if refusals >= closingTries {
+			u.gaveUp.Store(&res.err)
+			return
 		}
 		pause := u.pause(attempt, res.after, closing)
 		attempt++
@@ -210,6 +221,7 @@ type result struct {
 	done  bool
 	now   bool
 	after time.Duration // what the collector asked for; 0: it did not
+	err   error         // of the connection, where there was no answer
 }
 
 // attempt sends w once.
@@ -219,7 +231,7 @@ func (u *uploader) attempt(ctx context.Context, w *window) result {
 	resp, err := u.post(ctx, w)
 	if err != nil {
 		u.a.sayDown(err)
-		return result{}
+		return result{err: err}
 	}
 	defer resp.Body.Close() // nothing more to learn from its error
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
