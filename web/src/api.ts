@@ -20,7 +20,9 @@ export interface Stats {
   samples: number;
   blocks: number;
   bytes_read: number;
-  covered_ms: number;
+  covered_ms: number; // process time: the sum of the profiles' intervals
+  first: number; // of the data, Unix ms; 0: not known
+  last: number;
 }
 
 interface Answer {

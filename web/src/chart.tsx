@@ -1,11 +1,12 @@
 import { useEffect, useRef } from "preact/hooks";
 import uPlot from "uplot";
-import type { Event, OneSeries, Series } from "./api";
+import { serverNow, type Event, type OneSeries, type Series } from "./api";
 import { chartText } from "./display";
 import { formatShare, formatValue, typeTitle } from "./format";
 import { ErrorNote, NothingHere } from "./notices";
 import { parseSelector, serviceOf, withLabel } from "./selector";
-import { by, currentType, events, go, labels, linkTo, range, series, services, view } from "./state";
+import { coverageOf, profiledPart } from "./coverage";
+import { by, currentType, events, flame, go, labels, linkTo, range, series, services, view } from "./state";
 import { palette, token } from "./theme";
 import { clock, toParam } from "./time";
 import { plotOptions } from "./plot";
@@ -182,6 +183,7 @@ function Deploys() {
   const zone = view.value.zone;
   return (
     <ul class="deploys" aria-label="Deploys">
+      <Coverage />
       {list.length === 0 && <li class="note">{events.value.loading ? " " : "no build changed in this range"}</li>}
       {list.slice(0, 8).map((e) => {
         const patch = aroundEvent(e);
@@ -194,6 +196,35 @@ function Deploys() {
       })}
       {list.length > 8 && <li class="note">and {list.length - 8} more</li>}
     </ul>
+  );
+}
+
+/** Coverage says what part of the range has data, and how much of the time was profiled, where that changes how numbers are to be read. */
+function Coverage() {
+  const f = flame.value.data;
+  const v = view.value, r = range.value;
+  if (!f || r.base || flame.value.loading || f.from !== r.from) return null;
+  const gap = coverageOf(f.stats, r, serverNow());
+  const part = profiledPart(f.stats, r);
+  const at = (ms: number) => clock(ms, v.zone, r.to - r.from > 864e5 ? "full" : "time");
+  const until = gap.early ? `${gap.late ? " " : ""}until ${at(f.stats.last)}` : "";
+  return (
+    <>
+      {(gap.late || gap.early) && (
+        <li class="coverage">
+          data {gap.late ? `from ${at(f.stats.first)}` : ""}{until} only{f.type.kind === "gauge" ? ": means are over the whole range" : ""}{" "}
+          <button
+            class="link" title="Make the range as long as the data"
+            onClick={() => go({ from: gap.late ? toParam(f.stats.first) : toParam(r.from), to: gap.early ? toParam(f.stats.last) : v.to, ...(gap.early ? { live: false } : {}) })}
+          >
+            narrow to the data
+          </button>
+        </li>
+      )}
+      {f.type.profile === "cpu" && part < 0.8 && (
+        <li class="coverage" title="What is scraped is profiled for some seconds of each minute. The chart divides by the whole time.">profiled at most {formatShare(part, 1)} of the time: rates are a lower bound</li>
+      )}
+    </>
   );
 }
 

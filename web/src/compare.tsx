@@ -1,7 +1,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { Popover } from "./popover";
 import { TimesForm } from "./range";
-import { flame, go, range, scale, view } from "./state";
+import { flame, fromText, go, range, scale, view } from "./state";
 import { formatDuration, parseDuration, rangeLabel, toParam } from "./time";
 import type { View } from "./url";
 
@@ -31,7 +31,7 @@ export function CompareBar() {
         {(close) => (
           <>
             <div class="presets">
-              <button onClick={() => (go(previousOf(v.from, v.to)), close())}>previous range</button>
+              <button onClick={() => (go(previousOf(fromText.value, v.to)), close())}>previous range</button>
               {shifts.map((s) => <button key={s} onClick={() => (go(earlier(s)), close())}>{s} before</button>)}
             </div>
             <TimesForm from={v.baseFrom} to={v.baseTo} zone={v.zone} apply={(baseFrom, baseTo) => (go({ baseFrom, baseTo }), close())} />
@@ -63,7 +63,7 @@ function earlier(shift: string): Pick<View, "baseFrom" | "baseTo"> {
 
 function swap(): void {
   const v = view.value;
-  go({ from: v.baseFrom, to: v.baseTo, baseFrom: v.from, baseTo: v.to, query: v.baseQuery || v.query, baseQuery: v.baseQuery ? v.query : "", live: false });
+  go({ from: v.baseFrom, to: v.baseTo, baseFrom: fromText.value, baseTo: v.to, query: v.baseQuery || v.query, baseQuery: v.baseQuery ? v.query : "", live: false });
 }
 
 function BaseSelector() {

@@ -22,7 +22,7 @@ export function splitName(name: string): NameParts {
 }
 
 /**
- * fitName shortens name to at most n characters: first the package path goes, from the left, then the package, then the left of the function.
+ * fitName shortens name to at most n characters: first the package path goes, from the left, then the package, then the receiver, and at last the end of the function.
  * Returns the grey part (what is left of the path, with the ellipsis) and the rest. Below three characters nothing is readable and both are empty.
  */
 export function fitName(name: string, n: number): [grey: string, rest: string] {
@@ -34,7 +34,14 @@ export function fitName(name: string, n: number): [grey: string, rest: string] {
   if (tail.length <= n) return ["", tail];
   const short = func.endsWith("[...]") ? func.slice(0, -5) : func;
   if (short.length <= n) return ["", short];
-  return ["", "…" + short.slice(short.length - n + 1)];
+  const bare = withoutReceiver(short);
+  return ["", bare.length <= n ? bare : bare.slice(0, n - 1) + "…"];
+}
+
+/** withoutReceiver leaves the method of "(*Head).Append" and "Value.SetLen"; a closure keeps the function it is in. */
+function withoutReceiver(func: string): string {
+  const method = /^(?:\([^()]*\)|[\w\u0080-\uffff]+)\.(?!func\d|\d)(.+)$/.exec(func);
+  return method ? method[1] : func;
 }
 
 /** matcher returns a predicate for a search text: part of the name in any case, or a regular expression between slashes. Null where there is nothing to search for. */

@@ -1,19 +1,20 @@
 import { useState } from "preact/hooks";
 import { Popover } from "./popover";
-import { go, range, view } from "./state";
+import { fromText, go, range, view } from "./state";
 import { clock, formatDuration, parseTime, presets, rangeLabel, toParam, type Zone } from "./time";
 
 /** RangePicker chooses the range: a preset that ends now, or two times. */
 export function RangePicker() {
   const v = view.value;
+  const from = fromText.value;
   return (
-    <Popover class="range" title={`Time range: ${rangeLabel(v.from, v.to, v.zone, Date.now())}`} label={<span class="num">{rangeLabel(v.from, v.to, v.zone, Date.now())} ▾</span>}>
+    <Popover class="range" title={`Time range: ${rangeLabel(from, v.to, v.zone, Date.now())}`} label={<span class="num">{rangeLabel(from, v.to, v.zone, Date.now())} ▾</span>}>
       {(close) => (
         <>
           <div class="presets">
             {presets.map((p) => (
               <button
-                key={p} aria-pressed={v.from === `now-${p}` && v.to === "now"}
+                key={p} aria-pressed={from === `now-${p}` && v.to === "now"}
                 onClick={() => {
                   go({ from: `now-${p}`, to: "now" });
                   close();
@@ -24,7 +25,7 @@ export function RangePicker() {
             ))}
           </div>
           <TimesForm
-            from={v.from} to={v.to} zone={v.zone}
+            from={from} to={v.to} zone={v.zone}
             apply={(from, to) => {
               go({ from, to, live: false });
               close();

@@ -5,7 +5,7 @@ import { Failure, get, serverNow, type Event, type Flame, type Params, type Seri
 import type { TypeInfo } from "./format";
 import { serviceOf } from "./selector";
 import { rebin, withBaseline } from "./series";
-import { isRelative, parseTime } from "./time";
+import { isRelative, parseTime, toParam } from "./time";
 import { formatView, isDiff, parseView, type View } from "./url";
 
 export const view = signal<View>(parseView(globalThis.location?.search ?? "")); // the unit tests have no address
@@ -54,6 +54,18 @@ export interface Range {
 export const range = signal<Range>(resolve(view.value) ?? { from: serverNow() - 36e5, to: serverNow(), base: null });
 export const rangeError = signal("");
 
+/** defaultFrom is where a range begins that the address does not say: an hour ago, or where younger data begins. A mean over an hour without data would be next to nothing. */
+function defaultFrom(v: View): string {
+  const name = serviceOf(v.query);
+  const firsts = (services.value.data ?? []).filter((s) => !name || s.name === name).map((s) => s.first);
+  const first = firsts.length ? Math.min(...firsts) : 0;
+  const now = serverNow();
+  return !isDiff(v) && v.to === "now" && first > now - 36e5 && first < now ? toParam(first) : "now-1h";
+}
+
+/** fromText is where the range begins, as the address says it or the page chose it. */
+export const fromText = computed(() => view.value.from || defaultFrom(view.value));
+
 /** topLimit is how many functions the table asks for: more than programs have in practice. */
 export const topLimit = 5000;
 
@@ -61,7 +73,7 @@ export const topLimit = 5000;
 function resolve(v: View): Range | null {
   const now = serverNow();
   const at = (s: string) => parseTime(s, now, v.zone);
-  const from = at(v.from), to = at(v.to);
+  const from = at(v.from || defaultFrom(v)), to = at(v.to);
   if (from === null || to === null || from >= to) return null;
   if (!isDiff(v)) return { from, to, base: null };
   const a = at(v.baseFrom), b = at(v.baseTo);

@@ -4,10 +4,10 @@ import { typeTitle, type TypeInfo } from "./format";
 import { Menu } from "./menu";
 import { RangePicker } from "./range";
 import { serviceOf, withService } from "./selector";
-import { currentType, flame, go, refresh, services, series, top, types, view } from "./state";
+import { currentType, flame, fromText, go, range, refresh, services, series, top, types, view } from "./state";
 import { isDark, nextTheme } from "./theme";
-import { isRelative } from "./time";
-import { isDiff } from "./url";
+import { isRelative, toParam } from "./time";
+import { isDiff, type View } from "./url";
 
 export function TopBar() {
   const v = view.value;
@@ -46,13 +46,21 @@ export function TopBar() {
 }
 
 function startOver(): void {
-  go({ query: "", type: "", from: "now-1h", to: "now", by: null, baseQuery: "", baseFrom: "", baseTo: "", q: "", fn: "", focus: "", zoom: "" });
+  go({ query: "", type: "", from: "", to: "now", by: null, baseQuery: "", baseFrom: "", baseTo: "", q: "", fn: "", focus: "", zoom: "" });
 }
 
 function toggleDiff(): void {
   const v = view.value;
   if (isDiff(v)) go({ baseFrom: "", baseTo: "", baseQuery: "", norm: "", sort: "" });
-  else go({ ...previousOf(v.from, v.to), sort: "" });
+  else if (!v.from && !isRelative(fromText.value)) go({ ...halves(), live: false, sort: "" });
+  else go({ ...previousOf(fromText.value, v.to), sort: "" });
+}
+
+/** halves compares the later half of young data with the earlier one: before the data there is nothing to compare with. */
+function halves(): Partial<View> {
+  const { from, to } = range.value;
+  const middle = toParam(Math.round((from + to) / 2));
+  return { from: middle, to: toParam(to), baseFrom: toParam(from), baseTo: middle };
 }
 
 function Search() {

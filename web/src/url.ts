@@ -11,7 +11,7 @@ export type SortKey = "name" | "self" | "total" | "base" | "delta";
 export interface View {
   query: string;
   type: string;
-  from: string;
+  from: string; // "": chosen by the page
   to: string;
   by: string | null; // null: chosen by the page; "": not grouped
   baseQuery: string;
@@ -31,7 +31,7 @@ export interface View {
 }
 
 export const defaultView: Readonly<View> = {
-  query: "", type: "", from: "now-1h", to: "now", by: null, baseQuery: "", baseFrom: "", baseTo: "",
+  query: "", type: "", from: "", to: "now", by: null, baseQuery: "", baseFrom: "", baseTo: "",
   q: "", fn: "", focus: "", zoom: "", layout: "icicle", chart: "stacked", sort: "", asc: false, norm: "", zone: "utc", live: false,
 };
 
@@ -52,7 +52,7 @@ export function parseView(search: string): View {
   return {
     query: get("query"),
     type: get("type"),
-    from: get("from", defaultView.from) || defaultView.from,
+    from: get("from"),
     to: get("to", defaultView.to) || defaultView.to,
     by: p.get("by"),
     baseQuery: get("base_query"),

@@ -1,7 +1,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { palette, token } from "../theme";
 import { Boxes, type Window } from "./cull";
-import { nodeAt, walk, type Model, type Step } from "./model";
+import { findZoom, nodeAt, walk, zoomKey, type Model, type Step } from "./model";
 import { paint, rowAt, rowHeight, rowTop, type Scene } from "./paint";
 import { Tooltip, type TipAt } from "./tooltip";
 
@@ -67,9 +67,16 @@ export function FlameCanvas(p: Props) {
     canvas.current!.addEventListener("contextrestored", restored);
     return () => watch.disconnect();
   }, []);
+  const before = useRef(p.model);
   useEffect(() => {
-    setSelected(-1);
-    setTip(null);
+    // Newer data of the same view: what was chosen stays chosen where it is still there.
+    const old = before.current;
+    if (old === p.model) return;
+    before.current = p.model;
+    const key = selected >= 0 && selected < old.n ? zoomKey(old, selected) : null;
+    const node = key === null ? -1 : key === "" ? 0 : findZoom(p.model, key) || -1;
+    setSelected(node);
+    setTip(tip?.byKey && node >= 0 ? tipAt(node) : null);
   }, [p.model]);
   useEffect(() => {
     // Upwards the root is at the bottom: begin there.
@@ -93,9 +100,15 @@ export function FlameCanvas(p: Props) {
     const el = scroller.current!;
     if (y < 0) el.scrollTop += y;
     else if (y + rowHeight > s.height) el.scrollTop += y + rowHeight - s.height;
+    setTip(tipAt(node));
+  };
+  /** tipAt is where the tooltip of a frame chosen by key belongs: below it. */
+  const tipAt = (node: number): TipAt | null => {
+    const s = scene();
+    if (!s) return null;
     const scale = s.width / (s.window.x1 - s.window.x0);
     const x = Math.max(0, (p.model.start[node] - s.window.x0) * scale);
-    setTip({ node, x, y: rowTop(s, p.model.depth[node]) + rowHeight, byKey: true });
+    return { node, x, y: rowTop(s, p.model.depth[node]) + rowHeight, byKey: true };
   };
   const onKeyDown = (e: KeyboardEvent) => {
     if (e.ctrlKey || e.metaKey || e.altKey) return;

@@ -1,6 +1,6 @@
 import { computed, signal } from "@preact/signals";
 import { scaledText } from "../display";
-import { formatChange, formatShare, formatValue, type TypeInfo } from "../format";
+import { digits, formatChange, formatShare, formatValue, type TypeInfo } from "../format";
 import { matcher, splitName } from "../names";
 import { ErrorNote } from "../notices";
 import { flame, go, scale, view } from "../state";
@@ -105,7 +105,7 @@ function Tools(p: { m: Model | null }) {
   return (
     <div class="tools">
       <h2>{isDiff(v) ? "difference" : "flame graph"}</h2>
-      <span class="num total">{p.m && type ? totalText(p.m, type) : " "}</span>
+      <span class="num total">{p.m && type ? totalText(p.m, type) : " "}{coresText() && <span title="CPU time divided by the time that processes were profiled, all together: a process used so much on average">, {coresText()}</span>}</span>
       <span class="match num" role="status">{matchText(p.m)}</span>
       <span class="spring" />
       <button disabled={!only || only === v.focus} onClick={() => setFocus(only)} title={only ? `Only ${only}: its callers above, what it calls below (f)` : "Choose a frame first"}>only this function</button>
@@ -128,6 +128,13 @@ function totalText(m: Model, type: TypeInfo): string {
   const all = whole.value?.value[0] ?? 0;
   const value = formatValue(m.value[i], type.unit);
   return i > 0 || m !== whole.value ? `${value}, ${formatShare(m.value[i], all)} of all` : value;
+}
+
+/** coresText is what a process used while it was profiled. Scraped processes are so for some seconds of each minute only: divided by the range it would be too little. */
+function coresText(): string {
+  const f = flame.value.data;
+  if (!f || isDiff(view.value) || zoomNode.value > 0 || view.value.focus || f.type.id !== "cpu:cpu" || !f.stats.covered_ms) return "";
+  return `${digits(f.total / 1e6 / f.stats.covered_ms)} cores`;
 }
 
 function matchText(m: Model | null): string {
