@@ -188,9 +188,9 @@ func (h *Handler) checkInterval(what string, start, end int64) error {
 	case end <= start:
 		return fail("", "end %d is not after start %d", end, start)
 	case end > now+maxSkew.Milliseconds():
-		return fail(clock, "end %d is %v in the future, more than %v", end, time.Duration(end-now)*time.Millisecond, maxSkew)
+		return fail(clock, "end %d is more than %v in the future", end, maxSkew)
 	case end-start > (24 * time.Hour).Milliseconds():
-		return fail("times are Unix milliseconds", "the interval of %v is longer than 24h", time.Duration(end-start)*time.Millisecond)
+		return fail("times are Unix milliseconds", "the interval [%d, %d) is longer than 24h", start, end)
 	case h.cfg.Limits.MaxAge > 0 && end < now-h.cfg.Limits.MaxAge.Milliseconds():
 		return fail(clock, "end %d is older than the retention of %v, so it would be deleted at once", end, h.cfg.Limits.MaxAge)
 	}

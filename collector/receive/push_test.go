@@ -3,6 +3,7 @@ package receive
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -241,6 +242,7 @@ func TestPushStoreErrors(t *testing.T) {
 	}{
 		{"series", &store.LimitError{Limit: "max_series_per_service", Max: 20000, Got: 20001, What: "service cart has 20000 series within 2 h"}, 429, "60", "max_series_per_service"},
 		{"full disk", &os.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}, 503, "30", ""},
+		{"what no retry cures", fmt.Errorf("append push: %w: sample type cpu is there twice", store.ErrInvalid), 422, "", ""},
 		{"broken disk", errors.New("input/output error"), 503, "5", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/model/labels"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/sonde-io/sonde/collector/reply"
 	"github.com/sonde-io/sonde/internal/catalog"
@@ -62,15 +63,19 @@ type Config struct {
 
 // Handler answers pushes.
 type Handler struct {
-	cfg     Config
-	slots   chan struct{}
-	budget  budget
-	known   processCache
-	metrics *metrics
+	cfg    Config
+	slots  chan struct{}
+	budget budget // of what is read
+
+	decoding *semaphore.Weighted // bytes of what is decoded
+	known    processCache
+	metrics  *metrics
 }
 
-// inflightFactor is how many pushes of the largest allowed decompressed size fit into memory at once.
+// inflightFactor is how many pushes of the largest allowed decompressed size fit into memory at once. Decoded profiles have as much again.
 const inflightFactor = 4
+
+func (h *Handler) inflight() int64 { return inflightFactor * h.cfg.Limits.DecompressedBytes }
 
 // New returns a Handler.
 func New(cfg Config) *Handler {
@@ -81,7 +86,8 @@ func New(cfg Config) *Handler {
 		cfg.Now = time.Now
 	}
 	h := &Handler{cfg: cfg, slots: make(chan struct{}, cfg.Limits.Concurrent), metrics: newMetrics(cfg.Registerer)}
-	h.budget.left.Store(inflightFactor * cfg.Limits.DecompressedBytes)
+	h.budget.left.Store(h.inflight())
+	h.decoding = semaphore.NewWeighted(h.inflight())
 	return h
 }
 
@@ -142,6 +148,9 @@ func (h *Handler) append(ctx context.Context, p store.Push) (duplicate bool, err
 	if le, ok := errors.AsType[*store.LimitError](err); ok {
 		return false, &reply.Error{Status: http.StatusTooManyRequests, Message: le.Error(), Limit: le.Limit, Max: le.Max, Got: le.Got,
 			RetryAfter: 60, Hint: "fewer distinct labels, or a higher " + le.Limit}
+	}
+	if errors.Is(err, store.ErrInvalid) {
+		return false, reply.Errorf(http.StatusUnprocessableEntity, "%v", err)
 	}
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		return false, &reply.Error{Status: http.StatusServiceUnavailable, Message: "no space left to store the push", RetryAfter: 30,

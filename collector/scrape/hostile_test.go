@@ -92,7 +92,9 @@ func TestTargetsThatMisbehave(t *testing.T) {
 			"scrape heap: ", "profiling"},
 		{"another error", func(w http.ResponseWriter, r *http.Request) { http.Error(w, "out of coffee\nsecret", 500) },
 			`answered 500 Internal Server Error: "out of coffee"`, "profiling"},
-		{"redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://192.0.2.1/", http.StatusFound) },
+		{"redirect", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://192.0.2.1/", http.StatusFound)
+		},
 			`redirects are not followed`, "profiling"},
 		{"never answers", func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
 			"no whole answer within 300ms", "failing"},
