@@ -34,7 +34,9 @@ type batchPush struct {
 
 // batchDataset is what a batch holds of one service.
 type batchDataset struct {
-	symbols *profiles.Symbols // the service's dictionary, and once the batch is cut a snapshot of it
+	dict    *profiles.Symbols // the service's dictionary; grows under Store.mu
+	symbols *profiles.Symbols // a snapshot of it once the batch is cut, and then what is used of it
+	origin  *origin           // of symbols in dict
 	series  map[string]*batchSeries
 }
 
@@ -56,7 +58,7 @@ func (b *batch) add(p *Push, keys []string, staleness time.Duration, rec *record
 		pr := &p.Profiles[i]
 		ds := b.services[pr.Labels.Get(serviceLabel)]
 		if ds == nil {
-			ds = &batchDataset{symbols: dict.get(pr.Labels.Get(serviceLabel)), series: map[string]*batchSeries{}}
+			ds = &batchDataset{dict: dict.get(pr.Labels.Get(serviceLabel)), series: map[string]*batchSeries{}}
 			b.services[pr.Labels.Get(serviceLabel)] = ds
 		}
 		s := ds.series[keys[i]]
@@ -66,7 +68,7 @@ func (b *batch) add(p *Push, keys []string, staleness time.Duration, rec *record
 			ds.series[keys[i]] = s
 		}
 		r := record{start: pr.Start, end: pr.End, covered: min(pr.End-pr.Start, staleness.Milliseconds())}
-		r.groups = rec.record(ds.symbols, pr.Data, &s.groups)
+		r.groups = rec.record(ds.dict, pr.Data, &s.groups)
 		if n := len(s.records); n == 0 || pr.Start >= s.records[n-1].start {
 			s.period = pr.Data.Period
 		}
@@ -104,7 +106,7 @@ func (b *batch) cut() {
 		t.Stop()
 	}
 	for _, ds := range b.services {
-		ds.symbols = snapshot(ds.symbols)
+		ds.symbols = snapshot(ds.dict)
 	}
 }
 
@@ -141,6 +143,11 @@ func (ds *batchDataset) compact(sub *subset) {
 		}
 	})
 	ds.symbols = sub.copy()
+	if ds.origin == nil {
+		ds.origin = sub.origin(ds.dict)
+	} else { // encoded again, without duplicates
+		ds.origin = ds.origin.subset(sub)
+	}
 	ds.eachRows(func(r *rows[int64]) {
 		for i, id := range r.stacks {
 			r.stacks[i] = sub.stacks[id]
@@ -174,7 +181,7 @@ func (b *batch) encode(w *fileWriter, id blockID, now time.Time) ([]byte, catalo
 			sortRecords(s.records)
 			w.add(s)
 		}
-		if err := w.end(ds.symbols); err != nil {
+		if err := w.end(ds.symbols, ds.origin); err != nil {
 			return nil, catalog.Block{}, err
 		}
 	}

@@ -86,14 +86,16 @@ func (s *Store) lease(ctx context.Context) (bool, error) {
 
 // run does one job: writes its outputs, then swaps them for its inputs in one transaction.
 func (s *Store) run(ctx context.Context, j job) error {
-	c := &compaction{store: s, level: j.Level, w: &fileWriter{}}
+	c := &compaction{store: s, level: j.Level, w: &fileWriter{comp: s.blockParts, sums: true}}
 	defer c.close()
+	defer func() { s.blockParts = c.w.comp }()
 	if err := c.openInputs(ctx, j.In); err != nil {
 		return err
 	}
 	var out []catalog.Block
+	var opened []*openedFile
 	err := c.each(ctx, func(data []byte, row catalog.Block) error {
-		out = append(out, row)
+		out, opened = append(out, row), append(opened, c.w.opened)
 		s.metrics.blockBytes.Add(float64(len(data)))
 		return s.cfg.Blobs.Put(ctx, row.Blob, data)
 	})
@@ -103,6 +105,11 @@ func (s *Store) run(ctx context.Context, j job) error {
 	}
 	if err == nil {
 		err = s.swap(ctx, j.In, out, now.Add(s.cfg.Grace))
+	}
+	if err == nil {
+		for i, b := range out {
+			s.cache.put(b.Blob, opened[i]) // queries and the next compaction want it soon
+		}
 	}
 	if errors.Is(err, catalog.ErrConflict) { // nothing was changed, nobody can have seen the outputs
 		for _, b := range out {
@@ -137,6 +144,7 @@ type compaction struct {
 	inputs    []*file
 	ancestors []blockID
 	reader    chunkReader
+	subset    subset
 	scratch   []uint64
 }
 
@@ -239,7 +247,7 @@ func (c *compaction) sources(service string) (out []source, windows []int64, err
 // block merges the service's profiles that start in the window at win; nil if there are none.
 func (c *compaction) block(ctx context.Context, service string, sources []source, win int64) ([]byte, catalog.Block, error) {
 	from, to := win, win+blockWindow.Milliseconds()
-	syms, remaps, err := c.symbols(ctx, sources, from, to)
+	syms, place, remaps, err := c.symbols(ctx, sources, from, to)
 	if err != nil {
 		return nil, catalog.Block{}, err
 	}
@@ -286,36 +294,103 @@ func (c *compaction) block(ctx context.Context, service string, sources []source
 	if c.w.ds.Profiles == 0 {
 		return nil, catalog.Block{}, nil
 	}
-	if err := c.w.end(syms); err != nil {
+	if err := c.w.end(syms, place); err != nil {
 		return nil, catalog.Block{}, err
 	}
 	data, row := c.w.finish(c.ancestors)
 	return data, row, nil
 }
 
-// symbols makes one table of the sources' and returns each one's stack ids in it. Of a source that reaches beyond the window only the stacks
-// used inside it are taken.
-func (c *compaction) symbols(ctx context.Context, sources []source, from, to int64) (*profiles.Symbols, [][]uint32, error) {
+// symbols makes one table of the sources' and returns each one's stack ids in it, and where the table is in a dictionary, if in one. Of a source that
+// reaches beyond the window only the stacks used inside it are taken.
+func (c *compaction) symbols(ctx context.Context, sources []source, from, to int64) (*profiles.Symbols, *origin, [][]uint32, error) {
+	dict := commonDictionary(sources)
 	syms, remaps := profiles.NewSymbols(), make([][]uint32, len(sources))
+	if dict != nil {
+		c.store.mu.Lock()
+		syms = snapshot(dict)
+		c.store.mu.Unlock()
+		c.subset.reset(syms)
+	}
 	for i, src := range sources {
 		if src.ds.info.MaxStart < from || src.ds.info.MinStart >= to {
 			continue
 		}
-		own, err := src.file.loadSymbols(src.ds)
+		var err error
+		if dict != nil {
+			remaps[i], err = c.mark(ctx, src, from, to)
+		} else {
+			remaps[i], err = c.intern(ctx, syms, src, from, to)
+		}
 		if err != nil {
-			return nil, nil, &inputError{src.file.name, err}
+			return nil, nil, nil, &inputError{src.file.name, err}
 		}
-		var use func(uint32) bool
-		if src.ds.info.MinStart < from || src.ds.info.MaxStart >= to {
-			used, err := c.used(ctx, src, len(own.Stacks), from, to)
-			if err != nil {
-				return nil, nil, &inputError{src.file.name, err}
-			}
-			use = func(id uint32) bool { return used[id] }
-		}
-		remaps[i] = syms.AddStacks(own, use)
 	}
-	return syms, remaps, nil
+	if dict == nil {
+		return syms, nil, remaps, nil
+	}
+	syms = c.subset.copy()
+	for _, remap := range remaps {
+		for i, id := range remap {
+			remap[i] = c.subset.stacks[id]
+		}
+	}
+	return syms, c.subset.origin(dict), remaps, nil
+}
+
+// commonDictionary returns the dictionary that all sources come from, nil if there is none.
+func commonDictionary(sources []source) *profiles.Symbols {
+	var dict *profiles.Symbols
+	for _, src := range sources {
+		if src.ds.origin == nil {
+			return nil
+		}
+		d := src.ds.origin.dict.Value()
+		if d == nil || dict != nil && d != dict {
+			return nil
+		}
+		dict = d
+	}
+	return dict
+}
+
+// mark marks the source's stacks in the dictionary and returns their ids there, 0 for those not in use.
+func (c *compaction) mark(ctx context.Context, src source, from, to int64) ([]uint32, error) {
+	remap := slices.Clone(src.ds.origin.stacks)
+	use, err := c.use(ctx, src, len(remap), from, to)
+	if err != nil {
+		return nil, err
+	}
+	for i, id := range remap {
+		if use != nil && !use(uint32(i)) {
+			remap[i] = 0
+			continue
+		}
+		c.subset.use(id)
+	}
+	return remap, nil
+}
+
+// intern adds the source's stacks to syms and returns their ids there.
+func (c *compaction) intern(ctx context.Context, syms *profiles.Symbols, src source, from, to int64) ([]uint32, error) {
+	own, err := src.file.loadSymbols(src.ds)
+	if err != nil {
+		return nil, err
+	}
+	use, err := c.use(ctx, src, len(own.Stacks), from, to)
+	if err != nil {
+		return nil, err
+	}
+	return syms.AddStacks(own, use), nil
+}
+
+// use tells which of the source's stacks are used in [from, to); nil: all.
+func (c *compaction) use(ctx context.Context, src source, stacks int, from, to int64) (func(uint32) bool, error) {
+	if src.ds.info.MinStart >= from && src.ds.info.MaxStart < to {
+		return nil, nil
+	}
+	used, err := c.used(ctx, src, stacks, from, to)
+	return func(id uint32) bool { return used[id] }, err
 }
 
 // used marks the stacks of the profiles that start in [from, to).

@@ -2,6 +2,7 @@ package store
 
 import (
 	"slices"
+	"weak"
 
 	"github.com/sonde-io/sonde/profiles"
 )
@@ -31,6 +32,38 @@ func (d dictionaries) get(service string) *profiles.Symbols {
 		d[service] = s
 	}
 	return s
+}
+
+// origin says where a dataset's stacks are in its service's dictionary. Datasets that come from the same one are merged by their places in it, which needs
+// no look at names. It is kept in memory only, and does not keep the dictionary alive.
+type origin struct {
+	dict   weak.Pointer[profiles.Symbols]
+	stacks []uint32 // of each stack of the dataset its id in dict; ascending
+}
+
+// origin returns where the stacks of the table that copy made are in dict, which sub was reset to (or to a snapshot of it).
+func (s *subset) origin(dict *profiles.Symbols) *origin {
+	return &origin{weak.Make(dict), s.kept()}
+}
+
+// subset returns the origin of what sub kept of the table that o is about.
+func (o *origin) subset(sub *subset) *origin {
+	kept := sub.kept()
+	for i, id := range kept {
+		kept[i] = o.stacks[id]
+	}
+	return &origin{o.dict, kept}
+}
+
+// kept returns for each stack of the table that copy made its id before, ascending.
+func (s *subset) kept() []uint32 {
+	out := []uint32{0}
+	for id, v := range s.stacks {
+		if v != 0 {
+			out = append(out, uint32(id))
+		}
+	}
+	return out
 }
 
 // snapshot returns the table as it is now, for reading without the lock: tables only grow, entries never change.

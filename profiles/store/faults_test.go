@@ -7,6 +7,8 @@ import (
 	"maps"
 	"math/rand/v2"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -63,7 +65,7 @@ func (f *faulty) open() (err error) {
 	if f.blobs, err = blob.OpenFiles(f.fs, "/blobs"); err != nil {
 		return err
 	}
-	f.store, err = Open(context.Background(), Config{Blobs: f.blobs, Catalog: cat, Now: f.clock.Now, Grace: time.Millisecond, MaxAge: 100 * 365 * 24 * time.Hour})
+	f.store, err = Open(context.Background(), Config{Blobs: f.blobs, Catalog: cat, Now: f.clock.Now, GatherPause: -1, Grace: time.Millisecond, MaxAge: 100 * 365 * 24 * time.Hour})
 	return err
 }
 
@@ -178,27 +180,45 @@ func TestEveryFaultInTurn(t *testing.T) {
 			if testing.Short() {
 				step *= 7
 			}
+			var numbers []int
 			for n := 1; n <= total; n += step {
+				numbers = append(numbers, n)
+			}
+			atOnce(t, numbers, func(t *testing.T, n int) {
 				f := newFaulty(t, fmt.Sprintf("change %d %s", n, kind.name), nil)
 				fault := kind.fault
 				fault.N = n
 				f.fs.Inject(fault)
 				f.script()
-				if f.fs.Fired() == 0 {
-					f.close()
-					break // there are fewer of these
-				}
+				fired := f.fs.Fired() > 0 // there are fewer writes than changes
 				f.fs.Inject()
 				f.close()
+				if !fired {
+					return
+				}
 				if kind.after != nil {
 					kind.after(f.fs, n)
 				}
 				must(t, f.open())
 				f.verify()
 				f.close()
+			})
+		})
+	}
+}
+
+// atOnce runs fn for each of numbers as a subtest, several at the same time: they mostly wait for the catalogue's syncs.
+func atOnce(t *testing.T, numbers []int, fn func(t *testing.T, n int)) {
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range 12 {
+		wg.Go(func() {
+			for i := int(next.Add(1)) - 1; i < len(numbers); i = int(next.Add(1)) - 1 {
+				t.Run(fmt.Sprint(numbers[i]), func(t *testing.T) { fn(t, numbers[i]) })
 			}
 		})
 	}
+	wg.Wait()
 }
 
 // flaky is a catalogue whose n-th write fails, before or after the commit.
@@ -237,7 +257,7 @@ func (c flaky) Forget(ctx context.Context, names []string) error {
 
 // TestFailingCatalogue loses the catalogue's answer to each write in turn. Where a registration was committed all the same its push is acknowledged.
 func TestFailingCatalogue(t *testing.T) {
-	for n := 1; n <= 12; n++ {
+	atOnce(t, []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}, func(t *testing.T, n int) {
 		for _, after := range []bool{false, true} {
 			left := n
 			f := newFaulty(t, fmt.Sprintf("write %d of the catalogue fails, after the commit: %v", n, after), func(c catalog.Catalog) catalog.Catalog {
@@ -257,7 +277,7 @@ func TestFailingCatalogue(t *testing.T) {
 			f.verify()
 			f.close()
 		}
-	}
+	})
 }
 
 // TestConflictingCompactors runs the same compaction twice: the second finds its inputs gone and leaves nothing behind.
@@ -375,6 +395,7 @@ func TestDuplicateFoundAtRegistration(t *testing.T) {
 		add(p)
 		r.add(p, s, 300_000)
 	}
+	b.cut()
 	must(t, other.store(b))
 	for i, p := range b.pushes {
 		if p.duplicate != (i == 0) {

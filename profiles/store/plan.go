@@ -11,9 +11,9 @@ import (
 // The compactor's constants.
 const (
 	blockWindow    = 2 * time.Hour    // a block holds the profiles of one service that start in one such window
-	maxSegments    = 64               // segments that are compacted at once although they are young
-	segmentAge     = 30 * time.Second // age from which segments are compacted although they are few
-	fanIn          = 8                // blocks of one level, service and window that are merged into one of the next
+	maxSegments    = 256              // segments that are compacted at once although they are young
+	segmentAge     = time.Minute      // age from which segments are compacted although they are few
+	fanIn          = 16               // blocks of one level, service and window that are merged into one of the next
 	lateAfter      = 30 * time.Minute // how long after its end a window is taken to be closed
 	settleAge      = 10 * time.Minute // age that the blocks of a closed window have when they are merged into one, so that late data is merged in gulps
 	maxInputBytes  = 256 << 20        // of one compaction: what is merged is held in memory

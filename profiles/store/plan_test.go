@@ -32,21 +32,21 @@ func TestPlan(t *testing.T) {
 	}{
 		{name: "nothing", want: ""},
 		{name: "young segments wait", blocks: many(3, 0, 5*time.Second, 0, 1000)},
-		{name: "old segments do not", blocks: many(2, 0, 31*time.Second, 0, 1000), want: "a00 a01 -> 1"},
-		{name: "nor do many", blocks: many(64, 0, time.Second, 0, 1000), want: "64 blocks -> 1"},
+		{name: "old segments do not", blocks: many(2, 0, 61*time.Second, 0, 1000), want: "a00 a01 -> 1"},
+		{name: "nor do many", blocks: many(256, 0, time.Second, 0, 1000), want: "256 blocks -> 1"},
 		{name: "nor any when asked for", blocks: many(1, 0, time.Second, 0, 1000), all: true, want: "a00 -> 1"},
 		{name: "a compaction has a bounded size", blocks: many(4, 0, time.Minute, 0, 100<<20), want: "a00 a01 -> 1"},
 		{name: "one segment is compacted however large it is", blocks: many(1, 0, time.Minute, 0, 1<<40), want: "a00 -> 1"},
-		{name: "blocks of an open window wait for more", blocks: many(7, 1, time.Hour, 0, 1000)},
-		{name: "eight of a level are merged", blocks: many(8, 1, time.Minute, 0, 1000), want: "8 blocks -> 2"},
-		{name: "eight of a level, others stay", blocks: append(many(8, 1, time.Minute, 0, 1000), many(2, 2, time.Minute, 0, 1000)...), want: "8 blocks -> 2"},
+		{name: "blocks of an open window wait for more", blocks: many(15, 1, time.Hour, 0, 1000)},
+		{name: "sixteen of a level are merged", blocks: many(16, 1, time.Minute, 0, 1000), want: "16 blocks -> 2"},
+		{name: "sixteen of a level, others stay", blocks: append(many(16, 1, time.Minute, 0, 1000), many(2, 2, time.Minute, 0, 1000)...), want: "16 blocks -> 2"},
 		{name: "a closed window is merged into one", blocks: append(many(2, 1, time.Hour, 6*time.Hour, 1000), many(1, 2, time.Hour, 6*time.Hour, 1000)...), want: "b00 b01 c00 -> 3"},
 		{name: "late data waits for more of it", blocks: append(many(1, 1, time.Minute, 6*time.Hour, 1000), many(1, 3, time.Hour, 6*time.Hour, 1000)...)},
 		{name: "a closed window's only block stays", blocks: many(1, 3, time.Hour, 6*time.Hour, 1000), all: true},
 		{name: "blocks that are too large together stay", blocks: many(2, 3, time.Hour, 6*time.Hour, 200<<20), all: true},
 		{name: "services are apart", blocks: []catalog.Block{blk("x", 1, "cart", time.Hour, 6*time.Hour, 1), blk("y", 1, "pay", time.Hour, 6*time.Hour, 1)}, all: true},
 		{name: "windows are apart", blocks: []catalog.Block{blk("x", 1, "cart", time.Hour, 6*time.Hour, 1), blk("y", 1, "cart", time.Hour, 9*time.Hour, 1)}, all: true},
-		{name: "segments come first", blocks: append(many(8, 1, time.Minute, 0, 1), many(1, 0, time.Minute, 0, 1)...), want: "a00 -> 1; 8 blocks -> 2"},
+		{name: "segments come first", blocks: append(many(16, 1, time.Minute, 0, 1), many(1, 0, time.Minute, 0, 1)...), want: "a00 -> 1; 16 blocks -> 2"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var got []string

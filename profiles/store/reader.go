@@ -44,6 +44,7 @@ type openedFile struct {
 type dataset struct {
 	info   datasetInfo
 	series []seriesInfo
+	origin *origin // nil: the file was not written by this process
 
 	mu      sync.Mutex
 	symbols *profiles.Symbols

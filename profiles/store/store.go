@@ -125,6 +125,7 @@ type Store struct {
 	idle         chan *fileWriter // file writers to use again
 
 	compacting sync.Mutex
+	blockParts *compressor          // of compactions; guarded by compacting
 	aside      map[string]time.Time // blobs that compactions could not read, and when; guarded by compacting
 	orphans    map[string]time.Time // blobs without a row and when they were first seen; guarded by compacting
 }

@@ -235,8 +235,8 @@ func (w *fileWriter) sumGroup(ps []rows[int128], win *windows, kind profiles.Kin
 	return g
 }
 
-// end finishes the dataset with its symbols, its regions and its index.
-func (w *fileWriter) end(sym *profiles.Symbols) error {
+// end finishes the dataset with its symbols, its regions and its index. from is where the symbols are in a dictionary, nil if in none.
+func (w *fileWriter) end(sym *profiles.Symbols, from *origin) error {
 	for i := range sectionIndex {
 		w.raw = appendSymbols(w.raw[:0], i, sym)
 		if len(w.raw) > maxPart {
@@ -257,8 +257,11 @@ func (w *fileWriter) end(sym *profiles.Symbols) error {
 	if err != nil {
 		return fmt.Errorf("write dataset of %s: read the series index back: %w", w.ds.Service, err)
 	}
-	w.opened.datasets[w.ds.Service] = &dataset{info: *w.ds, series: series, symbols: sym}
+	w.opened.datasets[w.ds.Service] = &dataset{info: *w.ds, series: series, symbols: sym, origin: from}
 	w.opened.bytes += indexBytes(series) + symbolBytes(sym)
+	if from != nil {
+		w.opened.bytes += int64(4 * len(from.stacks))
+	}
 	return nil
 }
 
