@@ -9,7 +9,8 @@ const here = dirname(fileURLToPath(import.meta.url));
 // run bundles the tests of one folder into node_modules/.tests (packages stay outside: node finds them from there) and exits with their result.
 export async function run(folder, flags) {
   const dir = join(here, folder);
-  const tests = readdirSync(dir).filter((f) => f.endsWith(".test.ts") || f.endsWith(".test.tsx")).sort();
+  const only = process.env.SONDE_TEST ?? "";
+  const tests = readdirSync(dir).filter((f) => f.startsWith(only)).filter((f) => f.endsWith(".test.ts") || f.endsWith(".test.tsx")).sort();
   const cache = join(here, "../node_modules");
   const out = mkdtempSync(join(cache, `.tests-${folder}-`));
   try {
