@@ -1,6 +1,6 @@
 import { computed, signal } from "@preact/signals";
 import { scaledText } from "../display";
-import { digits, formatChange, formatShare, formatValue, type TypeInfo } from "../format";
+import { formatChange, formatRate, formatShare, formatValue, type TypeInfo } from "../format";
 import { matcher, splitName } from "../names";
 import { ErrorNote } from "../notices";
 import { flame, go, scale, view } from "../state";
@@ -134,7 +134,7 @@ function totalText(m: Model, type: TypeInfo): string {
 function coresText(): string {
   const f = flame.value.data;
   if (!f || isDiff(view.value) || zoomNode.value > 0 || view.value.focus || f.type.id !== "cpu:cpu" || !f.stats.covered_ms) return "";
-  return `${digits(f.total / 1e6 / f.stats.covered_ms)} cores`;
+  return formatRate(f.total / (f.stats.covered_ms / 1000), f.type);
 }
 
 function matchText(m: Model | null): string {
