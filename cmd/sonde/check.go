@@ -85,8 +85,14 @@ func check(ctx context.Context, dir string, grace time.Duration) (*checked, erro
 	cat, err := catalog.ReadSQLite(ctx, file)
 	if err != nil {
 		err = fmt.Errorf("check %s: %w", dir, err)
-		if _, serr := os.Stat(file); errors.Is(serr, os.ErrNotExist) {
+		f, oerr := os.Open(file)
+		switch {
+		case errors.Is(oerr, os.ErrNotExist):
 			return nil, withHint(err, "DIR is what sonde serve has in --data; it holds %s", collector.CatalogFile)
+		case errors.Is(oerr, os.ErrPermission):
+			return nil, withHint(err, "it may not be read: run the check as the user who runs sonde serve")
+		case oerr == nil:
+			f.Close()
 		}
 		return nil, err
 	}

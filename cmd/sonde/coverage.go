@@ -42,5 +42,9 @@ func whileProfiled(t profiles.TypeDesc, total int64, st profiles.MergeStats) str
 		return ""
 	}
 	covered := time.Duration(st.CoveredMs) * time.Millisecond
-	return fmt.Sprintf(" over %s of process time (%.3g cores)", formatValue(covered.Nanoseconds(), "nanoseconds"), float64(total)/float64(covered))
+	cores, unit := float64(total)/float64(covered), "cores"
+	if cores < 1 {
+		cores, unit = 1000*cores, "mcores"
+	}
+	return fmt.Sprintf(" over %s of process time (%.3g %s)", formatValue(covered.Nanoseconds(), "nanoseconds"), cores, unit)
 }

@@ -26,7 +26,7 @@ export function CompareBar() {
       <span class="label">compared with</span>
       <Popover
         title={`Baseline: ${rangeLabel(v.baseFrom, v.baseTo, v.zone, Date.now())}`}
-        label={<span class="num">{rangeLabel(v.baseFrom, v.baseTo, v.zone, Date.now())} ▾</span>}
+        label={<span class="num">{rangeLabel(v.baseFrom, v.baseTo, v.zone, Date.now(), true)} ▾</span>}
       >
         {(close) => (
           <>

@@ -8,7 +8,7 @@ export function RangePicker() {
   const v = view.value;
   const from = fromText.value;
   return (
-    <Popover class="range" title={`Time range: ${rangeLabel(from, v.to, v.zone, Date.now())}`} label={<span class="num">{rangeLabel(from, v.to, v.zone, Date.now())} ▾</span>}>
+    <Popover class="range" title={`Time range: ${rangeLabel(from, v.to, v.zone, Date.now())}`} label={<span class="num">{rangeLabel(from, v.to, v.zone, Date.now(), true)} ▾</span>}>
       {(close) => (
         <>
           <div class="presets">

@@ -76,8 +76,8 @@ export const presets = ["5m", "15m", "30m", "1h", "3h", "6h", "12h", "1d", "2d",
 
 const longUnit: Record<string, string> = { s: "second", m: "minute", h: "hour", d: "day", w: "week" };
 
-/** rangeLabel says a range as a reader would: "last 15 minutes", or its two ends. */
-export function rangeLabel(from: string, to: string, zone: Zone, now: number): string {
+/** rangeLabel says a range as a reader would: "last 15 minutes", or its two ends; short leaves out that they are of today. */
+export function rangeLabel(from: string, to: string, zone: Zone, now: number, short = false): string {
   const rel = /^now-(\d+)([smhdw])$/.exec(from);
   if (to === "now" && rel) {
     const n = Number(rel[1]);
@@ -87,9 +87,10 @@ export function rangeLabel(from: string, to: string, zone: Zone, now: number): s
   const b = parseTime(to, now, zone);
   if (a === null || b === null) return `${from} to ${to}`;
   const end = to === "now" ? "now" : sameDay(a, b, zone) ? clock(b, zone, "time") : clock(b, zone);
-  return `${clock(a, zone)} – ${end}`;
+  const today = short && sameDay(a, now, zone) && sameDay(b, now, zone);
+  return `${clock(a, zone, today ? "time" : "full")} – ${end}`;
 }
 
 function sameDay(a: number, b: number, zone: Zone): boolean {
-  return clock(a, zone, "day") === clock(b, zone, "day");
+  return clock(a, zone).slice(0, 10) === clock(b, zone).slice(0, 10);
 }

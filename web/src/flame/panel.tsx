@@ -123,6 +123,8 @@ function totalText(m: Model, type: TypeInfo): string {
   const i = zoomNode.value;
   if (m.base) {
     const base = m.base[i] * m.scale.base, now = m.value[i] * m.scale.now;
+    // As shares both totals are 100 %: say of what.
+    if (i === 0 && scale.value.norm === "share") return `100 % of ${formatValue(m.base[0], type.unit)} → 100 % of ${formatValue(m.value[0], type.unit)}`;
     return `${scaledText(base, type)} → ${scaledText(now, type)} (${formatChange(now, base)})`;
   }
   const all = whole.value?.value[0] ?? 0;
@@ -175,7 +177,7 @@ function Foot() {
   return (
     <div class="foot note">
       {diff ? (
-        <span class="key"><i class="swatch less" />less <i class="swatch same" />same <i class="swatch more" />more than the baseline; width: both sides together</span>
+        <span class="key"><span><i class="swatch less" />less</span><span><i class="swatch same" />same</span><span><i class="swatch more" />more than the baseline; width: both sides together</span></span>
       ) : (
         <span class="key">{kindNames.map((k) => <span key={k}><i class={`swatch k-${k}`} />{kindLabel[k]}</span>)}</span>
       )}

@@ -49,6 +49,9 @@ test("labels of ranges", () => {
   assert.equal(rangeLabel("2026-11-21T08:00:00Z", "2026-11-21T09:00:00Z", "utc", now), "2026-11-21 08:00:00 – 09:00:00");
   assert.equal(rangeLabel("2026-11-20T08:00:00Z", "2026-11-21T09:00:00Z", "utc", now), "2026-11-20 08:00:00 – 2026-11-21 09:00:00");
   assert.equal(rangeLabel("soon", "now", "utc", now), "soon to now");
+  assert.equal(rangeLabel("2026-11-21T08:00:00Z", "2026-11-21T09:00:00Z", "utc", now, true), "08:00:00 – 09:00:00", "of today");
+  assert.equal(rangeLabel("2026-11-20T08:00:00Z", "2026-11-20T09:00:00Z", "utc", now, true), "2026-11-20 08:00:00 – 09:00:00");
+  assert.equal(rangeLabel("2025-11-21T08:00:00Z", "2026-11-21T09:00:00Z", "utc", now), "2025-11-21 08:00:00 – 2026-11-21 09:00:00", "the same day of another year");
 });
 
 test("only what follows the clock is relative", () => {
