@@ -1,7 +1,6 @@
 package profiles
 
 import (
-	"hash/maphash"
 	"math/bits"
 	"math/rand/v2"
 	"unsafe"
@@ -27,14 +26,13 @@ type symbolIndex struct {
 		functions, locations, mappings []uint32 // of the profile being added: index plus one, 0: not yet looked up
 		lines                          []SymLine
 		labels                         []SymLabel
-		lastKey, lastUnit              lastString
+		lastKey, lastUnit, lastFile    lastString
 	}
 }
 
 var (
-	stringSeed = maphash.MakeSeed()
-	seedA      = rand.Uint64() | 1
-	seedB      = rand.Uint64() | 1
+	seedA = rand.Uint64() | 1
+	seedB = rand.Uint64() | 1
 )
 
 // mix folds v into h: one widening multiplication, keyed by the process's seeds.
@@ -143,7 +141,7 @@ func (s *Symbols) Reindex() {
 	}
 	x.functions = newHashTable(len(s.Functions))
 	for i, f := range s.Functions[1:] {
-		x.functions.insert(functionHash(s.Strings[f.Name], s.Strings[f.SystemName], s.Strings[f.File], f.StartLine), uint32(i+1))
+		x.functions.insert(functionHash(f), uint32(i+1))
 	}
 	x.locations = newHashTable(len(s.Locations))
 	for i, l := range s.Locations[1:] {
@@ -221,29 +219,23 @@ func (s *Symbols) copyString(str string) string {
 	return unsafe.String(unsafe.SliceData(a[lo:]), len(str))
 }
 
-func functionHash(name, system, file string, start int64) uint64 {
-	h := mix(maphash.String(stringSeed, name), uint64(start))
-	h = mix(h, maphash.String(stringSeed, file))
-	if system != name {
-		h = mix(h, maphash.String(stringSeed, system))
-	}
-	return h
+func functionHash(f SymFunction) uint64 {
+	return mix(mix(uint64(f.Name)<<32|uint64(f.File), uint64(f.StartLine)), uint64(f.SystemName))
 }
 
-// function returns the id of a function given by its strings; keep makes an id of a string that is new.
-func (s *Symbols) function(name, system, file string, start int64, keep func(*Symbols, string) uint32) uint32 {
-	if name == "" && system == "" && file == "" && start == 0 {
+// function returns the id of a function, whose strings are those of s.
+func (s *Symbols) function(f SymFunction) uint32 {
+	if f == (SymFunction{}) {
 		return 0
 	}
-	h := functionHash(name, system, file, start)
+	h := functionHash(f)
 	for pr := s.index.functions.probe(h); pr.next(); {
-		f := &s.Functions[pr.id]
-		if f.StartLine == start && s.Strings[f.Name] == name && s.Strings[f.File] == file && s.Strings[f.SystemName] == system {
+		if s.Functions[pr.id] == f {
 			return pr.id
 		}
 	}
 	id := uint32(len(s.Functions))
-	s.Functions = append(s.Functions, SymFunction{Name: keep(s, name), SystemName: keep(s, system), File: keep(s, file), StartLine: start})
+	s.Functions = append(s.Functions, f)
 	s.index.functions.insert(h, id)
 	return id
 }

@@ -16,7 +16,7 @@ func (s *Symbols) AddProfile(p *Profile, ids []uint32) []uint32 {
 	if len(s.index.near) < 2*len(s.Locations) || len(s.index.near) < 2*len(p.Locations) {
 		s.index.near = make([]uint32, 1<<bits.Len(uint(2*max(len(s.Locations), len(p.Locations)))))
 	}
-	sc.lastKey, sc.lastUnit = lastString{}, lastString{}
+	sc.lastKey, sc.lastUnit, sc.lastFile = lastString{}, lastString{}, lastString{}
 	ids = slices.Grow(ids[:0], len(p.Samples))
 	for i := range p.Samples {
 		sm := &p.Samples[i]
@@ -101,7 +101,7 @@ func (s *Symbols) profileLocation(p *Profile, i uint32) uint32 {
 		f := sc.functions[ln.Function]
 		if f == 0 {
 			pf := &p.Functions[ln.Function]
-			f = s.function(pf.Name, pf.SystemName, pf.File, pf.StartLine, (*Symbols).intern) + 1
+			f = s.profileFunction(pf) + 1
 			sc.functions[ln.Function] = f
 		}
 		lines = append(lines, SymLine{Function: f - 1, Line: ln.Line})
@@ -110,6 +110,16 @@ func (s *Symbols) profileLocation(p *Profile, i uint32) uint32 {
 	id := s.location(m, l.Address, lines)
 	s.index.near[near] = id
 	return id
+}
+
+func (s *Symbols) profileFunction(f *Function) uint32 {
+	name := s.intern(f.Name)
+	system := name
+	if f.SystemName != f.Name {
+		system = s.intern(f.SystemName)
+	}
+	file := s.index.scratch.lastFile.intern(s, f.File) // a package's functions come together
+	return s.function(SymFunction{Name: name, SystemName: system, File: file, StartLine: f.StartLine})
 }
 
 // isLocation reports whether location id of s is l of p, whose mapping in s is m.
@@ -169,6 +179,7 @@ func (l *lastString) intern(s *Symbols, str string) uint32 {
 func (s *Symbols) AddStacks(o *Symbols, use func(id uint32) bool) []uint32 {
 	s.ready()
 	c := copier{s: s, o: o,
+		strings:   make([]uint32, len(o.Strings)),
 		functions: make([]uint32, len(o.Functions)), locations: make([]uint32, len(o.Locations)), mappings: make([]uint32, len(o.Mappings)),
 		sets: make([]uint32, len(o.LabelSets)), nodes: make([]uint32, len(o.Nodes))}
 	out := make([]uint32, len(o.Stacks))
@@ -182,11 +193,11 @@ func (s *Symbols) AddStacks(o *Symbols, use func(id uint32) bool) []uint32 {
 
 // copier holds what AddStacks has copied so far: of each table of o the id in s plus one, 0: not copied.
 type copier struct {
-	s, o                                        *Symbols
-	functions, locations, mappings, sets, nodes []uint32
-	path                                        []uint32
-	lines                                       []SymLine
-	labels                                      []SymLabel
+	s, o                                                 *Symbols
+	strings, functions, locations, mappings, sets, nodes []uint32
+	path                                                 []uint32
+	lines                                                []SymLine
+	labels                                               []SymLabel
 }
 
 // node copies the path to node n. It climbs to the nearest copied ancestor and comes back down, so that a hostile depth costs no stack.
@@ -232,9 +243,17 @@ func (c *copier) function(i uint32) uint32 {
 		return id - 1
 	}
 	f := &c.o.Functions[i]
-	str := c.o.Strings
-	id := c.s.function(str[f.Name], str[f.SystemName], str[f.File], f.StartLine, (*Symbols).share)
+	id := c.s.function(SymFunction{Name: c.string(f.Name), SystemName: c.string(f.SystemName), File: c.string(f.File), StartLine: f.StartLine})
 	c.functions[i] = id + 1
+	return id
+}
+
+func (c *copier) string(i uint32) uint32 {
+	if id := c.strings[i]; id != 0 {
+		return id - 1
+	}
+	id := c.s.share(c.o.Strings[i])
+	c.strings[i] = id + 1
 	return id
 }
 
@@ -246,7 +265,7 @@ func (c *copier) mapping(i uint32) uint32 {
 		return id - 1
 	}
 	m := c.o.Mappings[i]
-	m.File, m.BuildID = c.s.share(c.o.Strings[m.File]), c.s.share(c.o.Strings[m.BuildID])
+	m.File, m.BuildID = c.string(m.File), c.string(m.BuildID)
 	id := c.s.mapping(m)
 	c.mappings[i] = id + 1
 	return id
@@ -262,7 +281,7 @@ func (c *copier) labelSet(i uint32) uint32 {
 	span := c.o.LabelSets[i]
 	set := c.labels[:0]
 	for _, l := range c.o.Labels[span.Lo:span.Hi] {
-		l.Key, l.Str, l.Unit = c.s.share(c.o.Strings[l.Key]), c.s.share(c.o.Strings[l.Str]), c.s.share(c.o.Strings[l.Unit])
+		l.Key, l.Str, l.Unit = c.string(l.Key), c.string(l.Str), c.string(l.Unit)
 		set = append(set, l)
 	}
 	c.labels = set

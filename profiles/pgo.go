@@ -73,8 +73,8 @@ func (p *pgoTrimmer) location(i uint32) uint32 {
 	for _, ln := range p.from.Lines[l.Lines.Lo:l.Lines.Hi] {
 		if p.functions[ln.Function] == 0 {
 			f := p.from.Functions[ln.Function]
-			name := p.from.functionName(ln.Function)
-			p.functions[ln.Function] = p.to.function(name, name, "", f.StartLine, (*Symbols).share) + 1
+			name := p.to.share(p.from.functionName(ln.Function))
+			p.functions[ln.Function] = p.to.function(SymFunction{Name: name, SystemName: name, StartLine: f.StartLine}) + 1
 		}
 		lines = append(lines, SymLine{Function: p.functions[ln.Function] - 1, Line: ln.Line})
 	}

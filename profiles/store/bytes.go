@@ -46,6 +46,56 @@ func (d *decoder) uvarint() uint64 {
 	return v
 }
 
+// varints fills out with zigzag varints. It is the inner loop of reading: most numbers take one or two bytes, and no call is made for them.
+func (d *decoder) varints(out []int64) {
+	b, at := d.b, 0
+	for i := range out {
+		var u uint64
+		if at+1 < len(b) && b[at+1]&b[at]&0x80 == 0 {
+			if u = uint64(b[at]); u < 0x80 {
+				at++
+			} else {
+				u = u&0x7f | uint64(b[at+1])<<7
+				at += 2
+			}
+		} else {
+			var n int
+			if u, n = binary.Uvarint(b[at:]); n <= 0 {
+				d.fail(errVarint)
+				return
+			}
+			at += n
+		}
+		out[i] = int64(u>>1) ^ -int64(u&1)
+	}
+	d.b = b[at:]
+}
+
+// uvarints fills out with varints of at most limit, as fast as varints does.
+func (d *decoder) uvarints(out []uint32, limit uint64) {
+	b, at := d.b, 0
+	for i := range out {
+		var u uint64
+		if at < len(b) && b[at] < 0x80 {
+			u = uint64(b[at])
+			at++
+		} else {
+			var n int
+			if u, n = binary.Uvarint(b[at:]); n <= 0 {
+				d.fail(errVarint)
+				return
+			}
+			at += n
+		}
+		if u > limit {
+			d.fail(fmt.Errorf("number %d is above %d", u, limit))
+			return
+		}
+		out[i] = uint32(u)
+	}
+	d.b = b[at:]
+}
+
 func (d *decoder) varint() int64 {
 	v := d.uvarint()
 	return int64(v>>1) ^ -int64(v&1)

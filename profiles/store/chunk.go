@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -193,26 +194,17 @@ type chunkStacks struct {
 func (c *chunkStacks) decode(b []byte, n, rowCount, limit int) error {
 	d := decoder{b: b}
 	k := d.count(1)
-	c.stacks, c.counts = slices.Grow(c.stacks[:0], k), slices.Grow(c.counts[:0], k)
-	prev := int64(-1)
-	for range k {
-		delta := d.uvarint()
-		if delta > uint64(limit) {
-			return fmt.Errorf("stack id is not below %d", limit)
-		}
-		if prev += int64(delta) + 1; prev >= int64(limit) {
-			return fmt.Errorf("stack id %d is not below %d", prev, limit)
-		}
-		c.stacks = append(c.stacks, uint32(prev))
+	c.stacks, c.counts = slices.Grow(c.stacks[:0], k)[:k], slices.Grow(c.counts[:0], k)[:k]
+	d.uvarints(c.stacks, uint64(limit))
+	if d.err == nil && !ascend(c.stacks, limit) {
+		d.fail(fmt.Errorf("stack ids are not below %d", limit))
 	}
+	d.uvarints(c.counts, uint64(n))
 	total := 0
-	for range k {
-		v := d.uvarint()
-		if v == 0 || v > uint64(n) {
-			d.fail(fmt.Errorf("stack occurs in %d of %d profiles", v, n))
-			break
+	for _, v := range c.counts {
+		if v == 0 {
+			d.fail(errors.New("stack occurs in no profile"))
 		}
-		c.counts = append(c.counts, uint32(v))
 		total += int(v)
 	}
 	if d.err != nil {
@@ -221,30 +213,40 @@ func (c *chunkStacks) decode(b []byte, n, rowCount, limit int) error {
 	if total != rowCount {
 		return fmt.Errorf("stacks have %d rows, the index says %d", total, rowCount)
 	}
-	c.profile = slices.Grow(c.profile[:0], total)
+	c.profile = slices.Grow(c.profile[:0], total)[:total]
+	at := 0
 	for _, count := range c.counts {
+		of := c.profile[at : at+int(count)]
+		at += int(count)
 		if int(count) == n {
-			for j := range n {
-				c.profile = append(c.profile, uint32(j))
+			for j := range of {
+				of[j] = uint32(j)
 			}
 			continue
 		}
-		prev := int64(-1)
-		for range count {
-			delta := d.uvarint()
-			if delta >= uint64(n) {
-				d.fail(fmt.Errorf("profile index is not below %d", n))
-			}
-			if prev += int64(delta) + 1; prev >= int64(n) {
-				d.fail(fmt.Errorf("profile index %d is not below %d", prev, n))
-			}
-			c.profile = append(c.profile, uint32(prev))
+		d.uvarints(of, uint64(n))
+		if d.err == nil && !ascend(of, n) {
+			d.fail(fmt.Errorf("profile indices are not below %d", n))
 		}
 		if d.err != nil {
-			break
+			return d.err
 		}
 	}
 	return d.done()
+}
+
+// ascend turns differences to the one before, minus 1, into the numbers themselves, and reports whether all are below limit.
+func ascend(ids []uint32, limit int) bool {
+	next := uint64(0)
+	for i, delta := range ids {
+		id := next + uint64(delta)
+		if id >= uint64(limit) {
+			return false
+		}
+		ids[i] = uint32(id)
+		next = id + 1
+	}
+	return true
 }
 
 // columnHeader reads a column's mode and gcd. For modeSame it follows same, which opens another column of the group.
@@ -283,20 +285,23 @@ func (c *chunkStacks) decodeColumn(b []byte, out []int64, same func(c int) ([]by
 		return nil, fmt.Errorf("column of mode %d has %d bytes for %d values", mode, len(d.b), len(c.profile))
 	}
 	out = slices.Grow(out[:0], len(c.profile))[:len(c.profile)]
-	if mode == modePlain {
-		for i := range out {
-			out[i] = d.varint() * scale
+	d.varints(out)
+	if mode == modeDelta {
+		at := 0
+		for _, n := range c.counts {
+			prev := int64(0)
+			of := out[at : at+int(n)]
+			for i, v := range of {
+				prev += v
+				of[i] = prev
+			}
+			at += int(n)
 		}
-		return out, d.done()
 	}
-	at := 0
-	for _, n := range c.counts {
-		prev := int64(0)
-		for i := range out[at : at+int(n)] {
-			prev += d.varint()
-			out[at+i] = prev * scale
+	if scale != 1 {
+		for i := range out {
+			out[i] *= scale
 		}
-		at += int(n)
 	}
 	return out, d.done()
 }

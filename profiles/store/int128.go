@@ -41,6 +41,18 @@ func (a int128) abs() (hi, lo uint64) {
 	return uint64(a.hi), a.lo
 }
 
+// sum64 returns the sum of vs.
+func sum64(vs []int64) int128 {
+	var hi int64
+	var lo uint64
+	for _, v := range vs {
+		var carry uint64
+		lo, carry = bits.Add64(lo, uint64(v), 0)
+		hi += v>>63 + int64(carry)
+	}
+	return int128{hi, lo}
+}
+
 // mul64 returns v × w exactly.
 func mul64(v, w int64) int128 {
 	hi, lo := bits.Mul64(uint64(v), uint64(w))

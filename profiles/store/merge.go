@@ -304,6 +304,15 @@ func (m *merger) addUnits(ctx context.Context, f *file, units []unit, places []i
 
 func (m *merger) addValues(u *unit) {
 	st, at := &m.reader.stacks, 0
+	if u.uniform() {
+		for i, id := range st.stacks {
+			n := int(st.counts[i])
+			m.acc[id] = m.acc[id].add(sum64(m.reader.values[at : at+n]).mulSmall(u.weights[0]))
+			at += n
+		}
+		m.stats.Samples += at
+		return
+	}
 	for i, id := range st.stacks {
 		end := at + int(st.counts[i])
 		cell := &m.acc[id]
@@ -315,6 +324,16 @@ func (m *merger) addValues(u *unit) {
 		}
 		at = end
 	}
+}
+
+// uniform reports whether all of u's profiles have the same weight, as those of an interval in the middle of the range have.
+func (u *unit) uniform() bool {
+	for _, w := range u.weights {
+		if w != u.weights[0] || w == 0 {
+			return false
+		}
+	}
+	return len(u.weights) > 0
 }
 
 func (m *merger) addSums(u *unit) {

@@ -18,6 +18,9 @@ const restLabel = "__rest__"
 // maxPoints bounds the points of one series that a query may ask for.
 const maxPoints = 100_000
 
+// maxAllPoints bounds the points of all series of a query together, those that end in the rest included: 64 MiB while they are added up.
+const maxAllPoints = 4 << 20
+
 // group gathers one label group's totals, exactly.
 type group struct {
 	labels labels.Labels
@@ -26,7 +29,7 @@ type group struct {
 }
 
 // Series returns totals over time: of the whole steps of the range (one step, shorter, where the range is shorter than that), the largest totals
-// first. A Total is over the whole range.
+// first. A Total is over the whole range. More points than memory should be given to are a *LimitError.
 func (s *Store) Series(ctx context.Context, q SeriesQuery) ([]Series, error) {
 	n := int64(0)
 	if q.Step > 0 {
@@ -59,6 +62,9 @@ func addSeries(ctx context.Context, f *file, ds *dataset, q *SeriesQuery, n int,
 			continue
 		}
 		g := groupFor(groups, s.info.Labels, q.By, n)
+		if all := len(groups) * n; all > maxAllPoints {
+			return &LimitError{Limit: "max_series_points", Max: maxAllPoints, Got: int64(all), What: fmt.Sprintf("more than %d series of %d points", len(groups)-1, n)}
+		}
 		totals := h.totals[groupsOf(s.info.Columns)[s.kind][s.place]]
 		for j := lo; j < hi; j++ {
 			v := totals[j]
