@@ -213,7 +213,7 @@ func (a *agentIndex) seen(bootID string, pidns, startTicks uint64, pids []int) b
 		a.at = now
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
-		ps, err := a.cat.Processes(ctx, catalog.ProcessFilter{Since: now.Add(-agentsRecent).UnixMilli()})
+		ps, err := a.cat.Processes(ctx, catalog.ProcessFilter{BootID: bootID, Since: now.Add(-agentsRecent).UnixMilli()})
 		if err != nil {
 			return false // asked again in the next scan
 		}

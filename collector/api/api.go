@@ -30,6 +30,7 @@ type Store interface {
 // Catalog is what queries read of the catalogue; catalog.Catalog is one.
 type Catalog interface {
 	Processes(ctx context.Context, f catalog.ProcessFilter) ([]catalog.Process, error)
+	Versions(ctx context.Context, since, before int64) ([]catalog.ServiceVersion, error)
 	Builds(ctx context.Context, service string) ([]catalog.Build, error)
 	Events(ctx context.Context, f catalog.EventFilter) ([]catalog.Event, error)
 }
@@ -167,8 +168,12 @@ const statusClientGone = 499
 
 func (h *Handler) refusal(r *http.Request, err error) *reply.Error {
 	e, ok := errors.AsType[*reply.Error](err)
+	le, limit := errors.AsType[*store.LimitError](err)
 	switch {
 	case ok:
+	case limit:
+		e = &reply.Error{Status: http.StatusUnprocessableEntity, Message: le.Error(), Limit: le.Limit, Max: le.Max, Got: le.Got,
+			Hint: "a narrower selector, fewer labels in by, or a larger step", Cause: err}
 	case r.Context().Err() != nil:
 		e = &reply.Error{Status: statusClientGone, Message: "the request was given up", Cause: err}
 	default:

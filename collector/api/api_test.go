@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -177,6 +178,26 @@ func TestListings(t *testing.T) {
 				t.Errorf("%d %s\nwant %s", w.Code, got, tt.want)
 			}
 		})
+	}
+}
+
+// TestSeriesTooLarge: points are counted before the top series are chosen, because that is when they take memory.
+func TestSeriesTooLarge(t *testing.T) {
+	f := newFixture(t, nil)
+	p := store.Push{}
+	data := cpu(t, stack{"main.main", 1})
+	for i := range 400 {
+		ls := labels.FromStrings("service_instance_id", strconv.Itoa(i), "service_name", "cart")
+		p.Profiles = append(p.Profiles, store.Profile{Labels: ls, Type: "cpu", Start: ms(10 * time.Second), End: ms(0), Data: data})
+	}
+	if err := f.st.Append(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+	for by, want := range map[string]int{"service_instance_id": 422, "service_name": 200} {
+		w := f.get(t, "series", "type", "cpu", "by", by, "from", "now-11s", "step", "1ms", "top", "1")
+		if w.Code != want || want == 422 && !strings.Contains(w.Body.String(), "max_series_points") {
+			t.Errorf("by %s: %d %.200s, want %d", by, w.Code, w.Body, want)
+		}
 	}
 }
 

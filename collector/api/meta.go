@@ -31,25 +31,20 @@ func (h *Handler) services(ctx context.Context, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	procs, err := h.cfg.Catalog.Processes(ctx, catalog.ProcessFilter{Since: from})
+	counts, err := h.cfg.Catalog.Versions(ctx, from, to)
 	if err != nil {
 		return nil, err
 	}
 	count, versions := map[string]int{}, map[string][]string{}
-	for _, p := range procs {
-		if p.Gatherer == "" || p.FirstSeen >= to {
-			continue
-		}
-		count[p.Service]++
-		if p.Version != "" && !slices.Contains(versions[p.Service], p.Version) {
-			versions[p.Service] = append(versions[p.Service], p.Version)
+	for _, c := range counts {
+		count[c.Service] += c.Processes
+		if c.Version != "" {
+			versions[c.Service] = append(versions[c.Service], c.Version)
 		}
 	}
 	out := make([]serviceJSON, len(infos))
 	for i, s := range infos {
-		vs := versions[s.Name]
-		slices.Sort(vs)
-		out[i] = serviceJSON{Name: s.Name, Types: list(s.Types), First: s.MinStart, Last: s.MaxEnd, Profiles: s.Profiles, Processes: count[s.Name], Versions: list(vs)}
+		out[i] = serviceJSON{Name: s.Name, Types: list(s.Types), First: s.MinStart, Last: s.MaxEnd, Profiles: s.Profiles, Processes: count[s.Name], Versions: list(versions[s.Name])}
 	}
 	slices.SortFunc(out, func(a, b serviceJSON) int { return cmp.Compare(a.Name, b.Name) })
 	return map[string]any{"services": out}, nil

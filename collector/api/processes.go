@@ -28,7 +28,8 @@ type processJSON struct {
 }
 
 const (
-	maxProcesses = 10_000
+	maxProcesses   = 10_000
+	maxLabelsBytes = 32 << 20 // of all listed processes together
 	// silentAfter is how long a process that says it runs may say nothing: several windows and their retries.
 	silentAfter = 5 * time.Minute
 	// lingers is how long a process that was profiled is listed by default after its end, or after it has become silent.
@@ -48,7 +49,7 @@ const (
 func (h *Handler) processes(ctx context.Context, r *http.Request) (any, error) {
 	p := h.params(r, "service", "since", "state")
 	want := p.oneOf("state", stateRecent, stateRunning, stateAll)
-	f := catalog.ProcessFilter{Service: p.str("service"), Since: p.time("since", "now-1h"), Limit: maxProcesses}
+	f := catalog.ProcessFilter{Service: p.str("service"), Since: p.time("since", "now-1h"), Limit: maxProcesses, MaxBytes: maxLabelsBytes}
 	if p.err != nil {
 		return nil, p.err
 	}

@@ -118,8 +118,16 @@ type BlockFilter struct {
 type ProcessFilter struct {
 	Instance string
 	Service  string
+	BootID   string
 	Since    int64 // last seen at or after
 	Limit    int
+	MaxBytes int // of labels, all rows together: the list ends after the row that passes it
+}
+
+// ServiceVersion counts the processes of one version of a service.
+type ServiceVersion struct {
+	Service, Version string
+	Processes        int
 }
 
 // EventFilter selects events in [From, To), newest first. Zero fields select all.
@@ -152,6 +160,8 @@ type Catalog interface {
 	Process(ctx context.Context, instance string) (Process, error)
 	// Processes returns the processes that f selects, last seen first.
 	Processes(ctx context.Context, f ProcessFilter) ([]Process, error)
+	// Versions counts the profiled processes last seen at or after since and first seen before the given time (Unix ms), by service and version.
+	Versions(ctx context.Context, since, before int64) ([]ServiceVersion, error)
 	// PutBuilds inserts builds that are new.
 	PutBuilds(ctx context.Context, bs []Build) error
 	// Build returns one build, or ErrNotFound.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -299,6 +300,37 @@ func TestGlimpsedProcesses(t *testing.T) {
 	}
 	if !slices.Equal(got, []string{"daemon", "cart"}) {
 		t.Errorf("left %q, want daemon and cart", got)
+	}
+}
+
+func TestProcessesBounded(t *testing.T) {
+	db, ctx := open(t), t.Context()
+	put := func(i int, service, version, boot, gatherer string, first, last int64) {
+		ls := labels.FromStrings("pad", strings.Repeat("x", 1000), "service_name", service)
+		must(t, db.PutProcesses(ctx, []Process{{Instance: fmt.Sprint(i), Service: service, Version: version, BootID: boot, Gatherer: gatherer, Labels: ls, FirstSeen: first, LastSeen: last}}))
+	}
+	put(1, "cart", "v1", "b1", "agent", 100, 200)
+	put(2, "cart", "v1", "b2", "scrape", 100, 300)
+	put(3, "cart", "v2", "b2", "agent", 150, 400)
+	put(4, "web", "", "b2", "agent", 500, 600)
+	put(5, "vet", "", "b2", "", 100, 700)
+	for _, tc := range []struct {
+		f    ProcessFilter
+		want string
+	}{{ProcessFilter{}, "5 4 3 2 1"}, {ProcessFilter{BootID: "b1"}, "1"}, {ProcessFilter{MaxBytes: 1}, "5"}, {ProcessFilter{MaxBytes: 2500}, "5 4 3"}, {ProcessFilter{MaxBytes: 1 << 20}, "5 4 3 2 1"}} {
+		ps, err := db.Processes(ctx, tc.f)
+		must(t, err)
+		var got []string
+		for _, p := range ps {
+			got = append(got, p.Instance)
+		}
+		if s := strings.Join(got, " "); s != tc.want {
+			t.Errorf("Processes(%+v): %s, want %s", tc.f, s, tc.want)
+		}
+	}
+	got, err := db.Versions(ctx, 200, 500)
+	if want := []ServiceVersion{{"cart", "v1", 2}, {"cart", "v2", 1}}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("Versions = %+v, %v; want %+v", got, err, want)
 	}
 }
 

@@ -162,6 +162,9 @@ func (db *DB) Processes(ctx context.Context, f ProcessFilter) ([]Process, error)
 	if f.Service != "" {
 		where, args = append(where, "service = ?"), append(args, f.Service)
 	}
+	if f.BootID != "" {
+		where, args = append(where, "boot_id = ?"), append(args, f.BootID)
+	}
 	if f.Since != 0 {
 		where, args = append(where, "last_seen >= ?"), append(args, f.Since)
 	}
@@ -172,9 +175,38 @@ func (db *DB) Processes(ctx context.Context, f ProcessFilter) ([]Process, error)
 	if f.Limit > 0 {
 		query, args = query+" LIMIT ?", append(args, f.Limit)
 	}
-	ps, err := collect(ctx, db.r, db.d, scanProcess, query, args...)
-	if err != nil {
+	var out []Process
+	bytes := 0
+	_, err := collect(ctx, db.r, db.d, func(rows *sql.Rows) (struct{}, error) {
+		p, err := scanProcess(rows)
+		if err != nil {
+			return struct{}{}, err
+		}
+		out = append(out, p)
+		if bytes += int(p.Labels.ByteSize()); f.MaxBytes > 0 && bytes > f.MaxBytes {
+			return struct{}{}, errEnough
+		}
+		return struct{}{}, nil
+	}, query, args...)
+	if err != nil && !errors.Is(err, errEnough) {
 		return nil, fmt.Errorf("list processes in catalogue: %w", err)
 	}
-	return ps, nil
+	return out, nil
+}
+
+// errEnough ends a list that has what it may have.
+var errEnough = errors.New("enough")
+
+// Versions implements Catalog.
+func (db *DB) Versions(ctx context.Context, since, before int64) ([]ServiceVersion, error) {
+	scan := func(rows *sql.Rows) (v ServiceVersion, err error) {
+		err = rows.Scan(&v.Service, &v.Version, &v.Processes)
+		return v, err
+	}
+	vs, err := collect(ctx, db.r, db.d, scan, `SELECT service, version, COUNT(*) FROM processes WHERE gatherer <> '' AND last_seen >= ? AND first_seen < ?
+		GROUP BY service, version ORDER BY service, version`, since, before)
+	if err != nil {
+		return nil, fmt.Errorf("count processes in catalogue: %w", err)
+	}
+	return vs, nil
 }
