@@ -46,5 +46,5 @@ func whileProfiled(t profiles.TypeDesc, total int64, st profiles.MergeStats) str
 	if cores < 1 {
 		cores, unit = 1000*cores, "mcores"
 	}
-	return fmt.Sprintf(" over %s of process time (%.3g %s)", formatValue(covered.Nanoseconds(), "nanoseconds"), cores, unit)
+	return fmt.Sprintf(" over %s of process time (%.3g %s a process)", formatValue(covered.Nanoseconds(), "nanoseconds"), cores, unit)
 }

@@ -100,7 +100,7 @@ func TestWhileProfiled(t *testing.T) {
 	time.Local = time.UTC
 	body := strings.Replace(topJSON, `"series":1`, `"series":1,"covered_ms":40000`, 1)
 	r := sonde(t, answers("/api/v1/top", body, nil), "", "top")
-	if want := "4.00s in 4 profiles over 40.0s of process time (100 mcores)\n"; !strings.Contains(r.stdout, want) {
+	if want := "4.00s in 4 profiles over 40.0s of process time (100 mcores a process)\n"; !strings.Contains(r.stdout, want) {
 		t.Errorf("no %q in\n%s", want, r.stdout)
 	}
 }

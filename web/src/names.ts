@@ -35,6 +35,8 @@ export function fitName(name: string, n: number): [grey: string, rest: string] {
   const short = func.endsWith("[...]") ? func.slice(0, -5) : func;
   if (short.length <= n) return ["", short];
   const bare = withoutReceiver(short);
+  // Some of the receiver tells one ServeHTTP from the next; two or three letters of it tell nothing.
+  if (bare.length + 5 <= n) return ["", "…" + short.slice(short.length - n + 1)];
   return ["", bare.length <= n ? bare : bare.slice(0, n - 1) + "…"];
 }
 

@@ -80,7 +80,7 @@ function tick(ms: number, p: PlotInput): string {
 /** shade marks the two ranges of a diff behind the lines; with names it writes what they are, above the lines. */
 function shade(u: uPlot, p: PlotInput, names: boolean): void {
   const r = p.range;
-  if (!r.base) return;
+  if (!r.base || (r.base[0] === r.from && r.base[1] === r.to)) return; // two selections of one range
   const ctx = u.ctx;
   const { left, top, width, height } = u.bbox;
   for (const [a, b, colour, label] of [[...r.base, "--diff-less", "baseline"], [r.from, r.to, "--diff-more", "now"]] as const) {

@@ -112,7 +112,7 @@ export function TablePanel() {
   const whole = part.value ? (shown.value?.value[zoomNode.value] ?? 0) : (top.value.data?.total ?? 0);
   const lo = Math.max(0, Math.floor(seen.top / rowH) - 8);
   const hi = Math.min(list.length, Math.ceil((seen.top + seen.height) / rowH) + 8);
-  const numbers = isDiff(v) ? (seen.width < narrow ? 282 : 342) : seen.width < narrow ? 168 : 264; // as page.css has them
+  const numbers = isDiff(v) ? (seen.width < narrow ? 300 : 360) : seen.width < narrow ? 168 : 264; // as page.css has them
   const chars = Math.floor((seen.width - numbers - 32) / 7.23);
   const move = (to: number) => {
     const i = Math.max(0, Math.min(list.length - 1, to));

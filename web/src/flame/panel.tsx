@@ -8,6 +8,7 @@ import { isDiff } from "../url";
 import { FlameCanvas } from "./canvas";
 import { kindLabel, kindNames } from "./colour";
 import { callees, callers } from "./focus";
+import { rowHeight } from "./paint";
 import { buildModel, findZoom, marks, matched, path, zoomKey, type Model } from "./model";
 
 /** whole is the answer laid out. */
@@ -79,7 +80,7 @@ function Canvases(p: { m: Model }) {
   return (
     <>
       {f && (
-        <div class="callers">
+        <div class="callers" ref={(el) => void (el && (el.style.height = `${f.up.rows * rowHeight + 3}px`))}>
           <FlameCanvas
             model={f.up} marks={null} zoom={0} up selfless label={label(`the callers of ${v.focus}`, f.up)}
             onZoom={(i) => i > 0 && setFocus(f.up.names[f.up.name[i]])} onFocus={(i) => setFocus(f.up.names[f.up.name[i]])} onEscape={stepBack}
@@ -105,7 +106,7 @@ function Tools(p: { m: Model | null }) {
   return (
     <div class="tools">
       <h2>{isDiff(v) ? "difference" : "flame graph"}</h2>
-      <span class="num total">{p.m && type ? totalText(p.m, type) : " "}{coresText() && <span title="CPU time divided by the time that processes were profiled, all together: a process used so much on average">, {coresText()}</span>}</span>
+      <span class="num total">{p.m && type ? totalText(p.m, type) : " "}{coresText() && <span title="CPU time divided by the time that processes were profiled, all together: what a process used on average">, {coresText()}</span>}</span>
       <span class="match num" role="status">{matchText(p.m)}</span>
       <span class="spring" />
       <button disabled={!only || only === v.focus} onClick={() => setFocus(only)} title={only ? `Only ${only}: its callers above, what it calls below (f)` : "Choose a frame first"}>only this function</button>
@@ -136,7 +137,7 @@ function totalText(m: Model, type: TypeInfo): string {
 function coresText(): string {
   const f = flame.value.data;
   if (!f || isDiff(view.value) || zoomNode.value > 0 || view.value.focus || f.type.id !== "cpu:cpu" || !f.stats.covered_ms) return "";
-  return formatRate(f.total / (f.stats.covered_ms / 1000), f.type);
+  return formatRate(f.total / (f.stats.covered_ms / 1000), f.type) + " a process";
 }
 
 function matchText(m: Model | null): string {

@@ -34,6 +34,7 @@ test("names are shortened from the left and never longer than asked", () => {
   assert.deepEqual(fitName(name, 19), ["", "tsdb.(*Head).Append"]);
   assert.deepEqual(fitName(name, 14), ["", "(*Head).Append"]);
   assert.deepEqual(fitName(name, 8), ["", "Append"]);
+  assert.deepEqual(fitName(name, 12), ["", "…ead).Append"]);
   assert.deepEqual(fitName(name, 4), ["", "App…"]);
   assert.deepEqual(fitName("a/cart.recommend.func1", 8), ["", "recomme…"]);
   assert.deepEqual(fitName("reflect.Value.SetLen", 8), ["", "SetLen"]);
