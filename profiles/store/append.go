@@ -37,6 +37,9 @@ func (s *Store) Append(ctx context.Context, p Push) error {
 			return s.duplicate()
 		}
 	}
+	if err := s.learnSeries(ctx, byService); err != nil {
+		return fmt.Errorf("append push: read the series of its services: %w", err)
+	}
 	b, index, err := s.enqueue(ctx, &p, keys, byService)
 	if err != nil {
 		return err
@@ -183,15 +186,17 @@ func (s *Store) store(b *batch) error {
 	for {
 		reg, owners := b.registration()
 		var blobName string
+		began := time.Now()
 		if b.profiles > 0 {
 			row, opened, err := s.putSegment(ctx, b)
 			if err != nil {
 				return err
 			}
 			reg.Block, blobName = &row, row.Blob
+			defer s.underway.Delete(blobName)
 			s.cache.put(blobName, opened) // queries and the compactor want it soon
 		}
-		err := s.cfg.Catalog.Register(ctx, reg)
+		err := s.register(ctx, reg, began)
 		if err == nil {
 			break
 		}
@@ -222,13 +227,26 @@ func (s *Store) store(b *batch) error {
 	return nil
 }
 
+// register registers what was written since began.
+func (s *Store) register(ctx context.Context, reg catalog.Registration, began time.Time) error {
+	if err := inTime(began); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, registerWithin)
+	defer cancel()
+	return s.cfg.Catalog.Register(ctx, reg)
+}
+
 func (s *Store) putSegment(ctx context.Context, b *batch) (catalog.Block, *openedFile, error) {
 	w := s.fileWriter()
 	defer s.release(w)
 	now := s.cfg.Now()
 	data, row, err := b.encode(w, s.ids.next(now), now)
 	if err == nil {
-		err = s.cfg.Blobs.Put(ctx, row.Blob, data)
+		s.underway.Store(row.Blob, struct{}{})
+		if err = s.cfg.Blobs.Put(ctx, row.Blob, data); err != nil {
+			s.underway.Delete(row.Blob)
+		}
 	}
 	if err != nil {
 		return row, nil, fmt.Errorf("write segment: %w", err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/sonde-io/sonde/internal/catalog"
@@ -15,7 +16,7 @@ import (
 // leaseName and leaseTTL: one store compacts at a time, so that two do not do the same work; that nothing is counted twice rests on Swap alone.
 const (
 	leaseName = "compactor"
-	leaseTTL  = 2 * time.Minute
+	leaseTTL  = 30 * time.Second // after a kill the next store waits as long
 )
 
 // setAsideFor is how long a blob that could not be read is left out of compactions: it must not keep the others from being compacted.
@@ -75,6 +76,30 @@ func (s *Store) Compact(ctx context.Context, all bool) error {
 	}
 }
 
+// keepLease renews the lease until stop is called: a compaction may take longer than it lasts.
+func (s *Store) keepLease(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		tick := time.NewTicker(leaseTTL / 3)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				if _, err := s.lease(ctx); err != nil && ctx.Err() == nil {
+					s.log.Warn("cannot renew the lease", "err", err)
+				}
+			}
+		}
+	})
+	return func() {
+		cancel()
+		wg.Wait()
+	}
+}
+
 // lease takes or renews the lease.
 func (s *Store) lease(ctx context.Context) (bool, error) {
 	held, err := s.cfg.Catalog.Acquire(ctx, leaseName, s.holder, leaseTTL)
@@ -89,6 +114,8 @@ func (s *Store) run(ctx context.Context, j job) error {
 	c := &compaction{store: s, level: j.Level, w: &fileWriter{comp: s.blockParts, sums: true}}
 	defer c.close()
 	defer func() { s.blockParts = c.w.comp }()
+	defer s.keepLease(ctx)()
+	began := time.Now()
 	if err := c.openInputs(ctx, j.In); err != nil {
 		return err
 	}
@@ -102,6 +129,9 @@ func (s *Store) run(ctx context.Context, j job) error {
 	var now time.Time
 	if err == nil {
 		now, err = s.cfg.Catalog.Now(ctx)
+	}
+	if err == nil {
+		err = inTime(began)
 	}
 	if err == nil {
 		err = s.swap(ctx, j.In, out, now.Add(s.cfg.Grace))

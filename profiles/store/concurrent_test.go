@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -199,10 +201,51 @@ func TestAppendRefuses(t *testing.T) {
 			t.Errorf("limit is %+v", limit)
 		}
 	}
-	e.clock.set(epoch + 3*3_600_000) // the series of before do not count any more
+	e.reopen()
 	p := good()
+	p.Profiles[0].Labels = labels.FromStrings("service_name", "cart", "pod", "new")
+	var limit *LimitError
+	if err := e.store.Append(t.Context(), p); !errors.As(err, &limit) {
+		t.Errorf("another series after a restart: got %v, want a LimitError", err)
+	}
+	e.clock.set(epoch + 3*3_600_000) // the series of before do not count any more
+	p = good()
 	p.Profiles[0].Labels = labels.FromStrings("service_name", "cart", "pod", "late")
 	must(t, e.store.Append(t.Context(), p))
+}
+
+// TestGarbageIsNoOrphan leaves blobs that were compacted long after they were made to the queries that may be reading them, until the grace is over.
+func TestGarbageIsNoOrphan(t *testing.T) {
+	e := newEnv(t, nil)
+	rng := rand.New(rand.NewPCG(4, 4))
+	for i := range 3 {
+		p, _ := randomPush(rng, "cart", "a", uint64(i+1), epoch, epoch+15_000)
+		must(t, e.store.Append(t.Context(), p))
+	}
+	long := e.clock.Now().Add(-24 * time.Hour)
+	for info, err := range e.cfg.Blobs.List(t.Context(), segmentFolder) {
+		must(t, err)
+		must(t, os.Chtimes(filepath.Join(e.dir, "blobs", info.Name), long, long))
+	}
+	must(t, e.store.Compact(t.Context(), true))
+	must(t, e.store.Clean(t.Context()))
+	n := 0
+	for _, err := range e.cfg.Blobs.List(t.Context(), segmentFolder) {
+		must(t, err)
+		n++
+	}
+	if n != 3 {
+		t.Errorf("%d segments are left, want all 3", n)
+	}
+}
+
+// TestTooLate refuses to register what was written long ago: another process may have deleted it.
+func TestTooLate(t *testing.T) {
+	e := newEnv(t, nil)
+	if err := e.store.register(t.Context(), catalog.Registration{}, time.Now().Add(-2*registerWithin)); !errors.Is(err, errTooLate) {
+		t.Errorf("got %v, want errTooLate", err)
+	}
+	must(t, e.store.register(t.Context(), catalog.Registration{}, time.Now()))
 }
 
 // TestPushWithoutProfiles registers the process and the key all the same.
@@ -229,7 +272,12 @@ func TestCleanAndMetrics(t *testing.T) {
 		must(t, e.store.Append(t.Context(), p))
 	}
 	must(t, e.store.Compact(t.Context(), true))
+	orphan := func(age time.Duration) {
+		at := e.clock.Now().Add(-age)
+		must(t, os.Chtimes(filepath.Join(e.dir, "blobs", segmentFolder, "orphan"), at, at))
+	}
 	must(t, e.cfg.Blobs.Put(t.Context(), segmentFolder+"orphan", []byte("x")))
+	orphan(orphanAge - time.Minute)
 	must(t, e.store.Clean(t.Context()))
 	time.Sleep(3 * time.Millisecond) // by the database's clock
 	must(t, e.store.Clean(t.Context()))
@@ -243,7 +291,13 @@ func TestCleanAndMetrics(t *testing.T) {
 	if n := count(); n != 1 {
 		t.Errorf("%d blobs are left, want the orphan alone", n)
 	}
-	e.clock.set(epoch + 2*3_600_000)
+	orphan(orphanAge + time.Minute)
+	e.store.underway.Store(segmentFolder+"orphan", struct{}{}) // as if its registration took an hour
+	must(t, e.store.Clean(t.Context()))
+	if n := count(); n != 1 {
+		t.Errorf("%d blobs are left, want the one that is about to be registered", n)
+	}
+	e.store.underway.Delete(segmentFolder + "orphan")
 	must(t, e.store.Clean(t.Context()))
 	if n := count(); n != 0 {
 		t.Errorf("%d blobs are left after the orphan's time", n)

@@ -12,7 +12,7 @@
 //   - A file never changes. A blob that was replaced stays until no query can be reading it.
 //   - Nothing that was read from a file is trusted before its checksum, its lengths and its references were checked.
 //
-// There is no log, no replay and no state in memory but the cache: opening a store reads nothing.
+// There is no log, no replay and no state in memory but caches: opening a store reads nothing, and the first push of a service its series.
 //
 // Everything exported is safe for concurrent use. The package imports profiles, internal/blob and internal/catalog, never the collector.
 package store

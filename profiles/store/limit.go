@@ -1,17 +1,19 @@
 package store
 
 import (
+	"context"
 	"fmt"
 	"hash/maphash"
 	"sync"
 	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
 )
 
 // seriesWindow is how long a series counts against its service after its last profile.
 const seriesWindow = 2 * time.Hour
 
-// seriesLimiter bounds the series of each service, so that a label with a value per request cannot fill the store with indices. It knows what
-// this process has seen since it started: after a restart a service may have up to twice its series for two hours. Safe for concurrent use.
+// seriesLimiter bounds the series of each service, so that a label with a value per request cannot fill the store with indices. Safe for concurrent use.
 type seriesLimiter struct {
 	max      int
 	mu       sync.Mutex
@@ -24,19 +26,83 @@ type serviceSeries struct {
 	pruned int64            // Unix ms
 }
 
+// knows reports whether service was pushed to, or learnt, before.
+func (l *seriesLimiter) knows(service string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.services[service] != nil
+}
+
+// learn takes the series of a service, with the times (Unix ms) when they were last seen, that were stored before this process started.
+func (l *seriesLimiter) learn(now int64, service string, series map[string]int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.service(now, service)
+	for k, last := range series {
+		h := maphash.String(l.seed, k)
+		s.last[h] = max(s.last[h], last)
+	}
+}
+
+func (l *seriesLimiter) service(now int64, service string) *serviceSeries {
+	if l.services == nil {
+		l.services, l.seed = map[string]*serviceSeries{}, maphash.MakeSeed()
+	}
+	s := l.services[service]
+	if s == nil {
+		s = &serviceSeries{last: map[uint64]int64{}, pruned: now}
+		l.services[service] = s
+	}
+	return s
+}
+
+// learnSeries reads which series the services had in the last hours, once for each service in the life of the process. What cannot be read does not count.
+func (s *Store) learnSeries(ctx context.Context, byService map[string][]string) error {
+	for service := range byService {
+		if s.limiter.knows(service) {
+			continue
+		}
+		if err := s.learnService(ctx, service); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Store) learnService(ctx context.Context, service string) error {
+	s.learning.Lock()
+	defer s.learning.Unlock()
+	if s.limiter.knows(service) {
+		return nil
+	}
+	now := s.cfg.Now().UnixMilli()
+	q := Query{Matchers: []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, serviceLabel, service)}, From: now - seriesWindow.Milliseconds(), To: maxTime + 1}
+	var series map[string]int64
+	err := s.visit(ctx, q, func() { series = map[string]int64{} }, func(_ *file, ds *dataset) error {
+		for i := range ds.series {
+			if si := &ds.series[i]; si.maxEnd >= q.From {
+				k := seriesKey(si.Labels, si.Type, si.Columns)
+				series[k] = max(series[k], min(si.maxEnd, now))
+			}
+		}
+		return nil
+	})
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil {
+		s.log.Warn("cannot read all series of a service; those it had before the start do not count towards its limit", "service", service, "err", err)
+	}
+	s.limiter.learn(now, service, series)
+	return nil
+}
+
 // allow takes the series of a push, by service, or refuses them all.
 func (l *seriesLimiter) allow(now int64, keys map[string][]string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.services == nil {
-		l.services, l.seed = map[string]*serviceSeries{}, maphash.MakeSeed()
-	}
 	for service, series := range keys {
-		s := l.services[service]
-		if s == nil {
-			s = &serviceSeries{last: map[uint64]int64{}, pruned: now}
-			l.services[service] = s
-		}
+		s := l.service(now, service)
 		fresh := map[uint64]struct{}{}
 		for _, k := range series {
 			if h := maphash.String(l.seed, k); s.last[h] == 0 {

@@ -14,7 +14,6 @@ import (
 const (
 	runEvery   = 5 * time.Second
 	cleanEvery = time.Minute
-	orphanAge  = time.Hour // a blob that no row names for that long is not on its way to be registered
 	keyAge     = 14 * 24 * time.Hour
 )
 
@@ -139,47 +138,6 @@ func (s *Store) collectGarbage(ctx context.Context) error {
 			return fmt.Errorf("collect garbage: %w", err)
 		}
 	}
-}
-
-// collectOrphans deletes blobs that no row names: of pushes and compactions that did not come to their end. A blob must be without a row twice,
-// orphanAge apart: what is waiting as garbage has none either, and is gone by then.
-func (s *Store) collectOrphans(ctx context.Context) error {
-	now := s.cfg.Now()
-	found := map[string]time.Time{}
-	for _, folder := range [...]string{segmentFolder, blockFolder} {
-		for info, err := range s.cfg.Blobs.List(ctx, folder) {
-			if err != nil {
-				return fmt.Errorf("look for orphans: %w", err)
-			}
-			found[info.Name] = now
-		}
-	}
-	// Listed after the blobs: what was registered between the two is not taken for an orphan.
-	blocks, err := s.cfg.Catalog.Blocks(ctx, catalog.BlockFilter{})
-	if err != nil {
-		return fmt.Errorf("look for orphans: %w", err)
-	}
-	for _, b := range blocks {
-		delete(found, b.Blob)
-	}
-	for name := range found {
-		first, known := s.orphans[name]
-		if !known {
-			continue
-		}
-		found[name] = first
-		if now.Sub(first) < max(orphanAge, 2*s.cfg.Grace) {
-			continue
-		}
-		if err := s.cfg.Blobs.Delete(ctx, name); err != nil {
-			return fmt.Errorf("delete orphan %s: %w", name, err)
-		}
-		s.log.Info("deleted a blob that no row names", "blob", name)
-		s.metrics.garbage.Inc()
-		delete(found, name)
-	}
-	s.orphans = found
-	return nil
 }
 
 // oldestSegment returns when the oldest live segment was made, 0 if there is none.

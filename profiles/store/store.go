@@ -124,10 +124,12 @@ type Store struct {
 	writers      sync.WaitGroup
 	idle         chan *fileWriter // file writers to use again
 
+	underway sync.Map   // names of segments from before they are written until their registration has come to its end
+	learning sync.Mutex // held while a service's series are read
+
 	compacting sync.Mutex
 	blockParts *compressor          // of compactions; guarded by compacting
 	aside      map[string]time.Time // blobs that compactions could not read, and when; guarded by compacting
-	orphans    map[string]time.Time // blobs without a row and when they were first seen; guarded by compacting
 }
 
 // ErrClosed says that the store does not take pushes any more.
@@ -141,7 +143,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	cfg.setDefaults()
 	s := &Store{
 		cfg: cfg, log: cfg.Logger, ids: newIDSource(), cache: newCache(cfg.CacheBytes), inFlight: map[catalog.Key]*batch{}, dictionaries: dictionaries{},
-		space: make(chan struct{}), idle: make(chan *fileWriter, maxWriters), orphans: map[string]time.Time{}, aside: map[string]time.Time{},
+		space: make(chan struct{}), idle: make(chan *fileWriter, maxWriters), aside: map[string]time.Time{},
 	}
 	s.holder = s.ids.next(cfg.Now()).String()
 	s.limiter.max = cfg.MaxSeries
