@@ -65,7 +65,7 @@ func (r *recorder) skip(t Type, final bool) string {
 		return "runtime.MemProfileRate is 0"
 	}
 	if t == Goroutine {
-		if n := runtime.NumGoroutine(); final && n <= maxGoroutines {
+		if n := runtime.NumGoroutine(); final && n <= r.a.cfg.MaxGoroutines {
 			return ""
 		}
 		if reason := r.goroutineSkip(); reason != "" {

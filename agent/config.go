@@ -38,8 +38,12 @@ type Config struct {
 	// BlockRate, in nanoseconds, is given to runtime.SetBlockProfileRate where it is above 0. SONDE_BLOCK_RATE; default: not touched.
 	BlockRate int
 
-	// QueueBytes bounds the windows that wait to be sent; the oldest are dropped and counted. SONDE_QUEUE_BYTES; default 4 MiB.
-	// The rest of the agent keeps to 12 MiB, so at the default all of it stays within 16 MiB.
+	// MaxGoroutines is the most goroutines of which a profile is taken. SONDE_MAX_GOROUTINES; default 15000. While the runtime takes it, it holds
+	// some 240 bytes for each in the heap, so the agent may need more than 16 MiB above the default.
+	MaxGoroutines int
+
+	// QueueBytes bounds the windows that wait to be sent; the oldest are dropped and counted. SONDE_QUEUE_BYTES; default 3 MiB.
+	// The rest of the agent keeps to 13 MiB, so at the default all of it stays within 16 MiB.
 	QueueBytes int
 	// Timeout is for one attempt to send a window. SONDE_TIMEOUT; default 10 s.
 	Timeout time.Duration
@@ -65,8 +69,9 @@ const (
 	maxPeriod         = time.Hour
 	firstWindow       = 5 * time.Second
 	runtimeCPURate    = 100
-	defaultQueueBytes = 4 << 20
-	captureBytes      = 8 << 20 // of the runtime's records and of what is remembered of them
+	defaultQueueBytes = 3 << 20
+	captureBytes      = 13 << 19 // of the runtime's records and of what is remembered of them
+	defaultGoroutines = 15_000
 	defaultTimeout    = 10 * time.Second
 	defaultClose      = 5 * time.Second
 )

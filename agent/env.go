@@ -31,6 +31,7 @@ func (c *Config) resolve(getenv func(string) string) (problems []string) {
 	r.int(&c.CPURate, "CPURate", "SONDE_CPU_RATE", runtimeCPURate, 1, runtimeCPURate)
 	r.int(&c.MutexFraction, "MutexFraction", "SONDE_MUTEX_FRACTION", 0, 0, 1<<30)
 	r.int(&c.BlockRate, "BlockRate", "SONDE_BLOCK_RATE", 0, 0, 1<<31-1)
+	r.int(&c.MaxGoroutines, "MaxGoroutines", "SONDE_MAX_GOROUTINES", defaultGoroutines, 1, 1<<30)
 	r.int(&c.QueueBytes, "QueueBytes", "SONDE_QUEUE_BYTES", defaultQueueBytes, 64<<10, 1<<30)
 	c.URL = r.url(c.URL, c.Token != "" || getenv("SONDE_TOKEN_FILE") != "")
 	if c.TLS == nil {

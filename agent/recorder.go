@@ -281,14 +281,11 @@ func jitter(d time.Duration) time.Duration {
 // goroutineEvery returns how many windows lie between two goroutine profiles at n goroutines: the profile costs about 5 µs for each.
 func goroutineEvery(n int) int { return min(max(n/2000, 1), 40) }
 
-// maxGoroutines is where the goroutine profile's own memory would pass the agent's.
-const maxGoroutines = 100_000
-
 // goroutineSkip says why this window has no goroutine profile; empty: it is due.
 func (r *recorder) goroutineSkip() string {
 	n := runtime.NumGoroutine()
-	if n > maxGoroutines {
-		return strconv.Itoa(n) + " goroutines, more than " + strconv.Itoa(maxGoroutines)
+	if limit := r.a.cfg.MaxGoroutines; n > limit {
+		return strconv.Itoa(n) + " goroutines, more than MaxGoroutines " + strconv.Itoa(limit)
 	}
 	r.waited++
 	if every := goroutineEvery(n); r.waited < every {
