@@ -190,6 +190,10 @@ func (f *file) readHeads(ctx context.Context, sel []selected, totals bool) ([]*h
 	return heads, err
 }
 
+// maxMergeNodes bounds the stack tree that a query builds: with all that hangs on it, and what views make of it, a node takes about 200 bytes. A service
+// has some 10,000.
+const maxMergeNodes = 2 << 20
+
 // merger adds up one query's values. Not safe for concurrent use.
 type merger struct {
 	store  *Store
@@ -203,10 +207,11 @@ type merger struct {
 	series map[string]struct{}
 	last   int64 // start of the profile that stats.Period is from
 	blobs  map[string]struct{}
+	most   int // nodes of syms
 }
 
 func newMerger(s *Store, q Query) *merger {
-	return &merger{store: s, q: q, typ: q.Type, syms: profiles.NewSymbols(), series: map[string]struct{}{}, blobs: map[string]struct{}{}, last: -1 << 63}
+	return &merger{store: s, q: q, typ: q.Type, syms: profiles.NewSymbols(), series: map[string]struct{}{}, blobs: map[string]struct{}{}, last: -1 << 63, most: maxMergeNodes}
 }
 
 func (m *merger) dataset(ctx context.Context, f *file, ds *dataset) error {
@@ -244,14 +249,16 @@ func (m *merger) dataset(ctx context.Context, f *file, ds *dataset) error {
 	if err != nil {
 		return err
 	}
+	if err := ctx.Err(); err != nil { // what follows takes long where there is much
+		return err
+	}
 	if len(m.acc) < len(syms.Stacks) {
 		m.acc = make([]int128, len(syms.Stacks))
 	}
 	if err := m.addUnits(ctx, f, units, places, len(syms.Stacks)); err != nil {
 		return fmt.Errorf("dataset %s: %w", ds.info.Service, err)
 	}
-	m.fold(syms)
-	return nil
+	return m.fold(ctx, syms)
 }
 
 // count takes the profiles [lo, hi) of a series, at least one, into the statistics.
@@ -351,9 +358,25 @@ func (m *merger) addSums(u *unit) {
 	}
 }
 
-// fold moves what acc holds for a dataset with syms into total.
-func (m *merger) fold(syms *profiles.Symbols) {
-	ids := m.syms.AddStacks(syms, func(id uint32) bool { return !m.acc[id].isZero() })
+// fold moves what acc holds for a dataset with syms into total. It stops where ctx ends, and with a *LimitError where the tree becomes too large.
+func (m *merger) fold(ctx context.Context, syms *profiles.Symbols) error {
+	var stop error
+	calls := 0
+	ids := m.syms.AddStacks(syms, func(id uint32) bool {
+		if stop != nil || m.acc[id].isZero() {
+			return false
+		}
+		if calls++; calls%256 == 0 {
+			stop = ctx.Err()
+		}
+		if n := len(m.syms.Nodes); n > m.most {
+			stop = &LimitError{Limit: "max_merge_nodes", Max: int64(m.most), Got: int64(n), What: fmt.Sprintf("the stacks that the query selects make a tree of more than %d nodes", m.most)}
+		}
+		return stop == nil
+	})
+	if stop != nil {
+		return stop
+	}
 	if n := len(m.syms.Stacks) - len(m.total); n > 0 {
 		m.total = append(m.total, make([]int128, n)...)
 	}
@@ -363,6 +386,7 @@ func (m *merger) fold(syms *profiles.Symbols) {
 			m.acc[id] = int128{}
 		}
 	}
+	return nil
 }
 
 func (m *merger) result() *profiles.Stacks {
