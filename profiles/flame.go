@@ -32,25 +32,26 @@ func (t Type) Desc() TypeDesc {
 // Flame is a flame graph of functions in columns, as ARCHITECTURE.md lays it out: node 0 is the root, nodes are in depth-first
 // pre-order, the children of a node by name. The base columns are nil but in diffs.
 type Flame struct {
-	Type      TypeDesc   `json:"type"`
-	From      int64      `json:"from"` // Unix ms
-	To        int64      `json:"to"`
-	BaseFrom  int64      `json:"base_from,omitempty"`
-	BaseTo    int64      `json:"base_to,omitempty"`
-	Total     int64      `json:"total"`
-	BaseTotal *int64     `json:"base_total,omitempty"`
-	Names     []string   `json:"names"`
-	Kinds     []string   `json:"kinds"` // parallel to Names
-	Files     []string   `json:"files"` // parallel to Names
-	Name      []uint32   `json:"name"`  // per node, an index into Names
-	Depth     []uint32   `json:"depth"`
-	Value     []int64    `json:"value"` // self and children
-	Self      []int64    `json:"self"`
-	BaseValue []int64    `json:"base_value,omitempty"`
-	BaseSelf  []int64    `json:"base_self,omitempty"`
-	Nodes     int        `json:"nodes"`
-	Dropped   int        `json:"dropped"` // nodes folded into "(other)"
-	Stats     MergeStats `json:"stats"`
+	Type      TypeDesc    `json:"type"`
+	From      int64       `json:"from"` // Unix ms
+	To        int64       `json:"to"`
+	BaseFrom  int64       `json:"base_from,omitempty"`
+	BaseTo    int64       `json:"base_to,omitempty"`
+	Total     int64       `json:"total"`
+	BaseTotal *int64      `json:"base_total,omitempty"`
+	Names     []string    `json:"names"`
+	Kinds     []string    `json:"kinds"` // parallel to Names
+	Files     []string    `json:"files"` // parallel to Names
+	Name      []uint32    `json:"name"`  // per node, an index into Names
+	Depth     []uint32    `json:"depth"`
+	Value     []int64     `json:"value"` // self and children
+	Self      []int64     `json:"self"`
+	BaseValue []int64     `json:"base_value,omitempty"`
+	BaseSelf  []int64     `json:"base_self,omitempty"`
+	Nodes     int         `json:"nodes"`
+	Dropped   int         `json:"dropped"` // nodes folded into "(other)"
+	Stats     MergeStats  `json:"stats"`
+	BaseStats *MergeStats `json:"base_stats,omitempty"` // in diffs only
 }
 
 // FlameOptions are the options of NewFlame.
@@ -71,6 +72,7 @@ func NewFlame(s, base *Stacks, opt FlameOptions) *Flame {
 	f := &Flame{Type: s.Type.Desc(), From: s.Start, To: s.End, Total: t.total[0][0], Stats: s.Stats}
 	if base != nil {
 		f.BaseFrom, f.BaseTo, f.BaseTotal = base.Start, base.End, &t.total[1][0]
+		f.BaseStats = &base.Stats
 		if f.Type.Unit == "" {
 			f.Type = base.Type.Desc()
 		}

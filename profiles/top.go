@@ -8,16 +8,17 @@ import (
 
 // Top is a table of functions.
 type Top struct {
-	Type      TypeDesc   `json:"type"`
-	From      int64      `json:"from"` // Unix ms
-	To        int64      `json:"to"`
-	BaseFrom  int64      `json:"base_from,omitempty"`
-	BaseTo    int64      `json:"base_to,omitempty"`
-	Total     int64      `json:"total"`
-	BaseTotal *int64     `json:"base_total,omitempty"` // in diffs only
-	Rows      []TopRow   `json:"rows"`
-	Functions int        `json:"functions"` // rows there would be without a limit
-	Stats     MergeStats `json:"stats"`
+	Type      TypeDesc    `json:"type"`
+	From      int64       `json:"from"` // Unix ms
+	To        int64       `json:"to"`
+	BaseFrom  int64       `json:"base_from,omitempty"`
+	BaseTo    int64       `json:"base_to,omitempty"`
+	Total     int64       `json:"total"`
+	BaseTotal *int64      `json:"base_total,omitempty"` // in diffs only
+	Rows      []TopRow    `json:"rows"`
+	Functions int         `json:"functions"` // rows there would be without a limit
+	Stats     MergeStats  `json:"stats"`
+	BaseStats *MergeStats `json:"base_stats,omitempty"` // in diffs only
 }
 
 // TopRow is one function: Self is what was spent in it, Total what was spent in it and in what it called, recursion counted once.
@@ -46,6 +47,7 @@ func NewTop(s, base *Stacks, opt TopOptions) *Top {
 	out := &Top{Type: s.Type.Desc(), From: s.Start, To: s.End, Total: t.total[0][0], Stats: s.Stats, Functions: len(t.table.names) - 1, Rows: []TopRow{}}
 	if base != nil {
 		out.BaseFrom, out.BaseTo, out.BaseTotal = base.Start, base.End, &t.total[1][0]
+		out.BaseStats = &base.Stats
 		if out.Type.Unit == "" {
 			out.Type = base.Type.Desc()
 		}

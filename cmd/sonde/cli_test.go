@@ -181,6 +181,15 @@ func TestDiff(t *testing.T) {
 	}
 }
 
+// TestDiffCovered: a side that was profiled for a tenth of the time is not a tenth of the other.
+func TestDiffCovered(t *testing.T) {
+	body := strings.Replace(diffJSON, `"stats":{}`, `"stats":{"covered_ms":6000},"base_stats":{"covered_ms":60000}`, 1)
+	r := sonde(t, answers("/api/v1/diff", body, nil), "", "diff")
+	if want := "3.00µs, base 200ns (scaled by 0.1), change +2.80µs"; !strings.Contains(r.stdout, want) {
+		t.Errorf("no %q in\n%s", want, r.stdout)
+	}
+}
+
 func TestPs(t *testing.T) {
 	r := sonde(t, answers("/api/v1/processes", `{"processes":[
 {"pid":12,"service":"cart","version":"v1","go_version":"go1.26.8","build":"0123456789abcdef0123","gatherer":"agent","state":"running"},

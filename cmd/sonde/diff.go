@@ -29,8 +29,9 @@ func (a *app) diffCommand() *cobra.Command {
 		Long: `Compare two ranges of time, two selections, or two local pprof files, by function.
 
 Without --base-from and --base-to the base is the range of the same length right before. --norm says how values of the base are
-scaled before they are subtracted: rate by the length of the ranges (the default between ranges), share by the totals, none
-(the default between files). -o json prints both sides as they are.`,
+scaled before they are subtracted: rate by the time in which processes were profiled on either side, so that neither a scrape
+of some seconds a minute nor a range without data counts as less (the default between ranges), share by the totals, none (the
+default between files). -o json prints both sides as they are.`,
 		Example: `  sonde diff --service cart --since 15m
   sonde diff --service cart --from 2026-11-20T14:00:00Z --to 2026-11-20T15:00:00Z \
              --base-from 2026-11-19T14:00:00Z --base-to 2026-11-19T15:00:00Z
@@ -102,7 +103,11 @@ func (a *app) diff(cmd *cobra.Command, q *queryFlags, b *baseFlags, args []strin
 		b.norm = "rate"
 	}
 	ratio := 1.0
-	if t.Type.Kind != "gauge" { // a gauge is a mean already: the length of its range does not matter
+	switch {
+	case t.Type.Kind == "gauge": // a mean already: the length of its range does not matter
+	case t.BaseStats != nil && t.BaseStats.CoveredMs > 0 && t.Stats.CoveredMs > 0:
+		ratio = float64(t.Stats.CoveredMs) / float64(t.BaseStats.CoveredMs)
+	default:
 		ratio = float64(r.length()) / float64(base.length())
 	}
 	return &t, factor(b.norm, &t, ratio), nil

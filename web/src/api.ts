@@ -39,6 +39,7 @@ export interface Flame extends Answer, Columns {
   nodes: number;
   dropped: number;
   stats: Stats;
+  base_stats?: Stats;
 }
 
 export interface Top extends Answer {

@@ -43,7 +43,7 @@ export function CompareBar() {
       <span class="group" role="group" aria-label="Make the sides comparable">
         <button
           aria-pressed={norm !== "share"} onClick={() => go({ norm: "" }, true)}
-          title={gauge ? "Means over each range, as they are" : "Each side divided by the length of its range"}
+          title={gauge ? "Means over each range, as they are" : "Each side divided by the time in which its processes were profiled: what one of them used"}
         >
           {gauge ? "mean" : "per second"}
         </button>

@@ -221,5 +221,9 @@ export const scale = computed(() => {
   if (!r.base || !f) return { now: 1, base: 1, norm };
   if (norm === "share") return { now: f.total ? 1 / f.total : 1, base: f.base_total ? 1 / f.base_total : 1, norm };
   if (norm === "plain" || kind === "gauge") return { now: 1, base: 1, norm: "plain" };
+  // By the time in which processes were profiled, where both sides tell: a side whose data ends early, or that was scraped for some seconds
+  // of each minute only, is not less for that.
+  const now = f.stats.covered_ms, base = f.base_stats?.covered_ms ?? 0;
+  if (now > 0 && base > 0) return { now: 1000 / now, base: 1000 / base, norm };
   return { now: 1000 / (r.to - r.from), base: 1000 / (r.base[1] - r.base[0]), norm };
 });

@@ -143,6 +143,17 @@ test("young data: the range begins where it does; a gap is told, and can be narr
   await done();
 });
 
+test("a diff by rate: a side that was profiled for a tenth of the time is not a tenth", async () => {
+  const f = parse("diff-flame");
+  const stats = (covered_ms: number) => ({ ...f.stats, covered_ms });
+  const same = { ...f, value: f.value, base_value: f.value.map((v: number) => v * 10), base_self: f.self.map((v: number) => v * 10), base_total: f.total * 10, stats: stats(6e4), base_stats: stats(6e5) };
+  server.override = (path, params) => (path === "diff" && params.get("view") !== "top" ? { body: same } : undefined);
+  const { page, done } = await open(browser, at("?query=prometheus&base_from=now-2h&base_to=now-1h"));
+  await drawn(page);
+  assert.match(await page.locator(".flame-panel .total").innerText(), /\(0 %\)$/);
+  await done();
+});
+
 test("a service without data, and one whose stacks are all zero", async () => {
   const none = { names: ["total"], kinds: [""], files: [""], name: [0], depth: [0], value: [0], self: [0], total: 0, nodes: 1 };
   server.override = (path) => {
