@@ -87,6 +87,17 @@ func checkProgramPush(t *testing.T, pushes []push, toolchain string) {
 	}
 }
 
+// TestOldestGoVets vets the agent and its tests on this system with the oldest Go. The tests themselves run there with
+// GOWORK=off GOTOOLCHAIN=go1.23.12 go test -short ./...
+func TestOldestGoVets(t *testing.T) {
+	if out, err := command(".", oldest, nil, "version"); err != nil {
+		t.Skipf("SKIPPED: toolchain %s is not to be had here, so the agent is NOT vetted with it: %v\n%s", oldest, err, out)
+	}
+	if out, err := command(".", oldest, nil, "vet", "./..."); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
 // TestEverySystemBuilds takes minutes on a cold build cache; -short leaves it out. It vets the agent and its tests for each supported system with the newest and the oldest Go.
 func TestEverySystemBuilds(t *testing.T) {
 	if testing.Short() {
