@@ -36,8 +36,7 @@ func (p *parts) openHTTP(ctx context.Context) error {
 
 // serveOn answers requests until ctx ends, then drains.
 func (p *parts) serveOn(ctx context.Context, l *listen.Listener, mux *http.ServeMux) error {
-	p.log.Info("listening", "url", l.URL(), "token", l.HasToken())
-	fmt.Fprintf(p.opts.Stdout, "listening on %s\n", l.URL())
+	p.say("listening on "+l.URL(), "listening", "url", l.URL(), "token", l.HasToken())
 	if p.opts.Ready != nil {
 		p.opts.Ready(l.Addr().String())
 	}

@@ -96,18 +96,18 @@ func (p *parts) openData(ctx context.Context) error {
 	p.closers = append(p.closers, lock.Close)
 	cat, err := catalog.OpenSQLite(ctx, filepath.Join(dir, CatalogFile))
 	if err != nil {
-		return fmt.Errorf("open catalogue: %w", err)
+		return err
 	}
 	p.cat = cat
 	p.closers = append(p.closers, cat.Close)
 	blobs, err := blob.OpenFiles(fsys.OS{}, filepath.Join(dir, BlobDir))
 	if err != nil {
-		return fmt.Errorf("open blobs: %w", err)
+		return err
 	}
 	p.store, err = store.Open(ctx, store.Config{Blobs: blobs, Catalog: cat, Logger: p.log, Registerer: p.registry, MaxAge: orForever(p.cfg.RetentionAge.D()),
 		MaxBytes: orUnlimited(int64(p.cfg.RetentionSize)), MaxSeries: p.cfg.MaxSeriesPerService, CacheBytes: int64(p.cfg.CacheBytes)})
 	if err != nil {
-		return fmt.Errorf("open store: %w", err)
+		return err
 	}
 	p.closers = append(p.closers, p.store.Close)
 	p.ready.checks = append(p.ready.checks, check{"catalogue", func(ctx context.Context) error {

@@ -17,7 +17,7 @@ import (
 type Options struct {
 	Version string            // of this program; "": dev
 	Ready   func(addr string) // called once requests are answered, with the address (host:port); nil: nobody
-	Stdout  io.Writer         // a few lines for people at start; nil: discard
+	Stdout  io.Writer         // a few lines at start: what is kept, where it listens, what was found; nil: the log says it
 	Stderr  io.Writer         // the log; nil: os.Stderr
 
 	// Reload, on each receive, reads the configuration again through Load and takes targets and agent rules from it. nil: never.
@@ -45,9 +45,6 @@ func Run(ctx context.Context, cfg Config, opts Options) (err error) {
 	cfg.applyZeros()
 	if err := cfg.Validate(); err != nil {
 		return fmt.Errorf("start collector: %w", err)
-	}
-	if opts.Stdout == nil {
-		opts.Stdout = io.Discard
 	}
 	if opts.Stderr == nil {
 		opts.Stderr = os.Stderr
@@ -99,8 +96,17 @@ func (p *parts) greet(ctx context.Context) {
 	} else {
 		text += "; " + diskOutlook(blocks)
 	}
-	p.log.Info("starting", "version", p.opts.Version, "data", p.cfg.Data, "storage", text, "config", p.cfg.file)
-	fmt.Fprintf(p.opts.Stdout, "data in %s, %s\n", p.cfg.Data, text)
+	p.say(fmt.Sprintf("data in %s, %s", p.cfg.Data, text), "starting", "version", p.opts.Version, "data", p.cfg.Data, "storage", text, "config", p.cfg.file)
+}
+
+// say tells a fact of starting once: people read line on Stdout; where there is none, it is msg in the log. On a terminal both would be seen.
+func (p *parts) say(line, msg string, args ...any) {
+	level := slog.LevelInfo
+	if p.opts.Stdout != nil {
+		fmt.Fprintln(p.opts.Stdout, line)
+		level = slog.LevelDebug
+	}
+	p.log.Log(context.Background(), level, msg, args...)
 }
 
 // announceEvery is how often the first scan's result is looked for.
@@ -117,7 +123,8 @@ func (p *parts) announce(ctx context.Context) error {
 		case <-t.C:
 		}
 	}
-	fmt.Fprintln(p.opts.Stdout, p.scraper.Summary())
+	summary := p.scraper.Summary()
+	p.say(summary, "found", "processes", summary)
 	<-ctx.Done()
 	return nil
 }

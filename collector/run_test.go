@@ -183,6 +183,9 @@ func TestRunStopAndRestart(t *testing.T) {
 			if !strings.Contains(r.out.String(), want) {
 				t.Errorf("%q does not say %q", r.out, want)
 			}
+			if strings.Contains(r.log.String(), want) {
+				t.Errorf("the log says %q again: on a terminal both are seen", want)
+			}
 		}
 		again := start(t, testConfig(dir), nil)
 		if got := again.total(t); got != 2000 {
@@ -203,6 +206,25 @@ func TestRunStopAndRestart(t *testing.T) {
 		}
 		client.CloseIdleConnections()
 	})
+}
+
+// TestRunCannotOpen: an error of opening says what failed once.
+func TestRunCannotOpen(t *testing.T) {
+	for _, tt := range []struct{ path, once string }{{CatalogFile, "open catalogue"}, {BlobDir, "open blob"}} {
+		cfg := testConfig(t.TempDir())
+		bad := filepath.Join(cfg.Data, tt.path)
+		if tt.path == CatalogFile {
+			if err := os.Mkdir(bad, 0o700); err != nil {
+				t.Fatal(err)
+			}
+		} else if err := os.WriteFile(bad, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		err := Run(t.Context(), cfg, Options{Stderr: io.Discard})
+		if err == nil || strings.Count(err.Error(), tt.once) != 1 || !strings.Contains(err.Error(), bad) {
+			t.Errorf("%s: %v; want %q once, and the path", tt.path, err, tt.once)
+		}
+	}
 }
 
 // Pushes in flight when the stop comes are answered, and what was answered 200 is there afterwards.

@@ -5,6 +5,6 @@
 // that names it, and a metric that counts it. No memory is allocated by a length that was merely read: bodies are streamed
 // through gzip into a buffer that grows with what really arrives, and all requests together share one budget of bytes.
 //
-// Handler is safe for concurrent use. The package may import profiles, profiles/store (its types) and internal/catalog (its
-// types), never another part of the collector but reply.
+// Handler is safe for concurrent use. The package may import profiles, profiles/store (its types), symbols/build
+// and internal/catalog (its types), never another part of the collector but reply.
 package receive

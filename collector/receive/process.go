@@ -14,6 +14,7 @@ import (
 
 	"github.com/sonde-io/sonde/collector/reply"
 	"github.com/sonde-io/sonde/internal/catalog"
+	"github.com/sonde-io/sonde/symbols/build"
 )
 
 // processJSON is the process object of a push.
@@ -120,11 +121,11 @@ func (h *Handler) ownWords(m *meta, now int64) (known, *catalog.Process, *catalo
 	if len(p.NSPIDs) <= 32 { // the kernel nests no deeper
 		row.NSPIDs = p.NSPIDs
 	}
-	build := buildOf(&p, now)
-	if build != nil {
-		row.BuildID = build.ID
+	b := buildOf(&p, now)
+	if b != nil {
+		row.BuildID = b.ID
 	}
-	return k, row, build, nil
+	return k, row, b, nil
 }
 
 // buildOf returns the build that p runs, or nil where it does not say.
@@ -139,10 +140,7 @@ func buildOf(p *processJSON, now int64) *catalog.Build {
 		b.ID = hex.EncodeToString(sum[:20])
 	}
 	if info, err := debug.ParseBuildInfo(p.BuildInfo); err == nil {
-		b.Module, b.Version = info.Main.Path, info.Main.Version
-		if b.Module == "" {
-			b.Module = info.Path
-		}
+		b.Module, b.Version = build.ModuleOf(info), info.Main.Version
 	}
 	return b
 }

@@ -158,12 +158,9 @@ func (m *Manager) scanLoop(ctx context.Context) {
 			m.log.Error("scan processes", "error", err)
 		default:
 			if s := report.Summary(); s != said {
-				level := slog.LevelDebug // a machine that compiles starts Go programs all the time
-				if said == "" {
-					level = slog.LevelInfo
-				}
+				// At debug: a machine that compiles starts Go programs all the time.
 				said = s
-				m.log.Log(ctx, level, "found "+s)
+				m.log.Debug("found " + s)
 			}
 			m.setReport(ctx, report)
 		}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"runtime/debug"
 	"strconv"
+	"strings"
 )
 
 // ErrNotGo says that a file is readable but not a Go program.
@@ -42,8 +43,23 @@ func Key(gnuBuildID, goBuildID string) string {
 	return hex.EncodeToString(sum[:20])
 }
 
-// Module returns the main module's path, "" for a program built without modules.
-func (i *Info) Module() string { return i.Mod.Main.Path }
+// Module returns the path of the main module: ModuleOf(i.Mod).
+func (i *Info) Module() string { return ModuleOf(i.Mod) }
+
+// ModuleOf returns the path of the main module. Where the program was built without modules, as distributions do, it is guessed from the main
+// package: its path up to /cmd/. It is "" where there is neither, as for files named on the command line of the go command.
+func ModuleOf(info *debug.BuildInfo) string {
+	if info.Main.Path != "" {
+		return info.Main.Path
+	}
+	if info.Path == "command-line-arguments" {
+		return ""
+	}
+	if i := strings.LastIndex(info.Path, "/cmd/"); i > 0 {
+		return info.Path[:i]
+	}
+	return info.Path
+}
 
 // Version returns the main module's version; "" for a build from a working tree without one, which Go calls (devel).
 func (i *Info) Version() string {

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"testing"
 )
@@ -217,4 +218,21 @@ func FuzzRead(f *testing.F) {
 			t.Errorf("%+v of a file of %d bytes", info, len(data))
 		}
 	})
+}
+
+func TestModuleOf(t *testing.T) {
+	for _, tt := range []struct{ module, path, want string }{
+		{"example.com/app", "example.com/app/cmd/x", "example.com/app"},
+		{"", "github.com/prometheus/prometheus/cmd/prometheus", "github.com/prometheus/prometheus"}, // Debian's
+		{"", "github.com/a/cmd/b/cmd/c", "github.com/a/cmd/b"},
+		{"", "github.com/a/b", "github.com/a/b"},
+		{"", "github.com/a/cmdline", "github.com/a/cmdline"},
+		{"", "cmd/compile", "cmd/compile"},
+		{"", "command-line-arguments", ""},
+		{"", "", ""},
+	} {
+		if got := ModuleOf(&debug.BuildInfo{Path: tt.path, Main: debug.Module{Path: tt.module}}); got != tt.want {
+			t.Errorf("module %q, path %q: %q, want %q", tt.module, tt.path, got, tt.want)
+		}
+	}
 }
