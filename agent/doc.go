@@ -8,8 +8,16 @@
 //
 // It owns three things: the runtime's one CPU profile (shared through CPUHandler and StartCPUProfile), at most two goroutines of
 // its own, and one connection. It opens no port, installs no signal handler, never calls runtime.GC or runtime.ReadMemStats, and
-// never fails the program: what is wrong is logged once and worked around. Captures cost at most 1 % of the process's CPU (or 0.1 % of a
-// core for an idle one), measured as they run; what does not fit is skipped, and the window says so.
+// never fails the program: what is wrong is logged once and worked around.
+//
+// It keeps to two budgets. CPU: captures, their encoding and the sending take at most 1 % of what the process uses (or 0.1 % of a core in an idle
+// one), by the clocks of the agent's own threads. What it cannot count is the sampling itself, and what runtime/pprof and net/http do on goroutines
+// of theirs. Memory: 16 MiB in all at the default settings, the queue included. A profile that does not fit is skipped, and the window says so:
+// a heap profile of more than some 14,000 stacks, a goroutine profile of more than MaxGoroutines.
+//
+// The garbage collector sees about 1.2 MB more live heap while the CPU is profiled, the runtime's own buffer, and some 5 MB allocated for each
+// window. In a program whose live heap is only a megabyte or two that moves the collector's pace, as any data of that size would; GOGC=400 or a memory
+// limit makes it small again, and a lower CPURate makes it a part of the time.
 //
 // Limits worth knowing: heap, mutex and block stacks have 32 frames, the size of the runtime's public records. The heap's figures lag by up
 // to two garbage collections. The runtime samples the CPU at 100 Hz; a lower CPURate profiles a part of each window, and the profile's

@@ -38,7 +38,7 @@ type entry struct {
 	End   int64  `json:"end"`
 }
 
-// stats is the agent's account of itself. The counters are since the start; the other two are of this window.
+// stats is the agent's account of itself. The counters are since the start; the CPU is what the agent used since the window before.
 type stats struct {
 	WindowsDropped uint64            `json:"windows_dropped"`
 	WindowsFailed  uint64            `json:"windows_failed"`
