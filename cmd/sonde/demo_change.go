@@ -102,11 +102,11 @@ func (d *demoRun) announceChange(ctx context.Context) error {
 	return nil
 }
 
-// diffURL links to the comparison of the minute after the change with the minute before it. The minute after is not over when the link
-// is printed: the page compares by the time that was profiled on either side.
+// diffURL links to the comparison of the minute after the change with the minute before it. It is by share of the total: what the
+// second version does more of stands out then, where by time nearly all of it is more.
 func (d *demoRun) diffURL(change int64) string {
 	minute := time.Minute.Milliseconds()
-	return d.client.URL("/", url.Values{"type": {"cpu:cpu"},
+	return d.client.URL("/", url.Values{"type": {"cpu:cpu"}, "norm": {"share"},
 		"query": {version("v2")}, "from": {unixMs(change)}, "to": {unixMs(change + minute)},
 		"base_query": {version("v1")}, "base_from": {unixMs(change - minute)}, "base_to": {unixMs(change)}})
 }

@@ -16,8 +16,8 @@ import (
 
 // baseFlags select what a diff compares with.
 type baseFlags struct {
-	query, from, to, norm string
-	limit                 int
+	query, from, to, norm, sort string
+	limit                       int
 }
 
 func (a *app) diffCommand() *cobra.Command {
@@ -51,6 +51,7 @@ default between files). -o json prints both sides as they are.`,
 	fs.StringVar(&b.query, "base-query", "", "the base's selector (default: the same)")
 	norm := &format{value: "", allowed: []string{"rate", "share", "none"}}
 	fs.Var(norm, "norm", "scale the base by: rate, share or none")
+	order := sortFlag(cmd, "total", "self")
 	fs.IntVarP(&b.limit, "limit", "n", 30, "number of functions")
 	out := outputFlag(cmd, "table", "json")
 	a.clientFlags(cmd)
@@ -58,7 +59,7 @@ default between files). -o json prints both sides as they are.`,
 		if b.limit < 1 {
 			return usage(cmd, "read --limit: %d is not a number of functions", b.limit)
 		}
-		b.norm = norm.value
+		b.norm, b.sort = norm.value, order.value
 		t, scale, err := a.diff(cmd, &q, &b, args)
 		if err != nil {
 			return err
@@ -66,13 +67,13 @@ default between files). -o json prints both sides as they are.`,
 		if out.value == "json" {
 			return writeJSON(a.stdout, t)
 		}
-		return a.writeDiff(cmd, t, scale, b.limit)
+		return a.writeDiff(t, scale, &b)
 	}
 	return cmd
 }
 
-// diffRows is how many functions are asked for: enough that the ones that changed most are among them.
-const diffRows = 10_000
+// manyRows is how many functions are asked for where the collector orders them by something else: enough that those wanted are among them.
+const manyRows = 10_000
 
 // diff returns both sides and the factor by which the base's values are to be scaled.
 func (a *app) diff(cmd *cobra.Command, q *queryFlags, b *baseFlags, args []string) (*profiles.Top, float64, error) {
@@ -140,7 +141,7 @@ func (b *baseFlags) rangeOf(cmd *cobra.Command, r timeRange, now time.Time) (tim
 
 func (b *baseFlags) addTo(cmd *cobra.Command, q *queryFlags, params url.Values, base timeRange) error {
 	params.Set("view", "top")
-	params.Set("limit", strconv.Itoa(diffRows))
+	params.Set("limit", strconv.Itoa(manyRows))
 	params.Set("base_from", unixMs(base.From))
 	params.Set("base_to", unixMs(base.To))
 	if b.query == "" {
@@ -165,7 +166,7 @@ func factor(norm string, t *profiles.Top, ratio float64) float64 {
 	return 1
 }
 
-func (a *app) writeDiff(cmd *cobra.Command, t *profiles.Top, scale float64, limit int) error {
+func (a *app) writeDiff(t *profiles.Top, scale float64, b *baseFlags) error {
 	if len(t.Rows) == 0 {
 		_, err := fmt.Fprintf(a.stdout, "%s%s: nothing found on either side; `sonde ps` shows what is profiled, --since 7d looks further back\n", t.Type.ID, between(t.From, t.To))
 		return err
@@ -188,12 +189,17 @@ func (a *app) writeDiff(cmd *cobra.Command, t *profiles.Top, scale float64, limi
 		return err
 	}
 	rows := slices.Clone(t.Rows)
-	weight := func(r profiles.TopRow) int64 { return abs(r.Self - base(r.BaseSelf)) }
+	self := func(r profiles.TopRow) int64 { return abs(r.Self - base(r.BaseSelf)) }
+	total := func(r profiles.TopRow) int64 { return abs(r.Total - base(r.BaseTotal)) }
+	first, second := total, self
+	if b.sort == "self" {
+		first, second = self, total
+	}
 	slices.SortStableFunc(rows, func(x, y profiles.TopRow) int {
-		return cmp.Or(cmp.Compare(weight(y), weight(x)), cmp.Compare(abs(y.Total-base(y.BaseTotal)), abs(x.Total-base(x.BaseTotal))))
+		return cmp.Or(cmp.Compare(first(y), first(x)), cmp.Compare(second(y), second(x)))
 	})
 	tab := a.newTable(">BASE", ">SELF", ">CHANGE", ">BASE TOTAL", ">TOTAL", ">CHANGE", "FUNCTION")
-	for _, r := range rows[:min(limit, len(rows))] {
+	for _, r := range rows[:min(b.limit, len(rows))] {
 		tab.add(formatValue(base(r.BaseSelf), unit), formatValue(r.Self, unit), signed(r.Self-base(r.BaseSelf), unit),
 			formatValue(base(r.BaseTotal), unit), formatValue(r.Total, unit), signed(r.Total-base(r.BaseTotal), unit), clean(r.Function))
 	}

@@ -131,8 +131,27 @@ func TestPsOrder(t *testing.T) {
 		t.Errorf("--all --since 2d asks for %v", q)
 	}
 	r = sonde(t, collecting(map[string]string{"/api/v1/processes": `{"processes":[],"summary":"s"}`}, nil), "", "ps", "-s", "nosuch")
-	if r.stdout != "" || !strings.Contains(r.stderr, `no process of service "nosuch" runs; --all`) {
+	if r.stdout != "" || !strings.Contains(r.stderr, `knows no process of service "nosuch" that runs; --all`) {
 		t.Errorf("ps of nothing: %+v", r)
+	}
+}
+
+// TestSort: by what is called too, the row that the collector has far down comes first.
+func TestSort(t *testing.T) {
+	time.Local = time.UTC
+	var q url.Values
+	body := strings.Replace(topJSON, `{"function":"runtime.mallocgc","file":"","kind":"runtime","self":1000000000,"total":1000000000}`,
+		`{"function":"main.main","self":0,"total":4100000000}`, 1)
+	r := sonde(t, answers("/api/v1/top", body, &q), "", "top", "--sort", "total", "-n", "1")
+	if lines := strings.Split(r.stdout, "\n"); len(lines) != 4 || !strings.HasSuffix(lines[2], "main.main") || q.Get("limit") != "10000" {
+		t.Errorf("limit %s,\n%s", q.Get("limit"), r.stdout)
+	}
+	for by, want := range map[string]string{"total": "main.same", "self": "main.slow"} {
+		body := strings.Replace(diffJSON, `"self":1000,"total":1000`, `"self":500,"total":2900`, 1)
+		r := sonde(t, answers("/api/v1/diff", body, nil), "", "diff", "--sort", by)
+		if lines := strings.Split(r.stdout, "\n"); !strings.HasSuffix(lines[2], want) {
+			t.Errorf("by %s:\n%s", by, r.stdout)
+		}
 	}
 }
 

@@ -101,5 +101,5 @@ func (a *app) diffFiles(cmd *cobra.Command, q *queryFlags, baseName, name string
 	if s.Type.Unit != base.Type.Unit {
 		return nil, fmt.Errorf("compare %s with %s: one is in %s, the other in %s", baseName, name, base.Type.Unit, s.Type.Unit)
 	}
-	return profiles.NewTop(s, base, profiles.TopOptions{Limit: diffRows}), nil
+	return profiles.NewTop(s, base, profiles.TopOptions{Limit: manyRows}), nil
 }

@@ -41,6 +41,16 @@ func outputFlag(cmd *cobra.Command, formats ...string) *format {
 	return f
 }
 
+// sortFlag adds --sort with the given columns to cmd; the first is the default.
+func sortFlag(cmd *cobra.Command, columns ...string) *format {
+	f := &format{value: columns[0], allowed: columns}
+	cmd.Flags().Var(f, "sort", "what the rows are ordered by: "+strings.Join(columns, " or "))
+	if err := cmd.RegisterFlagCompletionFunc("sort", cobra.FixedCompletions(columns, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic(err) // only for a flag that does not exist
+	}
+	return f
+}
+
 // writeJSON prints v, indented.
 func writeJSON(w io.Writer, v any) error {
 	enc := json.NewEncoder(w)

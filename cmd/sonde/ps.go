@@ -120,8 +120,11 @@ func rank(state, gatherer, reason string) int {
 }
 
 func (a *app) writeProcesses(ps *client.Processes, service string) error {
-	if len(ps.Processes) == 0 && service != "" {
-		fmt.Fprintf(a.stderr, "no process of service %q runs; --all shows those that ended\n", clean(service))
+	if len(ps.Processes) == 0 {
+		if service != "" {
+			service = fmt.Sprintf(" of service %q", clean(service))
+		}
+		fmt.Fprintf(a.stderr, "this collector knows no process%s that runs; --all shows those that ended\n", service)
 		return nil
 	}
 	tab := a.newTable(">PID", "SERVICE", "VERSION", "GO", "BUILD", "GATHERER", "STATE", "REASON")

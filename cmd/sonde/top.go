@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -17,7 +19,7 @@ func (a *app) topCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "top [FILE]",
 		Short: "List the functions that cost most",
-		Long: `List the functions that cost most, by their own share.
+		Long: `List the functions that cost most, by what they cost themselves or (--sort total) with what they call.
 
 The profiles that the selector, the type and the range select are merged: what was counted (cpu, allocs, mutex, block) is
 added up, what was there at a moment (heap in use, goroutines) is averaged over the range. With a FILE (- is standard
@@ -28,6 +30,7 @@ input) that one pprof profile is read instead, and no collector is asked.`,
 		Args: cobra.MaximumNArgs(1),
 	}
 	q.register(cmd)
+	order := sortFlag(cmd, "self", "total")
 	cmd.Flags().IntVarP(&limit, "limit", "n", 30, "number of functions")
 	out := outputFlag(cmd, "table", "json")
 	a.clientFlags(cmd)
@@ -35,9 +38,17 @@ input) that one pprof profile is read instead, and no collector is asked.`,
 		if limit < 1 {
 			return usage(cmd, "read --limit: %d is not a number of functions", limit)
 		}
-		t, params, err := a.top(cmd, &q, args, limit)
+		rows := limit
+		if order.value == "total" {
+			rows = max(limit, manyRows)
+		}
+		t, params, err := a.top(cmd, &q, args, rows)
 		if err != nil {
 			return err
+		}
+		if order.value == "total" {
+			slices.SortStableFunc(t.Rows, func(x, y profiles.TopRow) int { return cmp.Compare(y.Total, x.Total) })
+			t.Rows = t.Rows[:min(limit, len(t.Rows))]
 		}
 		if out.value == "json" {
 			return writeJSON(a.stdout, t)

@@ -35,6 +35,11 @@ func main() {
 /** Empty is the page before the first profile: what discovery sees, and the ways to a first one. */
 export function Empty() {
   const here = location.origin;
+  const ask = here === "http://127.0.0.1:7070" ? "sonde ps" : `sonde ps --server ${here}`;
+  useEffect(() => {
+    const timer = setInterval(() => document.visibilityState === "visible" && refresh(), 5000);
+    return () => clearInterval(timer);
+  }, []);
   return (
     <section class="empty">
       <h1>No profiles yet</h1>
@@ -45,11 +50,11 @@ export function Empty() {
       <Command what="the agent snippet" text={agentSnippet} />
       <p class="note">and run it with SONDE_URL={here}</p>
       <h2>Let Sonde find what runs here</h2>
-      <Command what="the ps command" text="sonde ps" />
+      <Command what="the ps command" text={ask} />
       <p class="note">lists every Go process it sees, and why one is not profiled</p>
       <h2>Push a profile that you have</h2>
       <Command what="the curl command" text={`curl --data-binary @cpu.pb.gz '${here}/api/v1/profiles?service=cart&type=cpu'`} />
-      <p><button onClick={refresh}>look again</button></p>
+      <p><button onClick={refresh}>look again</button> <span class="note">the page does so by itself every 5 s</span></p>
     </section>
   );
 }

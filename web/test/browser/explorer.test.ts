@@ -328,7 +328,17 @@ test("nothing stored: the page says what to do, with commands to copy", async ()
   const { page, done } = await open(browser, at());
   await page.getByText("No profiles yet").waitFor();
   await page.getByText("31 Go processes, profiling 12").waitFor();
+  assert.equal(await page.locator(".command pre").nth(2).innerText(), `sonde ps --server ${server.url}`, "the command asks the server that this is the page of");
   assert.deepEqual((await page.locator(".command pre").allInnerTexts()).map((t) => t.split(" ")[0]), ["sonde", "import", "sonde", "curl"]);
+  await done();
+});
+
+test("nothing stored: the first profile shows without a hand", async () => {
+  server.override = (path) => ({ body: path === "processes" ? { processes: [], summary: "" } : { [path]: [] } });
+  const { page, done } = await open(browser, at());
+  await page.getByText("No profiles yet").waitFor();
+  server.override = () => undefined;
+  await drawn(page);
   await done();
 });
 
