@@ -71,12 +71,12 @@ func BenchmarkOverhead(b *testing.B) {
 	for _, tc := range []overheadCase{
 		{"heap=1MB", 4, plain.URL, none, []string{"-heap=1"}},
 		{"heap=1MB/gogc=off/limit=256MiB", 2, plain.URL, []string{"GOGC=off", "GOMEMLIMIT=256MiB"}, []string{"-heap=1"}},
-		{"heap=8MB", 3, plain.URL, none, []string{"-heap=8"}},
+		{"heap=8MB", 2, plain.URL, none, []string{"-heap=8"}},
 		{"heap=64MB", 2, plain.URL, none, []string{"-heap=64"}},
 		{"heap=512MB", 2, plain.URL, none, []string{"-heap=512"}},
 		{"heap=8MB/tls", 1, secure.URL, []string{"SONDE_CA_FILE=" + ca}, []string{"-heap=8"}},
 		{"heap=8MB/slow-collector", 1, slow.URL, none, []string{"-heap=8"}},
-		{"heap=8MB/goroutines=10000", 2, plain.URL, none, []string{"-heap=8", "-goroutines=10000"}},
+		{"heap=8MB/goroutines=10000", 1, plain.URL, none, []string{"-heap=8", "-goroutines=10000"}},
 	} {
 		b.Run(tc.name, func(b *testing.B) {
 			for range b.N {

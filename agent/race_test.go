@@ -2,5 +2,5 @@
 
 package agent
 
-// raceEnabled says that the race detector is in the test, which allocates on its own account.
+// raceEnabled says that the race detector is in the test.
 const raceEnabled = true
