@@ -29,7 +29,7 @@ func TestAccumulatorIsExact(t *testing.T) {
 				a.AddWeighted(3, v, w>>1)
 				want.Add(want, new(big.Int).Mul(big.NewInt(v), big.NewInt(w>>1)))
 			case 2:
-				a.AddWide(3, v>>8, uint64(w))
+				a.AddWide(3, Int128{Hi: v >> 8, Lo: uint64(w)})
 				wide := new(big.Int).Lsh(big.NewInt(v>>8), 64)
 				want.Add(want, wide.Add(wide, new(big.Int).SetUint64(uint64(w))))
 			}

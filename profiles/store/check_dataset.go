@@ -77,7 +77,7 @@ func (c *checker) series(ctx context.Context, si *seriesInfo, stacks int) error 
 			for n, col := range cols {
 				var t int128
 				for _, v := range p.values[n*len(p.stacks) : (n+1)*len(p.stacks)] {
-					t = t.add(int128From(v))
+					t = t.Add(profiles.Int128From(v))
 				}
 				if t != h.totals[col][i] {
 					return fmt.Errorf("heads: total of profile %d, column %d does not match its values", i, col)

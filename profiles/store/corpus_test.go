@@ -52,11 +52,11 @@ func parseReference(t *testing.T, data []byte) map[string]*functionTotals {
 	return out
 }
 
-// TestCorpusFleet sends the corpus as a fleet of 60 instances over 30 minutes, each file taken as one interval of a minute, and compares each function's
+// TestCorpusFleet sends the corpus as a fleet of 42 instances over 20 minutes, each file taken as one interval of a minute, and compares each function's
 // totals with those that google/pprof gives: intervals to the unit, gauges within half a unit for each stack of the answer, because each stack's mean is rounded.
 func TestCorpusFleet(t *testing.T) {
 	c := loadCorpus(t)
-	f := &fleet{c, 60, 30, 60_000, 0}
+	f := &fleet{c, 42, 20, 60_000, 0}
 	if testing.Short() {
 		f.instances, f.windows = 14, 10
 	}

@@ -222,7 +222,7 @@ func describeDataset(t *testing.T, f *file, service string) string {
 		n += h.len()
 		for _, column := range h.totals {
 			for _, v := range column {
-				total += v.float()
+				total += v.Float()
 			}
 		}
 	}

@@ -33,7 +33,7 @@ func appendHead(b []byte, h *head) []byte {
 		g := gcd128(col)
 		b = binary.AppendUvarint(b, g)
 		for _, v := range col {
-			q, _ := v.quoRem(int64(g))
+			q, _ := v.QuoRem(int64(g))
 			b = appendVarint128(b, q)
 		}
 	}
@@ -88,7 +88,7 @@ func decodeHead(b []byte, n, columns int, totals bool) (*head, error) {
 		}
 		col := make([]int128, n)
 		for i := range col {
-			col[i] = d.varint128().mulSmall(int64(g))
+			col[i] = d.varint128().Mul(int64(g))
 		}
 		h.totals = append(h.totals, col)
 	}
@@ -106,7 +106,7 @@ func (h *head) within(from, to int64) (lo, hi int) {
 func gcd128(vs []int128) uint64 {
 	var g uint64
 	for _, v := range vs {
-		hi, lo := v.abs()
+		hi, lo := v.Abs()
 		if hi != 0 {
 			return 1
 		}

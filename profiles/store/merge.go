@@ -314,7 +314,7 @@ func (m *merger) addValues(u *unit) {
 	if u.uniform() {
 		for i, id := range st.stacks {
 			n := int(st.counts[i])
-			m.acc[id] = m.acc[id].add(sum64(m.reader.values[at : at+n]).mulSmall(u.weights[0]))
+			m.acc[id] = m.acc[id].Add(profiles.Sum128(m.reader.values[at : at+n]).Mul(u.weights[0]))
 			at += n
 		}
 		m.stats.Samples += at
@@ -350,7 +350,7 @@ func (m *merger) addSums(u *unit) {
 		cell := &m.acc[id]
 		for k := at; k < end; k++ {
 			if u.weights[st.profile[k]] != 0 {
-				*cell = cell.add(m.reader.sums[k])
+				*cell = cell.Add(m.reader.sums[k])
 				m.stats.Samples++
 			}
 		}
@@ -363,7 +363,7 @@ func (m *merger) fold(ctx context.Context, syms *profiles.Symbols) error {
 	var stop error
 	calls := 0
 	ids := m.syms.AddStacks(syms, func(id uint32) bool {
-		if stop != nil || m.acc[id].isZero() {
+		if stop != nil || m.acc[id].IsZero() {
 			return false
 		}
 		if calls++; calls%256 == 0 {
@@ -381,8 +381,8 @@ func (m *merger) fold(ctx context.Context, syms *profiles.Symbols) error {
 		m.total = append(m.total, make([]int128, n)...)
 	}
 	for id := range syms.Stacks {
-		if v := m.acc[id]; !v.isZero() {
-			m.total[ids[id]] = m.total[ids[id]].add(v)
+		if v := m.acc[id]; !v.IsZero() {
+			m.total[ids[id]] = m.total[ids[id]].Add(v)
 			m.acc[id] = int128{}
 		}
 	}
@@ -396,9 +396,9 @@ func (m *merger) result() *profiles.Stacks {
 	for id, t := range m.total {
 		v, cut := int64(0), false
 		if gauge {
-			v, cut = t.divRound(m.q.To - m.q.From)
+			v, cut = t.DivRound(m.q.To - m.q.From)
 		} else {
-			v, cut = t.int64()
+			v, cut = t.Int64()
 		}
 		r.Stats.Saturated = r.Stats.Saturated || cut
 		if v != 0 {

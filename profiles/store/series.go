@@ -69,11 +69,11 @@ func addSeries(ctx context.Context, f *file, ds *dataset, q *SeriesQuery, n int,
 		for j := lo; j < hi; j++ {
 			v := totals[j]
 			if s.kind == gaugeKind {
-				v = v.mulSmall(h.covered[j])
+				v = v.Mul(h.covered[j])
 			}
-			g.total = g.total.add(v)
+			g.total = g.total.Add(v)
 			if k := int((h.start[j] - q.From) / q.Step); k < n {
-				g.points[k] = g.points[k].add(v)
+				g.points[k] = g.points[k].Add(v)
 			}
 		}
 	}
@@ -105,8 +105,8 @@ func finishSeries(q *SeriesQuery, groups map[string]*group) []Series {
 		all = append(all, g)
 	}
 	slices.SortFunc(all, func(a, b *group) int {
-		if d := b.total.sub(a.total); !d.isZero() {
-			return cmp.Compare(d.hi, 0) | 1
+		if d := b.total.Sub(a.total); !d.IsZero() {
+			return cmp.Compare(d.Hi, 0) | 1
 		}
 		return labels.Compare(a.labels, b.labels)
 	})
@@ -114,9 +114,9 @@ func finishSeries(q *SeriesQuery, groups map[string]*group) []Series {
 		rest := all[q.Top]
 		rest.labels = labels.FromStrings(restLabel, "true")
 		for _, g := range all[q.Top+1:] {
-			rest.total = rest.total.add(g.total)
+			rest.total = rest.total.Add(g.total)
 			for i, v := range g.points {
-				rest.points[i] = rest.points[i].add(v)
+				rest.points[i] = rest.points[i].Add(v)
 			}
 		}
 		all = all[:q.Top+1]
@@ -127,9 +127,9 @@ func finishSeries(q *SeriesQuery, groups map[string]*group) []Series {
 	}
 	out := make([]Series, len(all))
 	for i, g := range all {
-		out[i] = Series{Labels: g.labels, Total: g.total.float() / width, Values: make([]float64, len(g.points))}
+		out[i] = Series{Labels: g.labels, Total: g.total.Float() / width, Values: make([]float64, len(g.points))}
 		for j, v := range g.points {
-			out[i].Values[j] = v.float() / step
+			out[i].Values[j] = v.Float() / step
 		}
 	}
 	return out

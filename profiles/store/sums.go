@@ -83,7 +83,7 @@ func (s *summer) window(h *head, ps []rows[int64], lo, hi int, kind profiles.Kin
 			}
 			for c := range columns {
 				a := &s.acc[int(id)*columns+c]
-				*a = a.add(mul64(p.values[c*len(p.stacks)+i], weight))
+				*a = a.Add(profiles.Mul128(p.values[c*len(p.stacks)+i], weight))
 			}
 		}
 	}
@@ -110,7 +110,7 @@ func appendSumColumn(b []byte, values []int128, counts []uint32, window []uint32
 		g := gcd128(values)
 		b = binary.AppendUvarint(append(b, modePlain), g)
 		for _, v := range values {
-			q, _ := v.quoRem(int64(g))
+			q, _ := v.QuoRem(int64(g))
 			b = appendVarint128(b, q)
 		}
 		return b
@@ -122,8 +122,8 @@ func appendSumColumn(b []byte, values []int128, counts []uint32, window []uint32
 		var prev int128
 		for i := at; i < at+int(n); i++ {
 			var q int128
-			q, rest[i] = values[i].quoRem(covered[window[i]])
-			b = appendVarint128(b, q.sub(prev))
+			q, rest[i] = values[i].QuoRem(covered[window[i]])
+			b = appendVarint128(b, q.Sub(prev))
 			prev = q
 		}
 		at += int(n)
@@ -149,10 +149,10 @@ func (c *chunkStacks) decodeSumColumn(b []byte, covered []int64, out []int128) (
 			if len(d.b) > 0 && d.b[0] < 0x80 { // most of them
 				v := d.b[0]
 				d.b = d.b[1:]
-				out[i] = mul64(int64(v>>1)^-int64(v&1), scale)
+				out[i] = profiles.Mul128(int64(v>>1)^-int64(v&1), scale)
 				continue
 			}
-			out[i] = d.varint128().mulSmall(scale)
+			out[i] = d.varint128().Mul(scale)
 		}
 		return out, d.done()
 	}
@@ -160,14 +160,14 @@ func (c *chunkStacks) decodeSumColumn(b []byte, covered []int64, out []int128) (
 	for _, n := range c.counts {
 		var prev int128
 		for i := at; i < at+int(n); i++ {
-			prev = prev.add(d.varint128())
-			out[i] = prev.mulSmall(covered[c.profile[i]])
+			prev = prev.Add(d.varint128())
+			out[i] = prev.Mul(covered[c.profile[i]])
 		}
 		at += int(n)
 	}
 	for i := range out {
 		if r := d.varint(); r != 0 {
-			out[i] = out[i].add(int128From(r))
+			out[i] = out[i].Add(profiles.Int128From(r))
 		}
 	}
 	return out, d.done()
@@ -175,8 +175,8 @@ func (c *chunkStacks) decodeSumColumn(b []byte, covered []int64, out []int128) (
 
 // addScaled adds v × w to the accumulator's cell, the inner step of every merge.
 func addScaled(cell *int128, v, w int64) {
-	p := mul64(v, w)
+	p := profiles.Mul128(v, w)
 	var carry uint64
-	cell.lo, carry = bits.Add64(cell.lo, p.lo, 0)
-	cell.hi += p.hi + int64(carry)
+	cell.Lo, carry = bits.Add64(cell.Lo, p.Lo, 0)
+	cell.Hi += p.Hi + int64(carry)
 }

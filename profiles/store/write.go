@@ -136,7 +136,7 @@ func headOf(s *series) *head {
 			for c, col := range cols {
 				var t int128
 				for _, v := range g.values[c*len(g.stacks) : (c+1)*len(g.stacks)] {
-					t = t.add(int128From(v))
+					t = t.Add(profiles.Int128From(v))
 				}
 				h.totals[col] = append(h.totals[col], t)
 			}
