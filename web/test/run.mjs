@@ -6,6 +6,7 @@ import { fileURLToPath } from "node:url";
 
 const here = dirname(fileURLToPath(import.meta.url));
 
+// SONDE_TEST=hostile runs only the files whose names start so.
 // run bundles the tests of one folder into node_modules/.tests (packages stay outside: node finds them from there) and exits with their result.
 export async function run(folder, flags) {
   const dir = join(here, folder);
