@@ -31,7 +31,7 @@ type Store interface {
 type Catalog interface {
 	Processes(ctx context.Context, f catalog.ProcessFilter) ([]catalog.Process, error)
 	Versions(ctx context.Context, since, before int64) ([]catalog.ServiceVersion, error)
-	Builds(ctx context.Context, service string) ([]catalog.Build, error)
+	Modules(ctx context.Context, service string, limit int) ([]string, error)
 	Events(ctx context.Context, f catalog.EventFilter) ([]catalog.Event, error)
 }
 
@@ -173,7 +173,7 @@ func (h *Handler) refusal(r *http.Request, err error) *reply.Error {
 	case ok:
 	case limit:
 		e = &reply.Error{Status: http.StatusUnprocessableEntity, Message: le.Error(), Limit: le.Limit, Max: le.Max, Got: le.Got,
-			Hint: "a narrower selector, fewer labels in by, or a larger step", Cause: err}
+			Hint: "a narrower selector or a shorter range; of series also fewer labels in by, or a larger step", Cause: err}
 	case r.Context().Err() != nil:
 		e = &reply.Error{Status: statusClientGone, Message: "the request was given up", Cause: err}
 	default:

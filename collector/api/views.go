@@ -185,6 +185,7 @@ type moduleEntry struct {
 const (
 	modulesFresh = 10 * time.Second
 	maxModules   = 4096 // services in the cache
+	maxOwn       = 256  // modules of one service, or of all
 )
 
 // ownModules returns the main modules, separated by commas, of the builds of the service that ms name, or of all where they name none.
@@ -202,17 +203,11 @@ func (h *Handler) ownModules(ctx context.Context, ms []*labels.Matcher) (string,
 	if ok && now.Sub(e.at) < modulesFresh {
 		return e.modules, nil
 	}
-	builds, err := h.cfg.Catalog.Builds(ctx, service)
+	modules, err := h.cfg.Catalog.Modules(ctx, service, maxOwn)
 	if err != nil {
 		return "", err
 	}
-	var modules []string
-	for _, b := range builds {
-		if b.Module != "" && b.Module != "command-line-arguments" && !slices.Contains(modules, b.Module) {
-			modules = append(modules, b.Module)
-		}
-	}
-	slices.Sort(modules)
+	modules = slices.DeleteFunc(modules, func(m string) bool { return m == "command-line-arguments" })
 	e = moduleEntry{strings.Join(modules, ","), now}
 	c.mu.Lock()
 	defer c.mu.Unlock()

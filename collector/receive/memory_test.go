@@ -3,12 +3,14 @@ package receive
 import (
 	"bytes"
 	"context"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/google/pprof/profile"
+	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/sonde-io/sonde/profiles/store"
 )
@@ -90,6 +92,26 @@ func TestDecodingWaits(t *testing.T) {
 					t.Errorf("%v %+v", rec.Header(), a)
 				}
 			})
+		})
+	}
+}
+
+// TestKnownProcessesAreBounded: what senders say of their processes is remembered up to a number of processes and of bytes.
+func TestKnownProcessesAreBounded(t *testing.T) {
+	for _, tt := range []struct{ name, value string }{{"many", ""}, {"large", strings.Repeat("x", 60_000)}} {
+		t.Run(tt.name, func(t *testing.T) {
+			var c processCache
+			ls := labels.FromStrings("service_name", "cart", "v", tt.value)
+			for i := range maxKnown + 100 {
+				name := strconv.Itoa(i % (maxKnown + 50))
+				c.put(name, known{labels: ls, stats: stats{WindowsDropped: 7, Skipped: map[string]string{"heap": "over budget"}}})
+				if k, ok := c.get(name, ""); !ok || k.stats.WindowsDropped != 7 || k.stats.Skipped != nil {
+					t.Fatalf("the last one put: %v %+v", ok, k.stats)
+				}
+			}
+			if n := uint64(len(c.m)); n > maxKnown || c.bytes > maxKnownBytes || c.bytes != n*ls.ByteSize() {
+				t.Errorf("%d processes with %d bytes are kept", n, c.bytes)
+			}
 		})
 	}
 }

@@ -42,13 +42,17 @@ type known struct {
 	stats   stats
 }
 
-// maxKnown bounds the cache; a process that fell out is looked up in the catalogue.
-const maxKnown = 16_384
+// The bounds of the cache; a process that fell out is looked up in the catalogue.
+const (
+	maxKnown      = 16_384
+	maxKnownBytes = 64 << 20 // of labels
+)
 
 // processCache remembers processes by instance. It is only a cache: what it forgets the catalogue knows.
 type processCache struct {
-	mu sync.Mutex
-	m  map[string]known
+	mu    sync.Mutex
+	m     map[string]known
+	bytes uint64
 }
 
 func (c *processCache) get(instance, hash string) (known, bool) {
@@ -59,21 +63,26 @@ func (c *processCache) get(instance, hash string) (known, bool) {
 }
 
 // put remembers k and returns what the agent's statistics were before.
-func (c *processCache) put(instance string, k known) (before stats) {
+func (c *processCache) put(instance string, k known) stats {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.m == nil {
 		c.m = make(map[string]known)
 	}
-	before = c.m[instance].stats
-	if _, ok := c.m[instance]; !ok && len(c.m) >= maxKnown {
-		for victim := range c.m { // any one
-			delete(c.m, victim)
+	k.stats.Skipped = nil // as long as the sender likes; only the counters are compared
+	old := c.m[instance]
+	c.bytes -= old.labels.ByteSize()
+	delete(c.m, instance)
+	c.bytes += k.labels.ByteSize()
+	for victim, v := range c.m { // any one
+		if len(c.m) < maxKnown && c.bytes <= maxKnownBytes {
 			break
 		}
+		c.bytes -= v.labels.ByteSize()
+		delete(c.m, victim)
 	}
 	c.m[instance] = k
-	return before
+	return old.stats
 }
 
 // process finds out which process m is about: as it says itself, else from the cache, else from the catalogue, else 428. The

@@ -54,3 +54,17 @@ func (db *DB) Builds(ctx context.Context, service string) ([]Build, error) {
 	}
 	return bs, nil
 }
+
+// Modules implements Catalog.
+func (db *DB) Modules(ctx context.Context, service string, limit int) ([]string, error) {
+	query, args := `SELECT DISTINCT module FROM builds WHERE module <> ''`, []any(nil)
+	if service != "" {
+		query += ` AND id IN (SELECT build_id FROM processes WHERE service = ?)`
+		args = append(args, service)
+	}
+	ms, err := collect(ctx, db.r, db.d, scanOne[string], query+` ORDER BY module LIMIT ?`, append(args, limit)...)
+	if err != nil {
+		return nil, fmt.Errorf("list modules in catalogue: %w", err)
+	}
+	return ms, nil
+}

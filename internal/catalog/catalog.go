@@ -168,13 +168,15 @@ type Catalog interface {
 	Build(ctx context.Context, id string) (Build, error)
 	// Builds returns the builds that processes of service ran ("" for all), first seen first.
 	Builds(ctx context.Context, service string) ([]Build, error)
+	// Modules returns the main modules of those builds, without the rest of them, sorted, at most limit.
+	Modules(ctx context.Context, service string, limit int) ([]string, error)
 	// AddEvents stores events.
 	AddEvents(ctx context.Context, es []Event) error
 	// Events returns events that f selects, newest first.
 	Events(ctx context.Context, f EventFilter) ([]Event, error)
 	// Acquire takes or renews the lease name for holder until ttl from now, by the database's clock; false if another holds it. A ttl of 0 gives it back.
 	Acquire(ctx context.Context, name, holder string, ttl time.Duration) (bool, error)
-	// Expire removes keys, processes and events older than the given times (Unix ms; 0 keeps all), and processes that were never profiled and not
+	// Expire removes keys, processes (and builds that none runs any more) and events older than the given times (Unix ms; 0 keeps all), and processes that were never profiled and not
 	// seen for 10 minutes.
 	Expire(ctx context.Context, keysBefore, processesBefore, eventsBefore int64) error
 	// Now returns the database's clock.

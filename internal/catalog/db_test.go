@@ -303,6 +303,35 @@ func TestGlimpsedProcesses(t *testing.T) {
 	}
 }
 
+func TestModules(t *testing.T) {
+	db, ctx := open(t), t.Context()
+	must(t, db.PutBuilds(ctx, []Build{{ID: "b1", Module: "m/b"}, {ID: "b2", Module: "m/a"}, {ID: "b3", Module: "m/a"}, {ID: "b4"}, {ID: "b5", Module: "m/c"}}))
+	for i, id := range []string{"b1", "b2", "b3", "b4"} {
+		must(t, db.PutProcesses(ctx, []Process{{Instance: id, Service: []string{"cart", "cart", "web", "web"}[i], BuildID: id}}))
+	}
+	for _, tc := range []struct {
+		service string
+		limit   int
+		want    []string
+	}{{"", 9, []string{"m/a", "m/b", "m/c"}}, {"", 2, []string{"m/a", "m/b"}}, {"cart", 9, []string{"m/a", "m/b"}}, {"web", 9, []string{"m/a"}}, {"none", 9, nil}} {
+		if got, err := db.Modules(ctx, tc.service, tc.limit); err != nil || !slices.Equal(got, tc.want) {
+			t.Errorf("Modules(%q, %d) = %q, %v; want %q", tc.service, tc.limit, got, err, tc.want)
+		}
+	}
+}
+
+func TestBuildsExpireWithTheirProcesses(t *testing.T) {
+	db, ctx := open(t), t.Context()
+	must(t, db.PutBuilds(ctx, []Build{{ID: "gone", FirstSeen: 50}, {ID: "runs", FirstSeen: 50}, {ID: "young", FirstSeen: 150}}))
+	must(t, db.PutProcesses(ctx, []Process{{Instance: "old", BuildID: "gone", Gatherer: "agent", LastSeen: 60}, {Instance: "i", BuildID: "runs", Gatherer: "agent", LastSeen: 200}}))
+	must(t, db.Expire(ctx, 0, 100, 0))
+	for id, want := range map[string]error{"gone": ErrNotFound, "runs": nil, "young": nil} {
+		if _, err := db.Build(ctx, id); !errors.Is(err, want) {
+			t.Errorf("build %s: %v, want %v", id, err, want)
+		}
+	}
+}
+
 func TestProcessesBounded(t *testing.T) {
 	db, ctx := open(t), t.Context()
 	put := func(i int, service, version, boot, gatherer string, first, last int64) {

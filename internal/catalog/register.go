@@ -62,6 +62,8 @@ func (db *DB) Expire(ctx context.Context, keysBefore, processesBefore, eventsBef
 			{`DELETE FROM idempotency WHERE created < ?`, keysBefore},
 			{`DELETE FROM processes WHERE last_seen < ?`, processesBefore},
 			{`DELETE FROM events WHERE time < ?`, eventsBefore},
+			// A build is asked for by the processes that run it: without one it is only weight, up to a megabyte of it.
+			{`DELETE FROM builds WHERE first_seen < ? AND id NOT IN (SELECT build_id FROM processes)`, processesBefore},
 		} {
 			if e.before == 0 {
 				continue
