@@ -12,6 +12,7 @@ export async function run(folder, flags) {
   const dir = join(here, folder);
   const only = process.env.SONDE_TEST ?? "";
   const tests = readdirSync(dir).filter((f) => f.startsWith(only)).filter((f) => f.endsWith(".test.ts") || f.endsWith(".test.tsx")).sort();
+  if (!tests.length) throw new Error(`find tests: none in ${folder} starts with ${only}`);
   const cache = join(here, "../node_modules");
   const out = mkdtempSync(join(cache, `.tests-${folder}-`));
   try {
