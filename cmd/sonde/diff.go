@@ -49,7 +49,7 @@ default between files). -o json prints both sides as they are.`,
 	fs.StringVar(&b.from, "base-from", "", "start of the base's range")
 	fs.StringVar(&b.to, "base-to", "", "end of the base's range, not included")
 	fs.StringVar(&b.query, "base-query", "", "the base's selector (default: the same)")
-	norm := &format{value: "", allowed: []string{"rate", "share", "none"}}
+	norm := &format{value: "", allowed: []string{"rate", "share", "none"}, what: "HOW"}
 	fs.Var(norm, "norm", "scale the base by: rate, share or none")
 	order := sortFlag(cmd, "total", "self")
 	fs.IntVarP(&b.limit, "limit", "n", 30, "number of functions")

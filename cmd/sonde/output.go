@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -11,16 +12,17 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// format is the value of -o: one of a verb's formats.
+// format is the value of a flag that takes one of several words, as -o does.
 type format struct {
 	value   string
 	allowed []string
+	what    string // the words, in help; "": FORMAT
 }
 
 var _ pflag.Value = (*format)(nil)
 
 func (f *format) String() string { return f.value }
-func (f *format) Type() string   { return "FORMAT" }
+func (f *format) Type() string   { return cmp.Or(f.what, "FORMAT") }
 func (f *format) Set(s string) error {
 	for _, a := range f.allowed {
 		if s == a {
@@ -43,7 +45,7 @@ func outputFlag(cmd *cobra.Command, formats ...string) *format {
 
 // sortFlag adds --sort with the given columns to cmd; the first is the default.
 func sortFlag(cmd *cobra.Command, columns ...string) *format {
-	f := &format{value: columns[0], allowed: columns}
+	f := &format{value: columns[0], allowed: columns, what: "COLUMN"}
 	cmd.Flags().Var(f, "sort", "what the rows are ordered by: "+strings.Join(columns, " or "))
 	if err := cmd.RegisterFlagCompletionFunc("sort", cobra.FixedCompletions(columns, cobra.ShellCompDirectiveNoFileComp)); err != nil {
 		panic(err) // only for a flag that does not exist
