@@ -3,9 +3,11 @@ package receive
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
+	"os"
 	"syscall"
 	"time"
 
@@ -125,7 +127,7 @@ func (h *Handler) bounded(w http.ResponseWriter, r *http.Request, serve func(*re
 	if limit := h.cfg.Limits.BodyBytes; r.ContentLength > limit {
 		return nil, bodyTooLarge(limit, r.ContentLength)
 	}
-	req := &request{h: h, r: r, body: http.MaxBytesReader(w, r.Body, h.cfg.Limits.BodyBytes)}
+	req := &request{h: h, r: r, body: newPacedBody(w, http.MaxBytesReader(w, r.Body, h.cfg.Limits.BodyBytes))}
 	defer req.release()
 	return serve(req)
 }
@@ -186,6 +188,10 @@ func readError(what string, err error) error {
 	}
 	if mb, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return bodyTooLarge(mb.Limit, 0)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return &reply.Error{Status: http.StatusRequestTimeout, Message: "read " + what + ": the body comes too slowly", Limit: "min_body_pace", Max: paceBytes,
+			Hint: fmt.Sprintf("at least max bytes each %v, all of it within %v", paceTime, bodyTime), Cause: err}
 	}
 	msg := err.Error()
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
