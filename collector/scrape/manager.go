@@ -19,7 +19,7 @@ import (
 
 const (
 	firstWindow = 5 * time.Second  // the first interval of a target, so that a new process is seen at once
-	slotsDecode = 8                // targets whose profiles are decoded and stored at the same time: bounds memory
+	slotsDecode = 2                // targets whose profiles are decoded and stored at the same time: each of them may be made to take half a gigabyte
 	slotsFirst  = 4                // first CPU profiles taken out of turn at the same time
 	settled     = 10 * time.Second // age at which Seen is told of a process that is not profiled: compilers and the like come and go
 	retell      = time.Minute      // Seen is told again of a process that did not change, so that its last_seen is no older

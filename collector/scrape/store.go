@@ -16,6 +16,9 @@ import (
 // decoders are shared by all targets: one holds the memory of the largest profile that it has seen.
 var decoders = sync.Pool{New: func() any { return new(profiles.Decoder) }}
 
+// framesPerSample bounds the frames of all stacks of a profile together, by the samples that it may have.
+const framesPerSample = 8
+
 // appendTimeout bounds one attempt to store a push. It runs on when the manager is told to stop, since the capture is taken.
 const appendTimeout = 10 * time.Second
 
@@ -38,10 +41,11 @@ func (l *loop) store(ctx context.Context, got []capture) error {
 	}
 	var bad error
 	var out []store.Profile
+	left := int(l.m.cfg.MaxDecoded) // for all of them together, as in a push
 	for _, c := range got {
 		dec := decoders.Get().(*profiles.Decoder)
 		defer decoders.Put(dec)
-		p, err := l.interval(dec, &c)
+		p, err := l.interval(dec, &c, &left)
 		if err != nil {
 			bad = l.decodeFailed(&c, err)
 			continue
@@ -72,8 +76,17 @@ func (l *loop) decodeFailed(c *capture, err error) error {
 }
 
 // interval decodes a capture and returns the profile of its interval, nil where there is none: after a baseline.
-func (l *loop) interval(dec *profiles.Decoder, c *capture) (*profiles.Profile, error) {
-	p, err := dec.Decode(c.body, profiles.Limits{MaxBytes: int(l.m.cfg.MaxDecoded), MaxSamples: l.m.cfg.MaxSamples})
+// left is how many decompressed bytes are left to it; what it takes is subtracted.
+func (l *loop) interval(dec *profiles.Decoder, c *capture, left *int) (*profiles.Profile, error) {
+	raw := c.body
+	if profiles.IsGzip(raw) {
+		var err error
+		if raw, err = profiles.Gunzip(nil, raw, max(*left, 1)); err != nil {
+			return nil, err
+		}
+	}
+	p, err := dec.Decode(raw, profiles.Limits{MaxBytes: max(*left, 1), MaxSamples: l.m.cfg.MaxSamples, MaxFrames: framesPerSample * l.m.cfg.MaxSamples})
+	*left -= len(raw)
 	if err != nil {
 		return nil, err
 	}
