@@ -3,6 +3,7 @@ package scrape
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/sonde-io/sonde/profiles"
 )
@@ -21,13 +22,19 @@ func TestCapturesShareTheirBytes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := newLoop(m, Target{Service: "cart", URL: "http://127.0.0.1:1"}, true)
+	target := Target{Service: "cart", URL: "http://127.0.0.1:1"}
+	if err := target.normalize("n1"); err != nil {
+		t.Fatal(err)
+	}
+	l := newLoop(m, target, true)
+	now := time.Now()
+	look := &capture{ty: "goroutine", start: now.Add(-time.Second), end: now, body: body}
 	left := len(raw) + len(raw)/2
 	var dec profiles.Decoder
-	if p, err := l.interval(&dec, &capture{ty: "goroutine", body: body}, &left); err != nil || len(p.Samples) == 0 || left != len(raw)/2 {
+	if p, err := l.interval(&dec, look, &left); err != nil || len(p.Samples) == 0 || left != len(raw)/2 {
 		t.Errorf("the first: %v, %d bytes left, want %d", err, left, len(raw)/2)
 	}
-	_, err = l.interval(&dec, &capture{ty: "goroutine", body: body}, &left)
+	_, err = l.interval(&dec, look, &left)
 	if le, ok := errors.AsType[*profiles.LimitError](err); !ok || le.Limit != profiles.LimitBytes {
 		t.Errorf("the second: %v, want it to be too large", err)
 	}
