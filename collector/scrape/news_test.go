@@ -2,6 +2,7 @@ package scrape
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,7 +13,7 @@ import (
 func TestNews(t *testing.T) {
 	born := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	process := func(instance string, st discover.State, gatherer, reason string) discover.Process {
-		return discover.Process{Instance: instance, Service: instance, State: st, Gatherer: gatherer, Reason: reason, Started: born}
+		return discover.Process{Instance: instance, Service: instance, State: st, Gatherer: gatherer, Reason: reason, Started: born, BuildID: "b1"}
 	}
 	cart := process("cart", discover.Profiling, "scrape", "")
 	failing := process("job", discover.NoEndpoint, "", "no endpoint: it listens on no TCP port")
@@ -41,6 +42,9 @@ func TestNews(t *testing.T) {
 		var got []string
 		for _, p := range m.news(discover.Report{Time: born.Add(step.at), Processes: step.seen}) {
 			got = append(got, p.Instance+" "+p.State+" "+p.Reason)
+			if hidden := strings.HasPrefix(p.Reason, "denied"); hidden != (p.BuildID == "") && p.State == "running" {
+				t.Errorf("after %v: %s %q has build %q", step.at, p.Instance, p.Reason, p.BuildID)
+			}
 			if p.Instance == "cart" && p.FirstSeen != born.Add(time.Second).UnixMilli() {
 				t.Errorf("after %v: cart was first seen at %d", step.at, p.FirstSeen)
 			}

@@ -115,6 +115,9 @@ func (s *Store) addLocked(p *Push, keys []string, byService map[string][]string)
 		b = s.newBatchLocked()
 	}
 	b.add(p, keys, s.cfg.Staleness, &s.recorder, s.dictionaries)
+	if b.quiet != nil {
+		b.quiet.Reset(s.cfg.GatherQuiet)
+	}
 	if p.Key != (catalog.Key{}) {
 		s.inFlight[p.Key] = b
 	}
@@ -123,21 +126,25 @@ func (s *Store) addLocked(p *Push, keys []string, byService map[string][]string)
 }
 
 // newBatchLocked makes the pending batch. The first push after a pause is written at once, those that follow closely wait for each other: a
-// segment costs a file, two syncs and a transaction, whether it holds one push or a hundred.
+// segment costs a file, two syncs and a transaction, whether it holds one push or a hundred. They wait no longer than pushes keep coming: a
+// few senders that each wait for their answer before they send again are not made to wait for anybody else.
 func (s *Store) newBatchLocked() *batch {
 	b := newBatch()
 	s.pending = b
-	after := func(d time.Duration, flag *bool) {
-		b.timers = append(b.timers, time.AfterFunc(d, func() {
+	after := func(d time.Duration, flag *bool) *time.Timer {
+		t := time.AfterFunc(d, func() {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			*flag = true
 			s.scheduleLocked()
-		}))
+		})
+		b.timers = append(b.timers, t)
+		return t
 	}
 	after(s.cfg.GatherDelay, &b.due)
 	if rest := s.cfg.GatherPause - time.Since(s.lastCut); rest > 0 {
 		after(rest, &b.rested)
+		b.quiet = after(s.cfg.GatherQuiet, &b.rested)
 	} else {
 		b.rested = true
 	}

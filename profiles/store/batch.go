@@ -16,8 +16,9 @@ type batch struct {
 	bytes    int // estimate of the segment's size
 	profiles int
 	samples  int
-	rested   bool // GatherPause has passed since the batch before was cut
-	due      bool // has gathered for GatherDelay
+	rested   bool        // GatherPause has passed since the batch before was cut, or GatherQuiet since the last push
+	due      bool        // has gathered for GatherDelay
+	quiet    *time.Timer // started again by each push; nil where the batch need not rest
 	timers   []*time.Timer
 
 	done chan struct{} // closed when the fields below are set
@@ -51,7 +52,7 @@ func newBatch() *batch {
 }
 
 // add takes a valid push. keys are the seriesKeys of its profiles.
-func (b *batch) add(p *Push, keys []string, staleness time.Duration, rec *recorder, dict dictionaries) {
+func (b *batch) add(p *Push, keys []string, staleness time.Duration, rec *recorder, dict *dictionaries) {
 	owner := len(b.pushes)
 	b.pushes = append(b.pushes, batchPush{key: p.Key, process: p.Process, build: p.Build, events: p.Events})
 	for i := range p.Profiles {

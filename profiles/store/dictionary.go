@@ -7,31 +7,44 @@ import (
 	"github.com/sonde-io/sonde/profiles"
 )
 
-// maxDictionary bounds one service's dictionary, and all of them together, in nodes of the stack tree (of about 50 bytes with all that hangs on them).
+// maxDictionary bounds one service's dictionary, and maxDictionaries all of them together, in nodes of the stack tree (of about 50 bytes with all that hangs
+// on them). emptyDictionary is what a table weighs that holds nothing.
 const (
 	maxDictionary   = 128 << 10
 	maxDictionaries = 2 << 20
+	emptyDictionary = 700
 )
 
 // dictionaries keep each service's symbols from segment to segment, so that what a running program sends again and again is found and not built anew.
 // They are a cache: a segment holds what of them it uses. Guarded by Store.mu.
-type dictionaries map[string]*profiles.Symbols
+type dictionaries struct {
+	tables map[string]*profiles.Symbols
+	gets   int
+}
+
+func newDictionaries() *dictionaries { return &dictionaries{tables: map[string]*profiles.Symbols{}} }
 
 // get returns the table that the service's next segment interns into.
-func (d dictionaries) get(service string) *profiles.Symbols {
-	total := 0
-	for _, s := range d {
-		total += len(s.Nodes)
+func (d *dictionaries) get(service string) *profiles.Symbols {
+	s := d.tables[service]
+	if d.gets++; s == nil || d.gets%256 == 0 { // weighing all of them each time would cost more than it saves
+		if d.weight() > maxDictionaries {
+			clear(d.tables)
+			s = nil
+		}
 	}
-	if total > maxDictionaries {
-		clear(d)
-	}
-	s := d[service]
 	if s == nil || len(s.Nodes) > maxDictionary {
 		s = profiles.NewSymbols()
-		d[service] = s
+		d.tables[service] = s
 	}
 	return s
+}
+
+func (d *dictionaries) weight() (n int) {
+	for _, s := range d.tables {
+		n += emptyDictionary + len(s.Nodes)
+	}
+	return n
 }
 
 // origin says where a dataset's stacks are in its service's dictionary. Datasets that come from the same one are merged by their places in it, which needs

@@ -387,7 +387,7 @@ func TestDuplicateFoundAtRegistration(t *testing.T) {
 		for i, pr := range p.Profiles {
 			keys[i] = seriesKey(pr.Labels, pr.Type, columnsOf(pr.Type, pr.Data.SampleTypes))
 		}
-		b.add(&p, keys, 300*time.Second, &rec, dictionaries{})
+		b.add(&p, keys, 300*time.Second, &rec, newDictionaries())
 	}
 	add(first)
 	for i := range 3 {

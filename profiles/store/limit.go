@@ -19,6 +19,7 @@ type seriesLimiter struct {
 	mu       sync.Mutex
 	seed     maphash.Seed
 	services map[string]*serviceSeries
+	swept    int64 // Unix ms: when services without series were last forgotten
 }
 
 type serviceSeries struct {
@@ -119,8 +120,9 @@ func (l *seriesLimiter) allow(now int64, keys map[string][]string) error {
 			}
 		}
 	}
+	l.sweep(now)
 	for service, series := range keys {
-		s := l.services[service]
+		s := l.service(now, service)
 		for _, k := range series {
 			s.last[maphash.String(l.seed, k)] = now
 		}
@@ -129,6 +131,19 @@ func (l *seriesLimiter) allow(now int64, keys map[string][]string) error {
 		}
 	}
 	return nil
+}
+
+// sweep forgets the services that sent nothing in the window. One that comes back is learnt again.
+func (l *seriesLimiter) sweep(now int64) {
+	if now-l.swept < seriesWindow.Milliseconds()/4 {
+		return
+	}
+	l.swept = now
+	for service, s := range l.services {
+		if s.prune(now); len(s.last) == 0 {
+			delete(l.services, service)
+		}
+	}
 }
 
 // prune forgets series without a profile in the window. At the limit it runs at most once a second.

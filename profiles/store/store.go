@@ -27,6 +27,7 @@ type Config struct {
 
 	GatherDelay time.Duration // longest wait of a push for its segment to be cut while another is written; 0: 500 ms
 	GatherPause time.Duration // shortest time from one cut to the next, so that the pushes of a fleet share segments; 0: 100 ms, < 0: none
+	GatherQuiet time.Duration // the pause ends early when no push came for this long; 0: 10 ms
 	GatherBytes int           // cut a segment at about this many bytes; 0: 4 MiB
 	MaxAge      time.Duration // retention by age; 0: 7 days
 	MaxBytes    int64         // retention by size of all live blobs; 0: 10 GB
@@ -115,7 +116,7 @@ type Store struct {
 	mu           sync.Mutex
 	pending      *batch
 	inFlight     map[catalog.Key]*batch
-	dictionaries dictionaries
+	dictionaries *dictionaries
 	recorder     recorder
 	writing      int
 	lastCut      time.Time
@@ -142,7 +143,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	cfg.setDefaults()
 	s := &Store{
-		cfg: cfg, log: cfg.Logger, ids: newIDSource(), cache: newCache(cfg.CacheBytes), inFlight: map[catalog.Key]*batch{}, dictionaries: dictionaries{},
+		cfg: cfg, log: cfg.Logger, ids: newIDSource(), cache: newCache(cfg.CacheBytes), inFlight: map[catalog.Key]*batch{}, dictionaries: newDictionaries(),
 		space: make(chan struct{}), idle: make(chan *fileWriter, maxWriters), aside: map[string]time.Time{},
 	}
 	s.holder = s.ids.next(cfg.Now()).String()
@@ -173,6 +174,7 @@ func (c *Config) setDefaults() {
 	if c.GatherPause == 0 {
 		c.GatherPause = 100 * time.Millisecond
 	}
+	orDuration(&c.GatherQuiet, 10*time.Millisecond)
 	orDuration(&c.MaxAge, 7*24*time.Hour)
 	orDuration(&c.Staleness, 5*time.Minute)
 	orDuration(&c.Grace, 15*time.Minute)
