@@ -27,7 +27,7 @@ const (
 	fleetSlots     = 30     // one profile of each type per instance and slot
 	fleetSlot      = 60_000 // ms
 	fleetRange     = fleetSlots * fleetSlot
-	fleetPushers   = 8
+	fleetPushers   = 32
 )
 
 // TestFleetTotals pushes the corpus as a fleet of 60 instances over 30 simulated minutes, each file taken as one interval,

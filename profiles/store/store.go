@@ -27,7 +27,7 @@ type Config struct {
 
 	GatherDelay time.Duration // longest wait of a push for its segment to be cut while another is written; 0: 500 ms
 	GatherPause time.Duration // shortest time from one cut to the next, so that the pushes of a fleet share segments; 0: 100 ms, < 0: none
-	GatherQuiet time.Duration // the pause ends early when no push came for this long; 0: 10 ms
+	GatherQuiet time.Duration // the pause ends early when no push came for this long; 0: 5 ms
 	GatherBytes int           // cut a segment at about this many bytes; 0: 4 MiB
 	MaxAge      time.Duration // retention by age; 0: 7 days
 	MaxBytes    int64         // retention by size of all live blobs; 0: 10 GB
@@ -174,7 +174,7 @@ func (c *Config) setDefaults() {
 	if c.GatherPause == 0 {
 		c.GatherPause = 100 * time.Millisecond
 	}
-	orDuration(&c.GatherQuiet, 10*time.Millisecond)
+	orDuration(&c.GatherQuiet, 5*time.Millisecond)
 	orDuration(&c.MaxAge, 7*24*time.Hour)
 	orDuration(&c.Staleness, 5*time.Minute)
 	orDuration(&c.Grace, 15*time.Minute)
