@@ -31,8 +31,9 @@ lint: $(STATICCHECK) ## gofmt, go vet and staticcheck over both modules
 fresh: ## fail if a built file or a generated document is stale
 	.ci/fresh
 
+BENCHTIME ?= 5x
 bench: ## the store's figures on the corpus, each a ratio to a yardstick of the same run
-	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 30m ./profiles/...
+	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) -timeout 30m ./profiles/...
 
 overhead: ## what the agent costs a program, paired runs at several heap sizes
 	cd agent && $(GO) test -run '^$$' -bench Overhead -benchtime 1x -timeout 30m ./...
