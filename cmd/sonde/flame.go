@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/url"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -59,28 +58,14 @@ asked. -o json prints the columns that the web page draws.`,
 }
 
 // flame reads a file or asks the collector; params are what it was asked, nil for a file.
-func (a *app) flame(cmd *cobra.Command, q *queryFlags, args []string, nodes int) (_ *profiles.Flame, params url.Values, _ error) {
-	if len(args) == 1 {
-		t, err := localType(cmd, q)
-		if err != nil {
-			return nil, nil, err
-		}
-		s, err := a.loadFile(args[0], t)
-		if err != nil {
-			return nil, nil, err
-		}
-		return profiles.NewFlame(s, nil, profiles.FlameOptions{MaxNodes: nodes}), nil, nil
-	}
-	params, _, err := q.params(cmd, a.now())
+func (a *app) flame(cmd *cobra.Command, q *queryFlags, args []string, nodes int) (*profiles.Flame, url.Values, error) {
+	f, params, err := view(a, cmd, q, args, "/api/v1/flamegraph", "max_nodes", nodes, func(s *profiles.Stacks) *profiles.Flame {
+		return profiles.NewFlame(s, nil, profiles.FlameOptions{MaxNodes: nodes})
+	})
 	if err != nil {
 		return nil, nil, err
 	}
-	params.Set("max_nodes", strconv.Itoa(nodes))
-	var f profiles.Flame
-	if err := a.ask(cmd.Context(), "/api/v1/flamegraph", params, &f); err != nil {
-		return nil, nil, err
-	}
-	return &f, params, validFlame(&f)
+	return f, params, validFlame(f)
 }
 
 func (a *app) writeFlame(ctx context.Context, f *profiles.Flame, view flameView, params url.Values) error {

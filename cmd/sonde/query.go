@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"net/url"
 	"strconv"
 	"strings"
@@ -133,3 +134,41 @@ func unixMs(ms int64) string { return strconv.FormatInt(ms, 10) }
 
 // stamp prints a time as people at this machine read it, to the second.
 func stamp(ms int64) string { return time.UnixMilli(ms).Format("2006-01-02 15:04:05") }
+
+// view makes a view of a local file, where args name one, or asks the collector at path for it, with most as its parameter param; params are
+// what it was asked, nil for a file.
+func view[V any](a *app, cmd *cobra.Command, q *queryFlags, args []string, path, param string, most int, local func(*profiles.Stacks) *V) (_ *V, params url.Values, _ error) {
+	if len(args) == 1 {
+		t, err := localType(cmd, q)
+		if err != nil {
+			return nil, nil, err
+		}
+		s, err := a.loadFile(args[0], t)
+		if err != nil {
+			return nil, nil, err
+		}
+		return local(s), nil, nil
+	}
+	params, _, err := q.params(cmd, a.now())
+	if err != nil {
+		return nil, nil, err
+	}
+	params.Set(param, strconv.Itoa(most))
+	v := new(V)
+	if err := a.ask(cmd.Context(), path, params, v); err != nil {
+		return nil, nil, err
+	}
+	return v, params, nil
+}
+
+// ask sends one query to the collector and decodes the answer into v.
+func (a *app) ask(ctx context.Context, path string, params url.Values, v any) error {
+	c, err := a.client()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	ctx, cancel := a.within(ctx)
+	defer cancel()
+	return c.GetJSON(ctx, path, params, v)
+}

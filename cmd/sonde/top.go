@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
-	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -59,40 +58,10 @@ input) that one pprof profile is read instead, and no collector is asked.`,
 }
 
 // top reads a file or asks the collector; params are what it was asked, nil for a file.
-func (a *app) top(cmd *cobra.Command, q *queryFlags, args []string, limit int) (_ *profiles.Top, params url.Values, _ error) {
-	if len(args) == 1 {
-		t, err := localType(cmd, q)
-		if err != nil {
-			return nil, nil, err
-		}
-		s, err := a.loadFile(args[0], t)
-		if err != nil {
-			return nil, nil, err
-		}
-		return profiles.NewTop(s, nil, profiles.TopOptions{Limit: limit}), nil, nil
-	}
-	params, _, err := q.params(cmd, a.now())
-	if err != nil {
-		return nil, nil, err
-	}
-	params.Set("limit", strconv.Itoa(limit))
-	var t profiles.Top
-	if err := a.ask(cmd.Context(), "/api/v1/top", params, &t); err != nil {
-		return nil, nil, err
-	}
-	return &t, params, nil
-}
-
-// ask sends one query to the collector and decodes the answer into v.
-func (a *app) ask(ctx context.Context, path string, params url.Values, v any) error {
-	c, err := a.client()
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	ctx, cancel := a.within(ctx)
-	defer cancel()
-	return c.GetJSON(ctx, path, params, v)
+func (a *app) top(cmd *cobra.Command, q *queryFlags, args []string, limit int) (*profiles.Top, url.Values, error) {
+	return view(a, cmd, q, args, "/api/v1/top", "limit", limit, func(s *profiles.Stacks) *profiles.Top {
+		return profiles.NewTop(s, nil, profiles.TopOptions{Limit: limit})
+	})
 }
 
 func (a *app) writeTop(ctx context.Context, t *profiles.Top, params url.Values) error {
