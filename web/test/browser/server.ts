@@ -77,5 +77,7 @@ function fixture(path: string, params: URLSearchParams): Answer {
   if (path === "diff") return { raw: recorded(params.get("view") === "top" ? "diff-top" : "diff-flame") };
   if (["services", "types", "labels", "events", "series", "flamegraph", "top"].includes(path)) return { raw: recorded(path) };
   if (path === "profile") return { raw: "pprof" };
+  if (path === "status") return { body: { version: "v", storage: { profiles: 1 } } };
+  if (path === "processes") return { body: { processes: [], summary: "" } };
   return { status: 404, body: { error: `no such endpoint: ${path}` } };
 }
