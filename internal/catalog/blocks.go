@@ -13,7 +13,7 @@ import (
 
 // putBlock inserts a live block.
 func (t *tx) putBlock(b *Block) error {
-	if _, err := t.exec(`INSERT INTO blocks (id, level, blob, size, created) VALUES (?, ?, ?, ?, ?)`, b.ID, b.Level, b.Blob, b.Size, b.Created); err != nil {
+	if _, err := t.exec(`INSERT INTO blocks (id, level, blob, size, created, resolution) VALUES (?, ?, ?, ?, ?, ?)`, b.ID, b.Level, b.Blob, b.Size, b.Created, b.Resolution); err != nil {
 		return fmt.Errorf("insert block %s: %w", b.ID, err)
 	}
 	for _, d := range b.Datasets {
@@ -40,7 +40,7 @@ func scanBlockRow(rows *sql.Rows) (blockRow, error) {
 	var r blockRow
 	var types sql.NullString
 	var minStart, maxStart, maxEnd, profiles sql.NullInt64
-	err := rows.Scan(&r.block.ID, &r.block.Level, &r.block.Blob, &r.block.Size, &r.block.Created,
+	err := rows.Scan(&r.block.ID, &r.block.Level, &r.block.Blob, &r.block.Size, &r.block.Created, &r.block.Resolution,
 		&r.service, &minStart, &maxStart, &maxEnd, &types, &profiles)
 	if err != nil || !r.service.Valid {
 		return r, err
@@ -96,7 +96,7 @@ func (f BlockFilter) query() (string, []any) {
 	if len(f.Levels) > 0 {
 		add("b.level IN ("+marks(len(f.Levels))+")", anys(f.Levels)...)
 	}
-	query := `SELECT b.id, b.level, b.blob, b.size, b.created, d.service, d.min_start, d.max_start, d.max_end, d.types, d.profiles
+	query := `SELECT b.id, b.level, b.blob, b.size, b.created, b.resolution, d.service, d.min_start, d.max_start, d.max_end, d.types, d.profiles
 		FROM blocks b ` + join + ` datasets d ON d.block_id = b.id`
 	if len(where) > 0 {
 		query += " WHERE " + strings.Join(where, " AND ")

@@ -19,12 +19,14 @@ var (
 
 // Block is a row for one segment (level 0) or block (level 1 and up) that is live.
 type Block struct {
-	ID       string // ULID-like: sorts by creation; also the blob's name without its folder
-	Level    int
-	Blob     string // name in the blob store
-	Size     int64
-	Created  int64
-	Datasets []Dataset // one per service; a block of level >= 1 has one
+	ID      string // ULID-like: sorts by creation; also the blob's name without its folder
+	Level   int
+	Blob    string // name in the blob store
+	Size    int64
+	Created int64
+	// Resolution is 0 where the block holds raw profiles, else the width in ms of the windows in which their values are added up.
+	Resolution int64
+	Datasets   []Dataset // one per service; a block of level >= 1 has one
 }
 
 // Dataset is what one block holds of one service.
