@@ -169,6 +169,7 @@ func (s *Store) swap(ctx context.Context, in, out []catalog.Block, deleteAfter t
 type compaction struct {
 	store     *Store
 	level     int
+	keep      func(si *seriesInfo, start int64) bool // of a series the profiles (or windows) that start then; nil: all. What a deletion or a pin takes out is not read on
 	w         *fileWriter
 	inputs    []*file
 	ancestors []blockID
@@ -355,6 +356,9 @@ func (c *compaction) records(ctx context.Context, f *file, si *seriesInfo, remap
 			}
 		}
 		first = end
+	}
+	if c.keep != nil {
+		out = slices.DeleteFunc(out, func(r record) bool { return !c.keep(si, r.start) })
 	}
 	return out, nil
 }

@@ -92,7 +92,7 @@ func (c *compaction) intern(ctx context.Context, syms *profiles.Symbols, src sou
 
 // use tells which of the source's stacks are used in [from, to); nil: all.
 func (c *compaction) use(ctx context.Context, src source, stacks int, from, to int64) (func(uint32) bool, error) {
-	if src.ds.info.MinStart >= from && src.ds.info.MaxStart < to {
+	if c.keep == nil && src.ds.info.MinStart >= from && src.ds.info.MaxStart < to {
 		return nil, nil
 	}
 	used, err := c.used(ctx, src, stacks, from, to)
