@@ -13,7 +13,7 @@ import (
 
 // putBlock inserts a live block.
 func (t *tx) putBlock(b *Block) error {
-	if _, err := t.exec(`INSERT INTO blocks (id, level, blob, size, created, resolution) VALUES (?, ?, ?, ?, ?, ?)`, b.ID, b.Level, b.Blob, b.Size, b.Created, b.Resolution); err != nil {
+	if _, err := t.exec(`INSERT INTO blocks (id, level, blob, size, created, resolution, pinned) VALUES (?, ?, ?, ?, ?, ?, ?)`, b.ID, b.Level, b.Blob, b.Size, b.Created, b.Resolution, b.Pinned); err != nil {
 		return fmt.Errorf("insert block %s: %w", b.ID, err)
 	}
 	for _, d := range b.Datasets {
@@ -40,7 +40,7 @@ func scanBlockRow(rows *sql.Rows) (blockRow, error) {
 	var r blockRow
 	var types sql.NullString
 	var minStart, maxStart, maxEnd, profiles sql.NullInt64
-	err := rows.Scan(&r.block.ID, &r.block.Level, &r.block.Blob, &r.block.Size, &r.block.Created, &r.block.Resolution,
+	err := rows.Scan(&r.block.ID, &r.block.Level, &r.block.Blob, &r.block.Size, &r.block.Created, &r.block.Resolution, &r.block.Pinned,
 		&r.service, &minStart, &maxStart, &maxEnd, &types, &profiles)
 	if err != nil || !r.service.Valid {
 		return r, err
@@ -96,7 +96,7 @@ func (f BlockFilter) query() (string, []any) {
 	if len(f.Levels) > 0 {
 		add("b.level IN ("+marks(len(f.Levels))+")", anys(f.Levels)...)
 	}
-	query := `SELECT b.id, b.level, b.blob, b.size, b.created, b.resolution, d.service, d.min_start, d.max_start, d.max_end, d.types, d.profiles
+	query := `SELECT b.id, b.level, b.blob, b.size, b.created, b.resolution, b.pinned, d.service, d.min_start, d.max_start, d.max_end, d.types, d.profiles
 		FROM blocks b ` + join + ` datasets d ON d.block_id = b.id`
 	if len(where) > 0 {
 		query += " WHERE " + strings.Join(where, " AND ")
@@ -143,9 +143,9 @@ func (t *tx) retire(id string, deleteAt int64) error {
 	return err
 }
 
-// Garbage implements Catalog. A limit of 0 is none. The oldest come first.
+// Garbage implements Catalog. A limit of 0 is none. The oldest come first. While somebody holds garbage there is none to be deleted.
 func (db *DB) Garbage(ctx context.Context, limit int) ([]string, error) {
-	query, args := `SELECT blob FROM garbage WHERE delete_at <= NOW() ORDER BY delete_at, blob`, []any(nil)
+	query, args := `SELECT blob FROM garbage WHERE delete_at <= NOW() AND NOT EXISTS (SELECT 1 FROM holds WHERE expires > NOW()) ORDER BY delete_at, blob`, []any(nil)
 	if limit > 0 {
 		query, args = query+" LIMIT ?", []any{limit}
 	}

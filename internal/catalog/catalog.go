@@ -26,7 +26,9 @@ type Block struct {
 	Created int64
 	// Resolution is 0 where the block holds raw profiles, else the width in ms of the windows in which their values are added up.
 	Resolution int64
-	Datasets   []Dataset // one per service; a block of level >= 1 has one
+	// Pinned is the state of the pins (see Catalog.Pins) in which all that the block holds was found to be pinned, 0 for none.
+	Pinned   int64
+	Datasets []Dataset // one per service; a block of level >= 1 has one
 }
 
 // Dataset is what one block holds of one service.
@@ -178,9 +180,32 @@ type Catalog interface {
 	Events(ctx context.Context, f EventFilter) ([]Event, error)
 	// Acquire takes or renews the lease name for holder until ttl from now, by the database's clock; false if another holds it. A ttl of 0 gives it back.
 	Acquire(ctx context.Context, name, holder string, ttl time.Duration) (bool, error)
-	// Expire removes keys, processes (and builds that none runs any more) and events older than the given times (Unix ms; 0 keeps all), and processes that were never profiled and not
-	// seen for 10 minutes.
+	// Expire removes keys, processes (and builds that none runs any more) and events older than the given times (Unix ms; 0 keeps all) unless a live block of their service reaches
+	// into their time, and processes that were never profiled and not seen for 10 minutes.
 	Expire(ctx context.Context, keysBefore, processesBefore, eventsBefore int64) error
+	// PutPin stores a pin and returns its id.
+	PutPin(ctx context.Context, p Pin) (id int64, err error)
+	// Pins returns all pins by id, and their state: a number that grows with every pin that is removed.
+	Pins(ctx context.Context) (pins []Pin, state int64, err error)
+	// DeletePin removes a pin; ErrNotFound if there is none.
+	DeletePin(ctx context.Context, id int64) error
+	// MarkPinned notes that all of a live block is pinned in the given state of the pins; ErrConflict if it is not live.
+	MarkPinned(ctx context.Context, block string, state int64) error
+	// PutDeletion stores a deletion that begins. One that is there is left as it is.
+	PutDeletion(ctx context.Context, d Deletion) error
+	// Deletions returns all deletions by id.
+	Deletions(ctx context.Context) ([]Deletion, error)
+	// FinishDeletion marks d as finished and removes in the same transaction the processes that it names and that were last seen before the given time (Unix ms; 0: none), with their
+	// keys, and where it names a service alone that service's events in its range.
+	FinishDeletion(ctx context.Context, d Deletion, seenBefore int64) (Removed, error)
+	// ForgetDeletion removes the row of a deletion.
+	ForgetDeletion(ctx context.Context, id string) error
+	// Hold keeps Garbage empty for ttl from now, by the database's clock, whoever asks; a ttl of 0 ends the hold of that id.
+	Hold(ctx context.Context, id string, ttl time.Duration) error
+	// RetentionClock returns the time in Unix ms that retention last went by, 0 before the first time.
+	RetentionClock(ctx context.Context) (int64, error)
+	// SetRetentionClock sets it.
+	SetRetentionClock(ctx context.Context, ms int64) error
 	// Now returns the database's clock.
 	Now(ctx context.Context) (time.Time, error)
 	// Check verifies the database itself (SQLite: PRAGMA integrity_check, foreign keys) and returns what is wrong.

@@ -46,33 +46,3 @@ func (db *DB) AddEvents(ctx context.Context, es []Event) error {
 	}
 	return db.write(ctx, "add events", func(t *tx) error { return t.addEvents(es) })
 }
-
-// glimpsed is how long (ms) a process is remembered that was never profiled, from when it was last seen: compilers and the like come and go by the
-// thousand. While it lives gatherers report it at least once a minute.
-const glimpsed = 10 * 60 * 1000
-
-// Expire implements Catalog.
-func (db *DB) Expire(ctx context.Context, keysBefore, processesBefore, eventsBefore int64) error {
-	return db.write(ctx, "expire", func(t *tx) error {
-		for _, e := range []struct {
-			query  string
-			before int64
-		}{
-			{`DELETE FROM windows WHERE updated < ?`, keysBefore},
-			{`DELETE FROM idempotency WHERE created < ?`, keysBefore},
-			{`DELETE FROM processes WHERE last_seen < ?`, processesBefore},
-			{`DELETE FROM events WHERE time < ?`, eventsBefore},
-			// A build is asked for by the processes that run it: without one it is only weight, up to a megabyte of it.
-			{`DELETE FROM builds WHERE first_seen < ? AND id NOT IN (SELECT build_id FROM processes)`, processesBefore},
-		} {
-			if e.before == 0 {
-				continue
-			}
-			if _, err := t.exec(e.query, e.before); err != nil {
-				return err
-			}
-		}
-		_, err := t.exec(`DELETE FROM processes WHERE gatherer = '' AND last_seen < NOW() - ?`, glimpsed)
-		return err
-	})
-}
