@@ -100,7 +100,7 @@ func newer(version, known int) error {
 func checkSchema(ctx context.Context, db *sql.DB, d *dialect) error {
 	var version int
 	if err := db.QueryRowContext(ctx, `SELECT COALESCE(MAX(version), 0) FROM schema_migrations`).Scan(&version); err != nil {
-		return fmt.Errorf("read schema version (is it a catalogue?): %w", err)
+		return fmt.Errorf("read schema version: %w", explain(err))
 	}
 	switch known := len(migrations); {
 	case version > known:
