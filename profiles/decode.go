@@ -1,6 +1,7 @@
 package profiles
 
 import (
+	"encoding/binary"
 	"slices"
 	"strings"
 	"sync"
@@ -101,10 +102,13 @@ type decodeState struct {
 	functions []rawFunction
 	mappings  []rawMapping
 	labels    []rawLabel
-	locations []uint32 // ids
 	comments  []int64
 
+	functionIDs, locationIDs, mappingIDs []uint32 // of d.functions, p.Locations, d.mappings
+
 	functionIndex, locationIndex, mappingIndex idIndex
+
+	highest uint32 // of p.LocationIDs, which hold ids less one until they are resolved
 
 	wide map[uint64]uint32 // ids from 2^31: numbered from 2^31 in order of appearance
 
@@ -115,21 +119,17 @@ type decodeState struct {
 
 type (
 	rawValueType struct{ typ, unit int64 }
-	rawFunction  struct {
-		id                 uint32
-		name, system, file int64
-	}
-	rawMapping struct {
-		id          uint32
-		file, build int64
-	}
-	rawLabel struct{ key, str, num, unit int64 }
+	rawFunction  struct{ name, system, file int64 }
+	rawMapping   struct{ file, build int64 }
+	rawLabel     struct{ key, str, num, unit int64 }
 )
 
 func (d *decodeState) start(p *Profile, raw []byte, lim *Limits) {
 	d.p, d.raw, d.lim = p, raw, lim
 	d.table, d.types, d.functions, d.mappings = d.table[:0], d.types[:0], d.functions[:0], d.mappings[:0]
-	d.labels, d.locations, d.comments = d.labels[:0], d.locations[:0], d.comments[:0]
+	d.labels, d.comments = d.labels[:0], d.comments[:0]
+	d.functionIDs, d.locationIDs, d.mappingIDs = d.functionIDs[:0], d.locationIDs[:0], d.mappingIDs[:0]
+	d.highest = 0
 	clear(d.wide)
 	d.period = rawValueType{}
 	d.drop, d.keep, d.defaultSample, d.doc = 0, 0, 0, 0
@@ -140,7 +140,7 @@ func (d *decodeState) start(p *Profile, raw []byte, lim *Limits) {
 func (d *decodeState) finish() bool {
 	clear(d.table)
 	d.p, d.raw, d.lim = nil, nil, nil
-	return cap(d.table) <= 1<<16 && cap(d.labels) <= 1<<16 && cap(d.locations) <= 1<<16 && cap(d.functions) <= 1<<16 && len(d.wide) <= 1<<10
+	return cap(d.table) <= 1<<16 && cap(d.labels) <= 1<<16 && cap(d.locationIDs) <= 1<<16 && cap(d.functions) <= 1<<16 && len(d.wide) <= 1<<10
 }
 
 // str returns entry i of the string table.
@@ -179,11 +179,27 @@ func (d *decodeState) addString(b []byte) error {
 		return malformed("string 0 is not empty")
 	}
 	s := unsafe.String(unsafe.SliceData(b), len(b))
-	if !utf8.ValidString(s) {
+	if !isASCII(b) && !utf8.ValidString(s) {
 		s = strings.ToValidUTF8(s, "\ufffd")
 	}
 	d.table = append(d.table, s)
 	return nil
+}
+
+// isASCII reports whether all bytes of b are ASCII: eight at a time, the last eight once more with some of those before.
+func isASCII(b []byte) bool {
+	var all uint64
+	if n := len(b); n >= 8 {
+		for i := 0; i < n-8; i += 8 {
+			all |= binary.LittleEndian.Uint64(b[i:])
+		}
+		all |= binary.LittleEndian.Uint64(b[n-8:])
+	} else {
+		for _, c := range b {
+			all |= uint64(c)
+		}
+	}
+	return all&0x8080808080808080 == 0
 }
 
 // narrow maps an id, which may be any 64 bits, to 32: small ids are themselves, the rest are numbered as they come.
@@ -213,11 +229,11 @@ type idIndex struct {
 	sparse map[uint32]uint32
 }
 
-// build indexes the ids that id(0) to id(n-1) return; what names them in errors.
-func (x *idIndex) build(n int, id func(int) uint32, what string) error {
-	x.n, x.dense = uint32(n), true
-	for i := range n {
-		if id(i) != uint32(i)+1 {
+// build indexes ids; what names them in errors.
+func (x *idIndex) build(ids []uint32, what string) error {
+	x.n, x.dense = uint32(len(ids)), true
+	for i, id := range ids {
+		if id != uint32(i)+1 {
 			x.dense = false
 			break
 		}
@@ -226,18 +242,17 @@ func (x *idIndex) build(n int, id func(int) uint32, what string) error {
 		return nil
 	}
 	if x.sparse == nil || len(x.sparse) > 1<<16 {
-		x.sparse = make(map[uint32]uint32, n)
+		x.sparse = make(map[uint32]uint32, len(ids))
 	}
 	clear(x.sparse)
-	for i := range n {
-		v := id(i)
-		if v == 0 {
+	for i, id := range ids {
+		if id == 0 {
 			return malformed("%s %d has the reserved id 0", what, i)
 		}
-		if j, dup := x.sparse[v]; dup {
+		if j, dup := x.sparse[id]; dup {
 			return malformed("%ss %d and %d have the same id", what, j, i)
 		}
-		x.sparse[v] = uint32(i)
+		x.sparse[id] = uint32(i)
 	}
 	return nil
 }

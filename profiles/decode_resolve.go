@@ -51,7 +51,7 @@ func (d *decodeState) resolveFunctions() error {
 		f := &d.p.Functions[i]
 		f.Name, f.SystemName, f.File = table[r.name], table[r.system], table[r.file]
 	}
-	return d.functionIndex.build(len(d.functions), func(i int) uint32 { return d.functions[i].id }, "function")
+	return d.functionIndex.build(d.functionIDs, "function")
 }
 
 func (d *decodeState) resolveMappings() error {
@@ -61,7 +61,7 @@ func (d *decodeState) resolveMappings() error {
 			return err
 		}
 	}
-	return d.mappingIndex.build(len(d.mappings), func(i int) uint32 { return d.mappings[i].id }, "mapping")
+	return d.mappingIndex.build(d.mappingIDs, "mapping")
 }
 
 func (d *decodeState) resolveLocations() error {
@@ -82,7 +82,7 @@ func (d *decodeState) resolveLocations() error {
 			p.Lines[j].Function = f
 		}
 	}
-	return d.locationIndex.build(len(d.locations), func(i int) uint32 { return d.locations[i] }, "location")
+	return d.locationIndex.build(d.locationIDs, "location")
 }
 
 func (d *decodeState) resolveSamples() error {
@@ -98,8 +98,11 @@ func (d *decodeState) resolveSamples() error {
 		}
 	}
 	x := &d.locationIndex
+	if x.dense && d.highest < x.n {
+		return nil // the ids less one are the indices
+	}
 	for k, id := range p.LocationIDs {
-		i, ok := x.lookup(id)
+		i, ok := x.lookup(id + 1)
 		if !ok {
 			s, _ := slices.BinarySearchFunc(p.Samples, uint32(k), func(s Sample, k uint32) int {
 				if s.Locations.Hi <= k {

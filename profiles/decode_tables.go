@@ -8,6 +8,7 @@ func (d *decodeState) mapping(f *wireField) error {
 	}
 	var m Mapping
 	var r rawMapping
+	var id uint32
 	it := d.iter(f.lo, f.hi)
 	for it.next() {
 		if it.num < 1 || it.num > 10 {
@@ -19,7 +20,7 @@ func (d *decodeState) mapping(f *wireField) error {
 		var err error
 		switch it.num {
 		case 1:
-			r.id, err = d.narrow(it.v)
+			id, err = d.narrow(it.v)
 		case 2:
 			m.Start = it.v
 		case 3:
@@ -37,7 +38,7 @@ func (d *decodeState) mapping(f *wireField) error {
 			return err
 		}
 	}
-	d.mappings = append(d.mappings, r)
+	d.mappings, d.mappingIDs = append(d.mappings, r), append(d.mappingIDs, id)
 	d.p.Mappings = append(d.p.Mappings, m)
 	return it.err("a mapping")
 }
@@ -77,7 +78,7 @@ func (d *decodeState) location(lo, hi int) error {
 	}
 	l.Lines.Hi = uint32(len(p.Lines))
 	p.Locations = append(p.Locations, l)
-	d.locations = append(d.locations, id)
+	d.locationIDs = append(d.locationIDs, id)
 	return nil
 }
 
@@ -109,13 +110,14 @@ func (d *decodeState) line(lo, hi int) error {
 	return it.err("a line")
 }
 
-func (d *decodeState) function(f *wireField) error {
+func (d *decodeState) function(lo, hi int) error {
 	if len(d.functions) >= d.lim.MaxFunctions {
 		return tooMany(LimitFunctions, "functions", d.lim.MaxFunctions, len(d.functions)+1)
 	}
 	var r rawFunction
+	var id uint32
 	var start int64
-	it := d.iter(f.lo, f.hi)
+	it := d.iter(lo, hi)
 	for it.next() {
 		if it.num < 1 || it.num > 5 {
 			continue
@@ -126,7 +128,7 @@ func (d *decodeState) function(f *wireField) error {
 		var err error
 		switch it.num {
 		case 1:
-			r.id, err = d.narrow(it.v)
+			id, err = d.narrow(it.v)
 		case 2:
 			r.name = int64(it.v)
 		case 3:
@@ -140,7 +142,7 @@ func (d *decodeState) function(f *wireField) error {
 			return err
 		}
 	}
-	d.functions = append(d.functions, r)
+	d.functions, d.functionIDs = append(d.functions, r), append(d.functionIDs, id)
 	d.p.Functions = append(d.p.Functions, Function{StartLine: start})
 	return it.err("a function")
 }

@@ -102,30 +102,25 @@ func (it *fieldIter) err(message string) error {
 	return nil
 }
 
-// messages reads all fields of the profile.
-func (d *decodeState) messages() error {
+// field reads the field of the profile at i and returns the index after it.
+func (d *decodeState) field(i int) (next int, err error) {
 	const isBytes = 1<<1 | 1<<2 | 1<<3 | 1<<4 | 1<<5 | 1<<6 | 1<<11
 	var f wireField
-	for i := 0; i < len(d.raw); {
-		at := i
-		if i = f.read(d.raw, i); i < 0 {
-			return broken("the profile", at)
-		}
-		if f.num < 1 || f.num > 15 {
-			continue
-		}
-		want := wireVarint
-		if isBytes>>f.num&1 != 0 {
-			want = wireBytes
-		}
-		if f.typ != want && f.num != 13 {
-			return wrongType("the profile", &f)
-		}
-		if err := d.message(&f); err != nil {
-			return err
-		}
+	next = f.read(d.raw, i)
+	if next < 0 {
+		return next, broken("the profile", i)
 	}
-	return nil
+	if f.num < 1 || f.num > 15 {
+		return next, nil
+	}
+	want := wireVarint
+	if isBytes>>f.num&1 != 0 {
+		want = wireBytes
+	}
+	if f.typ != want && f.num != 13 {
+		return next, wrongType("the profile", &f)
+	}
+	return next, d.message(&f)
 }
 
 func (d *decodeState) message(f *wireField) error {
@@ -145,7 +140,7 @@ func (d *decodeState) message(f *wireField) error {
 	case 4:
 		return d.location(f.lo, f.hi)
 	case 5:
-		return d.function(f)
+		return d.function(f.lo, f.hi)
 	case 6:
 		return d.addString(d.raw[f.lo:f.hi])
 	case 7:
@@ -221,7 +216,7 @@ func (d *decodeState) valueType(f *wireField) (t rawValueType, err error) {
 	return t, it.err("a sample type")
 }
 
-// sample reads one sample; most of a profile's bytes are samples.
+// sample reads one sample.
 func (d *decodeState) sample(lo, hi int) error {
 	p := d.p
 	if len(p.Samples) >= d.lim.MaxSamples {
@@ -248,13 +243,19 @@ func (d *decodeState) sample(lo, hi int) error {
 		return err
 	}
 	s.Locations.Hi, s.Labels.Hi = uint32(len(p.LocationIDs)), uint32(len(d.labels))
-	if columns := len(p.Values) - firstValue; len(p.Samples) == 0 {
+	d.addSample(s, len(p.Values)-firstValue)
+	return nil
+}
+
+// addSample adds a sample that has as many values as columns says.
+func (d *decodeState) addSample(s Sample, columns int) {
+	p := d.p
+	if len(p.Samples) == 0 {
 		d.columns = columns
 	} else if columns != d.columns && d.badSample < 0 {
 		d.badSample, d.badColumns = len(p.Samples), columns
 	}
 	p.Samples = append(p.Samples, s)
-	return nil
 }
 
 func (d *decodeState) sampleLocations(f *wireField, first int) error {
@@ -264,7 +265,8 @@ func (d *decodeState) sampleLocations(f *wireField, first int) error {
 		if err != nil {
 			return err
 		}
-		ids = append(ids, id)
+		ids = append(ids, id-1)
+		d.highest = max(d.highest, id-1)
 	} else if f.typ == wireBytes {
 		b := d.raw[:f.hi]
 		for i := f.lo; i < f.hi; {
@@ -283,7 +285,8 @@ func (d *decodeState) sampleLocations(f *wireField, first int) error {
 					return err
 				}
 			}
-			ids = append(ids, id)
+			ids = append(ids, id-1)
+			d.highest = max(d.highest, id-1)
 		}
 	} else {
 		return wrongType("a sample", f)
