@@ -26,6 +26,7 @@ var components = []component{
 	{folder: "web"},
 	{folder: "internal"},
 	{folder: "internal/demo", may: []string{"internal", "agent"}},
+	{folder: "internal/bench", may: everything},
 	{folder: "internal/e2e", may: everything},
 	{folder: "internal/release", may: everything},
 	{folder: "internal/archtest", may: everything},
@@ -43,7 +44,7 @@ var inward = []struct{ importer, imported, why string }{
 }
 
 // testOnly are packages that only tests, and each other, may import: the binary must not hold code that fails on purpose.
-var testOnly = []string{"internal/fsys/faultfs", "internal/catalog/faultcat", "internal/testcorpus", "collector/discover/discovertest"}
+var testOnly = []string{"internal/fsys/faultfs", "internal/catalog/faultcat", "internal/testcorpus", "internal/bench", "collector/discover/discovertest"}
 
 // outside says which packages of other modules only some folders may import, directly or through others.
 var outside = []struct {

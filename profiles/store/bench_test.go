@@ -3,157 +3,91 @@
 package store
 
 import (
-	"context"
-	"os"
-	"path/filepath"
-	"strings"
-	"sync/atomic"
-	"syscall"
 	"testing"
-	"time"
 
-	"github.com/google/pprof/profile"
+	"github.com/prometheus/prometheus/model/labels"
 
-	"github.com/sonde-io/sonde/internal/blob"
+	"github.com/sonde-io/sonde/internal/bench"
+	"github.com/sonde-io/sonde/internal/catalog"
 	"github.com/sonde-io/sonde/profiles"
 )
 
-// cpuTime returns the CPU time of the process so far: user and system, of all threads.
-func cpuTime(b *testing.B) time.Duration {
-	var r syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
-		b.Fatal(err)
-	}
-	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
-}
-
-// baseline is the CPU time per profile that google/pprof takes to read what the fleet sends, garbage collection included.
-func baseline(b *testing.B, f *fleet) time.Duration {
-	count := map[*byte]int{}
-	data := map[*byte][]byte{}
-	for i := range f.instances {
-		for w := range f.windows {
-			for _, typ := range f.types[f.service(i)] {
-				d := f.data[f.service(i)][typ][f.file(i, w, typ)]
-				count[&d[0]]++
-				data[&d[0]] = d
-			}
+// appendReplicas stores what replicas send.
+func appendReplicas(t testing.TB, s *Store) func(bench.Window) error {
+	return func(w bench.Window) error {
+		p := Push{Key: catalog.Key{Instance: w.Instance, Window: w.Number}}
+		for i, data := range w.Profiles {
+			p.Profiles = append(p.Profiles, Profile{Labels: w.Labels, Type: w.Types[i], Start: w.Start, End: w.End, Data: data})
 		}
-	}
-	var sum time.Duration
-	n := 0
-	for k, d := range data {
-		const rounds = 5
-		before := cpuTime(b)
-		for range rounds {
-			_, err := profile.ParseData(d)
-			must(b, err)
-		}
-		sum += (cpuTime(b) - before) / rounds * time.Duration(count[k])
-		n += count[k]
-	}
-	return sum / time.Duration(n)
-}
-
-// BenchmarkIngest measures decoding, storing and compacting, against what it takes google/pprof's ParseData to read the same bytes, and what is left on
-// disk. CPU time is that of the process, the garbage collector included. corpus sends each file about once; fleet is many instances of few services, whose
-// pushes come close together and share segments; trickle is the same with every push in a segment of its own.
-func BenchmarkIngest(b *testing.B) {
-	c := loadCorpus(b)
-	for _, bench := range []struct {
-		name  string
-		fleet fleet
-		pause time.Duration
-	}{
-		{"corpus", fleet{c, len(c.services), 30, 15_000, 0}, 0},
-		{"fleet", fleet{c, 60, 40, 15_000, 0}, 0},
-		{"trickle", fleet{c, 60, 40, 15_000, 1}, -1},
-	} {
-		b.Run(bench.name, func(b *testing.B) {
-			f := &bench.fleet
-			base := baseline(b, f)
-			for b.Loop() {
-				b.StopTimer()
-				e := newEnv(b, func(c *Config) { c.GatherPause = bench.pause })
-				blobs := &countingBlobs{Store: e.cfg.Blobs}
-				e.store.cfg.Blobs = blobs
-				before := cpuTime(b)
-				b.StartTimer()
-				sent, gzipped := f.send(b, e.store, func(w int) {
-					_, end := f.times(0, w)
-					e.clock.set(end)
-					if w%2 == 1 {
-						must(b, e.store.Compact(b.Context(), false))
-					}
-				})
-				pushed := cpuTime(b) - before
-				_, end := f.times(f.instances-1, f.windows)
-				settle(b, e, end)
-				cpu := cpuTime(b) - before
-				b.StopTimer()
-				u, err := e.store.Usage(b.Context())
-				must(b, err)
-				e.close()
-				rows, err := os.Stat(filepath.Join(e.dir, "catalog.db"))
-				must(b, err)
-				b.ReportMetric(float64(cpu)/float64(sent)/float64(base), "cpu/google")
-				b.ReportMetric(float64(pushed)/float64(sent)/float64(base), "cpu-before-last-compaction/google")
-				b.ReportMetric(float64(cpu.Microseconds())/float64(sent), "cpu-µs/profile")
-				b.ReportMetric(float64(sent)/float64(blobs.segments.Load()), "profiles/segment")
-				b.ReportMetric(float64(u.Bytes+rows.Size())/float64(gzipped), "bytes/gzip")
-				b.ReportMetric(float64(u.Bytes)/float64(gzipped), "blocks/gzip")
-				b.ReportMetric(float64(u.Bytes+rows.Size())/float64(sent), "B/profile")
-				b.StartTimer()
-			}
-		})
+		return s.Append(t.Context(), p)
 	}
 }
 
-// countingBlobs counts the segments that are written.
-type countingBlobs struct {
-	blob.Store
-	segments atomic.Int64
-}
-
-func (c *countingBlobs) Put(ctx context.Context, name string, data []byte) error {
-	if strings.HasPrefix(name, segmentFolder) {
-		c.segments.Add(1)
-	}
-	return c.Store.Put(ctx, name, data)
-}
-
-// BenchmarkMerge measures merges of the whole fleet per sample of the raw profiles, of each type's main column.
+// BenchmarkMerge measures merges of one service of 60 instances over half an hour, per sample of the raw profiles in the range, against one addition to a random
+// 64-bit number in 1 MB: raw as if there were no sums, query as a query runs it. 30m and 5m-90m are long ranges, the others small ones, for which
+// little is read of each series; the 5 min ones start and end between minutes. A query's time includes the look-up in the catalogue and everything else but the
+// making of a view.
+//
+//	go test ./profiles/store -run '^$' -bench Merge -benchtime 1x
 func BenchmarkMerge(b *testing.B) {
-	c := loadCorpus(b)
-	f := &fleet{c, 60, 40, 15_000, 0}
+	const instances, windows = 60, 120
+	r := bench.NewReplicas(b, instances, "cpu", "heap")
 	e := newEnv(b, nil)
-	f.send(b, e.store, nil)
-	_, end := f.times(f.instances-1, f.windows)
-	settle(b, e, end)
-	for _, bench := range []struct {
-		name string
-		use  sumUse
-	}{{"raw", sumsNever}, {"sums", sumsAlways}, {"auto", sumsAuto}} {
-		b.Run(bench.name, func(b *testing.B) {
-			merge := func(use sumUse) (samples int) {
-				e.store.sumUse = use
-				for _, id := range []string{"cpu", "heap:inuse_space", "heap:alloc_space", "goroutine", "mutex"} {
-					t, err := profiles.ParseType(id)
-					must(b, err)
-					r, err := e.store.Merge(b.Context(), Query{Type: t, From: epoch, To: end})
-					must(b, err)
-					samples += r.Stats.Samples
-				}
-				return samples
-			}
-			samples := merge(sumsNever)
-			merge(bench.use)
-			before, n := cpuTime(b), 0
-			for b.Loop() {
-				merge(bench.use)
-				n++
-			}
-			b.ReportMetric(float64(cpuTime(b)-before)/float64(n)/float64(samples), "ns/sample")
-		})
+	for w := range windows {
+		e.clock.set(bench.Epoch + int64(w+1)*bench.ReplicaPeriod)
+		r.Send(b, w, appendReplicas(b, e.store))
+		if w%4 == 3 {
+			must(b, e.store.Compact(b.Context(), false))
+		}
 	}
+	settle(b, e, bench.Epoch+(windows+1)*bench.ReplicaPeriod)
+	const second, minute = int64(1000), int64(60_000)
+	for _, c := range []struct {
+		name     string
+		instance string
+		from, to int64 // after the epoch
+		limit    float64
+	}{
+		{"30m", "", 0, 31 * minute, 6},
+		{"25m-ragged", "", 2*minute + 7*second, 27*minute + 7*second, 6},
+		{"5m", "", 10*minute + 7*second, 15*minute + 7*second, 12},
+		{"1m", "", 10*minute + 7*second, 11*minute + 7*second, 12},
+		{"5m-one-instance", r.Instance(7), 10*minute + 7*second, 15*minute + 7*second, 12},
+	} {
+		for _, id := range []string{"cpu", "heap:alloc_space", "heap:inuse_space"} {
+			typ, err := profiles.ParseType(id)
+			must(b, err)
+			q := Query{Type: typ, From: bench.Epoch + c.from, To: bench.Epoch + c.to, Matchers: []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, serviceLabel, bench.ReplicaService)}}
+			if c.instance != "" {
+				q.Matchers = append(q.Matchers, labels.MustNewMatcher(labels.MatchEqual, "service_instance_id", c.instance))
+			}
+			b.Run(c.name+"/"+id, func(b *testing.B) {
+				for b.Loop() {
+					mergeFigures(b, e.store, q, c.limit)
+				}
+			})
+		}
+	}
+}
+
+func mergeFigures(b *testing.B, s *Store, q Query, limit float64) {
+	defer func() { s.sumUse = sumsAuto }()
+	merge := func() *profiles.Stacks {
+		r, err := s.Merge(b.Context(), q)
+		must(b, err)
+		return r
+	}
+	add := bench.RandomAdd(b)
+	s.sumUse = sumsNever
+	samples := float64(merge().Stats.Samples)
+	raw := bench.PerCall(b, func() { merge() })
+	s.sumUse = sumsAuto
+	auto := bench.PerCall(b, func() { merge() })
+	add = (add + bench.RandomAdd(b)) / 2
+	bench.AtMost(b, float64(raw.Nanoseconds())/samples/add, "x-add-raw", limit)
+	bench.AtMost(b, float64(auto.Nanoseconds())/samples/add, "x-add-query", limit)
+	b.ReportMetric(float64(raw.Nanoseconds())/samples, "ns/sample-raw")
+	b.ReportMetric(float64(auto.Nanoseconds())/1e3, "µs-query")
+	b.ReportMetric(add, "ns-add")
+	b.ReportMetric(samples, "samples")
 }
