@@ -1,14 +1,16 @@
 package profiles
 
 import (
+	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	"github.com/klauspost/compress/gzip"
 )
 
 // WritePprof writes s as a gzipped pprof profile, which go tool pprof reads: with mappings and build ids, inlined frames, labels, the time and
-// length of the range, and the sampling period of a CPU profile.
+// length of the range, the sampling period, and a comment that says what was merged.
 func WritePprof(w io.Writer, s *Stacks) error {
 	return writeGzip(w, AppendPprof(nil, s))
 }
@@ -34,7 +36,7 @@ func AppendPprof(dst []byte, s *Stacks) []byte {
 		sym = NewSymbols()
 	}
 	e.valueType(1, ValueType{s.Type.Sample, s.Type.Unit})
-	ids := idTables{locations: make([]uint64, len(sym.Locations)), functions: make([]uint64, len(sym.Functions)), mappings: make([]uint64, len(sym.Mappings))}
+	ids := newIDTables(sym)
 	var stack []uint64
 	for i, id := range s.IDs {
 		st := sym.Stacks[id]
@@ -80,8 +82,21 @@ func AppendPprof(dst []byte, s *Stacks) []byte {
 			e.num(12, uint64(s.Stats.Period))
 		}
 	}
+	if c := mergeComment(s); c != "" {
+		e.out = appendUvarint(appendUvarint(e.out, 13<<3), e.str(c))
+	}
 	e.numString(14, s.Type.Sample)
 	return e.finish()
+}
+
+// mergeComment says what a merge is of; go tool pprof -comments prints it. A profile that was not stored says nothing.
+func mergeComment(s *Stacks) string {
+	st := s.Stats
+	if st.Profiles == 0 || s.Start == 0 {
+		return ""
+	}
+	at := func(ms int64) string { return time.UnixMilli(ms).UTC().Format(time.RFC3339) }
+	return fmt.Sprintf("sonde: %s of %d profiles, %s of process time, from %s to %s", s.Type, st.Profiles, time.Duration(st.CoveredMs)*time.Millisecond, at(s.Start), at(s.End))
 }
 
 // periodType is what the period of a type of profile counts, as the runtime writes it.
@@ -101,10 +116,14 @@ func periodType(t Type) ValueType {
 	return ValueType{}
 }
 
-// idTables gives pprof ids, from 1 in order of first use, to entries of a Symbols.
+// idTables gives pprof ids, from 1 in order of first use, to entries of a Symbols. Only what is used is looked at: the table may be that of a whole service.
 type idTables struct {
-	locations, functions, mappings             []uint64
+	locations, functions, mappings             []uint32
 	usedLocations, usedFunctions, usedMappings []uint32
+}
+
+func newIDTables(s *Symbols) idTables {
+	return idTables{locations: make([]uint32, len(s.Locations)), functions: make([]uint32, len(s.Functions)), mappings: make([]uint32, len(s.Mappings))}
 }
 
 func (t *idTables) location(i uint32) uint64 { return number(t.locations, &t.usedLocations, i) }
@@ -118,12 +137,12 @@ func (t *idTables) mapping(i uint32) uint64 {
 	return number(t.mappings, &t.usedMappings, i)
 }
 
-func number(ids []uint64, used *[]uint32, i uint32) uint64 {
+func number(ids []uint32, used *[]uint32, i uint32) uint64 {
 	if ids[i] == 0 {
 		*used = append(*used, i)
-		ids[i] = uint64(len(*used))
+		ids[i] = uint32(len(*used))
 	}
-	return ids[i]
+	return uint64(ids[i])
 }
 
 // AppendProfile appends p as an uncompressed pprof profile to dst.
