@@ -79,8 +79,10 @@ func NewFlame(s, base *Stacks, opt FlameOptions) *Flame {
 	}
 	kept := t.largest(limit)
 	f.Dropped = len(t.parent) - count(kept)
-	w := flameWriter{f: f, t: t, own: splitModules(opt.OwnModule), names: make([]uint32, len(t.table.names)+1)}
-	w.write(t.children(kept))
+	w := flameWriter{f: f, t: t, own: opt.OwnModule, names: make([]uint32, len(t.table.names)+1)}
+	nodes, groups := t.children(kept)
+	w.grow(len(nodes) + 1)
+	w.write(nodes, groups)
 	return f
 }
 
@@ -154,7 +156,7 @@ type flameNode struct {
 
 // children returns the nodes to write grouped by parent, by name within one, and the bounds of each group.
 func (t *tree) children(kept []bool) ([]flameNode, []Span) {
-	other := make(map[uint32]*flameNode)
+	other := make(map[uint32]int)
 	var nodes []flameNode
 	otherName := uint32(len(t.table.names))
 	for i := 1; i < len(t.parent); i++ {
@@ -163,23 +165,32 @@ func (t *tree) children(kept []bool) ([]flameNode, []Span) {
 		case kept[i]:
 			nodes = append(nodes, flameNode{tree: uint32(i), parent: p, name: t.name[i]})
 		case kept[p]:
-			o := other[p]
-			if o == nil {
-				o = &flameNode{tree: p, parent: p, name: otherName, other: true}
+			o, ok := other[p]
+			if !ok {
+				o = len(nodes)
 				other[p] = o
+				nodes = append(nodes, flameNode{tree: p, parent: p, name: otherName, other: true})
 			}
 			for side := range t.sides {
-				o.value[side] = addSaturated(o.value[side], t.total[side][i])
+				nodes[o].value[side] = addSaturated(nodes[o].value[side], t.total[side][i])
 			}
 		}
 	}
-	for _, o := range other {
-		nodes = append(nodes, *o)
-	}
-	rank := t.nameRanks()
-	slices.SortFunc(nodes, func(a, b flameNode) int {
-		return cmp.Or(cmp.Compare(a.parent, b.parent), cmp.Compare(rank[a.name], rank[b.name]))
+	// Names are numbered in their order; that of "(other)" has its place among them.
+	place, _ := slices.BinarySearchFunc(t.table.names[1:], OtherName, func(a, b string) int {
+		if a <= b {
+			return -1
+		}
+		return 1
 	})
+	rank := func(n *flameNode) uint32 {
+		if n.other {
+			return 2*uint32(place) + 1
+		}
+		return 2 * n.name
+	}
+	nodes = countingSort(nodes, 2*len(t.table.names), rank)
+	nodes = countingSort(nodes, len(t.parent), func(n *flameNode) uint32 { return n.parent })
 	groups := make([]Span, len(t.parent))
 	for i := 0; i < len(nodes); {
 		j := i
@@ -192,26 +203,29 @@ func (t *tree) children(kept []bool) ([]flameNode, []Span) {
 	return nodes, groups
 }
 
-// nameRanks returns the place of each name, and last that of "(other)", in the order of names.
-func (t *tree) nameRanks() []uint32 {
-	names := append(slices.Clone(t.table.names), OtherName)
-	order := make([]uint32, len(names))
-	for i := range order {
-		order[i] = uint32(i)
+// countingSort returns s ordered by key, which is below n, equal ones as they were.
+func countingSort[T any](s []T, n int, key func(*T) uint32) []T {
+	at := make([]uint32, n+1)
+	for i := range s {
+		at[key(&s[i])+1]++
 	}
-	slices.SortFunc(order, func(a, b uint32) int { return cmp.Or(strings.Compare(names[a], names[b]), cmp.Compare(a, b)) })
-	rank := make([]uint32, len(names))
-	for i, n := range order {
-		rank[n] = uint32(i)
+	for i := range n {
+		at[i+1] += at[i]
 	}
-	return rank
+	out := make([]T, len(s))
+	for i := range s {
+		k := key(&s[i])
+		out[at[k]] = s[i]
+		at[k]++
+	}
+	return out
 }
 
 // flameWriter fills the columns of a Flame in pre-order.
 type flameWriter struct {
 	f     *Flame
 	t     *tree
-	own   []string
+	own   string
 	names []uint32 // of the tree's names, and last "(other)": index into f.Names plus one
 }
 
@@ -237,6 +251,16 @@ func (w *flameWriter) write(nodes []flameNode, groups []Span) {
 		}
 	}
 	w.f.Nodes = len(w.f.Name)
+}
+
+// grow makes room for n nodes.
+func (w *flameWriter) grow(n int) {
+	f, names := w.f, min(n, len(w.names))
+	f.Name, f.Depth, f.Value, f.Self = make([]uint32, 0, n), make([]uint32, 0, n), make([]int64, 0, n), make([]int64, 0, n)
+	f.Names, f.Kinds, f.Files = make([]string, 0, names), make([]string, 0, names), make([]string, 0, names)
+	if w.t.sides == 2 {
+		f.BaseValue, f.BaseSelf = make([]int64, 0, n), make([]int64, 0, n)
+	}
 }
 
 func (w *flameWriter) node(n flameNode, depth uint32) {
@@ -267,7 +291,7 @@ func (w *flameWriter) name(n flameNode) uint32 {
 		f.Names, f.Kinds, f.Files = append(f.Names, "total"), append(f.Kinds, ""), append(f.Files, "")
 	default:
 		name := w.t.table.names[n.name]
-		f.Names, f.Kinds, f.Files = append(f.Names, name), append(f.Kinds, FunctionKind(name, w.own)), append(f.Files, w.t.table.files[n.name])
+		f.Names, f.Kinds, f.Files = append(f.Names, name), append(f.Kinds, w.t.kind(n.name, w.own)), append(f.Files, w.t.table.files[n.name])
 	}
 	id := uint32(len(f.Names) - 1)
 	w.names[n.name] = id + 1

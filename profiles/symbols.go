@@ -18,6 +18,7 @@ type Symbols struct {
 	Stacks    []SymStack // a stack is a path from the root with a label set; its index is the stack id that chunks store
 
 	index symbolIndex
+	calls *callTree // the tree of functions, where TrackCalls asked for it
 }
 
 // SymFunction is a Function whose strings are indices into Symbols.Strings.

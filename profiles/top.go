@@ -43,7 +43,6 @@ type TopOptions struct {
 func NewTop(s, base *Stacks, opt TopOptions) *Top {
 	t := newTree(s, base)
 	self, total := t.byFunction()
-	own := splitModules(opt.OwnModule)
 	out := &Top{Type: s.Type.Desc(), From: s.Start, To: s.End, Total: t.total[0][0], Stats: s.Stats, Functions: len(t.table.names) - 1, Rows: []TopRow{}}
 	if base != nil {
 		out.BaseFrom, out.BaseTo, out.BaseTotal = base.Start, base.End, &t.total[1][0]
@@ -75,7 +74,7 @@ func NewTop(s, base *Stacks, opt TopOptions) *Top {
 	}
 	for _, i := range order {
 		name := t.table.names[i]
-		row := TopRow{Function: name, File: t.table.files[i], Kind: FunctionKind(name, own), Self: self[0][i], Total: total[0][i]}
+		row := TopRow{Function: name, File: t.table.files[i], Kind: t.kind(i, opt.OwnModule), Self: self[0][i], Total: total[0][i]}
 		if base != nil {
 			row.BaseSelf, row.BaseTotal = &self[1][i], &total[1][i]
 		}

@@ -2,117 +2,184 @@ package profiles
 
 import (
 	"path"
+	"slices"
 	"strconv"
 )
 
-// nameTable numbers the functions of a view by name. Two tables of symbols, as in a diff, meet in it.
+// nameTable numbers the functions of a view in the order of their names. 0 is the root's.
 type nameTable struct {
-	index map[string]uint32
 	names []string
 	files []string
 }
 
-func (t *nameTable) add(name, file string) uint32 {
-	id, ok := t.index[name]
-	if !ok {
-		id = uint32(len(t.names))
-		t.index[name] = id
-		t.names, t.files = append(t.names, name), append(t.files, file)
-	} else if t.files[id] == "" {
-		t.files[id] = file
-	}
-	return id
-}
-
-// tree is a tree of functions: stacks with inlined frames expanded and lines, addresses and labels set aside. Parents come before their
-// children; node 0 is the root. self has one column, in a diff a second one for the base.
+// tree is what one view shows of a tree of functions: the nodes that its stacks use, parents before their children; node 0 is the root. self has one column,
+// in a diff a second one for the base.
 type tree struct {
 	table  nameTable
+	calls  *callTree
+	known  []uint32 // of each name its number in calls
 	parent []uint32
 	name   []uint32
 	self   [2][]int64
 	total  [2][]int64
 	sides  int
-	child  map[uint64]uint32
+}
+
+// side is one side of a view: its stacks, their tree of functions, and where its nodes are in the tree of both (nil: at the same place).
+type side struct {
+	stacks *Stacks
+	calls  *callTree
+	nodes  []uint32
 }
 
 // newTree builds the tree of s and, in a diff, of base.
 func newTree(s, base *Stacks) *tree {
-	t := &tree{table: nameTable{index: map[string]uint32{}}, child: map[uint64]uint32{}, sides: 1}
-	t.table.add("total", "")
-	delete(t.table.index, "total") // a function of that name is another
-	t.parent, t.name = []uint32{0}, []uint32{0}
-	t.self[0], t.self[1] = []int64{0}, []int64{0}
-	t.add(s, 0)
+	t := &tree{calls: callsOf(s), sides: 1}
+	sides := []side{{stacks: s, calls: t.calls}}
+	used := t.calls.mark(s)
 	if base != nil {
 		t.sides = 2
-		t.add(base, 1)
+		sides = append(sides, side{stacks: base, calls: callsOf(base)})
+		used = t.join(&sides[0], &sides[1], used)
 	}
-	for side := range t.sides {
-		total := append([]int64(nil), t.self[side]...)
-		for i := len(total) - 1; i > 0; i-- {
-			total[t.parent[i]] = addSaturated(total[t.parent[i]], total[i])
-		}
-		t.total[side] = total
+	local := t.take(used)
+	for i := range sides {
+		t.addSide(i, &sides[i], local)
 	}
+	t.settleFiles(sides)
 	return t
 }
 
-// add adds the stacks of s to column side.
-func (t *tree) add(s *Stacks, side int) {
+// join finds one tree that holds both sides, and what of it is used. Snapshots of one table share their nodes; other tables meet by name.
+func (t *tree) join(a, b *side, used bitmap) bitmap {
+	baseUsed := b.calls.mark(b.stacks)
+	if a.calls.order == b.calls.order {
+		if len(baseUsed) > len(used) {
+			used, baseUsed = baseUsed, used
+		}
+		if len(b.calls.parent) > len(a.calls.parent) {
+			t.calls = b.calls
+		}
+		for i, w := range baseUsed {
+			used[i] |= w
+		}
+		return used
+	}
+	t.calls = newCallTree()
+	a.nodes, b.nodes = t.calls.graft(a.calls, used), t.calls.graft(b.calls, baseUsed)
+	all := newBitmap(len(t.calls.parent))
+	for i := range t.calls.parent {
+		all.set(uint32(i))
+	}
+	return all
+}
+
+// take numbers the used nodes and their names, and returns the number of each node of calls.
+func (t *tree) take(used bitmap) []uint32 {
+	c := t.calls
+	n := used.count()
+	local, names := make([]uint32, len(c.parent)), make([]uint32, len(c.names))
+	t.parent, t.name = make([]uint32, 0, n), make([]uint32, 0, n)
+	order := c.sortedNames()
+	ranks := newBitmap(len(order.rank))
+	used.each(func(i uint32) {
+		local[i] = uint32(len(t.parent))
+		t.parent, t.name = append(t.parent, local[c.parent[i]]), append(t.name, c.name[i])
+		if name := c.name[i]; name != 0 {
+			ranks.set(order.rank[name])
+		}
+	})
+	m := ranks.count() + 1
+	t.known = make([]uint32, 1, m)
+	t.table = nameTable{names: make([]string, 1, m), files: make([]string, 1, m)}
+	t.table.names[0] = c.names[0]
+	ranks.each(func(r uint32) {
+		name := order.sorted[r]
+		names[name] = uint32(len(t.known))
+		t.known = append(t.known, name)
+		t.table.names, t.table.files = append(t.table.names, c.names[name]), append(t.table.files, c.files[name])
+	})
+	for i, name := range t.name {
+		t.name[i] = names[name]
+	}
+	return local
+}
+
+// addSide adds up the values of one side.
+func (t *tree) addSide(i int, sd *side, local []uint32) {
+	self := make([]int64, len(t.parent))
+	t.self[i] = self
+	if sym := sd.stacks.Symbols; sym != nil {
+		for k, id := range sd.stacks.IDs {
+			n := sd.calls.leaf[sym.Stacks[id].Node]
+			if sd.nodes != nil {
+				n = sd.nodes[n]
+			}
+			cell := &self[local[n]]
+			*cell = addSaturated(*cell, sd.stacks.Values[k])
+		}
+	}
+	total := slices.Clone(self)
+	for n := len(total) - 1; n > 0; n-- {
+		p := &total[t.parent[n]]
+		*p = addSaturated(*p, total[n])
+	}
+	t.total[i] = total
+}
+
+// settleFiles finds the files of the functions that have several: that of the first of the stacks in use counts.
+func (t *tree) settleFiles(sides []side) {
+	want := map[string]uint32{}
+	for i := range sides {
+		t.addVaried(want, sides[i].calls)
+	}
+	t.addVaried(want, t.calls)
+	for i := range sides {
+		if len(want) > 0 {
+			t.findFiles(want, sides[i].stacks)
+		}
+	}
+}
+
+func (t *tree) addVaried(want map[string]uint32, calls *callTree) {
+	for _, name := range calls.varied {
+		if i, ok := slices.BinarySearch(t.table.names[1:], calls.names[name]); ok {
+			want[calls.names[name]] = uint32(i + 1)
+		}
+	}
+}
+
+// findFiles sets the files of the functions of s that are wanted, and takes those out of want.
+func (t *tree) findFiles(want map[string]uint32, s *Stacks) {
 	sym := s.Symbols
 	if sym == nil {
 		return
 	}
-	used := make([]bool, len(sym.Nodes))
+	used, seen := newBitmap(len(sym.Nodes)), newBitmap(len(sym.Functions))
+	used.set(0)
 	for _, id := range s.IDs {
-		used[sym.Stacks[id].Node] = true
-	}
-	for i := len(used) - 1; i > 0; i-- {
-		if used[i] {
-			used[sym.Nodes[i].Parent] = true
+		for n := sym.Stacks[id].Node; !used.has(n); n = sym.Nodes[n].Parent {
+			used.set(n)
 		}
 	}
-	functions := make([]uint32, len(sym.Functions)) // plus one
-	node := make([]uint32, len(sym.Nodes))
-	for i := 1; i < len(used); i++ {
-		if !used[i] {
-			continue
-		}
-		n := sym.Nodes[i]
-		cur := node[n.Parent]
-		l := &sym.Locations[n.Location]
-		if l.Lines.Len() == 0 {
-			node[i] = t.step(cur, t.table.add(sym.unknownFrame(l)))
-			continue
-		}
-		for j := int(l.Lines.Hi) - 1; j >= int(l.Lines.Lo); j-- {
-			f := sym.Lines[j].Function
-			if functions[f] == 0 {
-				functions[f] = t.table.add(sym.functionName(f), sym.Strings[sym.Functions[f].File]) + 1
+	used.each(func(n uint32) {
+		l := &sym.Locations[sym.Nodes[n].Location]
+		for _, line := range sym.Lines[l.Lines.Lo:l.Lines.Hi] {
+			if seen.has(line.Function) {
+				continue
 			}
-			cur = t.step(cur, functions[f]-1)
+			seen.set(line.Function)
+			name, file := sym.functionName(line.Function), sym.Strings[sym.Functions[line.Function].File]
+			if i, ok := want[name]; ok && file != "" {
+				t.table.files[i] = file
+				delete(want, name)
+			}
 		}
-		node[i] = cur
-	}
-	for i, id := range s.IDs {
-		n := node[sym.Stacks[id].Node]
-		t.self[side][n] = addSaturated(t.self[side][n], s.Values[i])
-	}
+	})
 }
 
-// step returns the child of node n called name.
-func (t *tree) step(n, name uint32) uint32 {
-	key := uint64(n)<<32 | uint64(name)
-	c, ok := t.child[key]
-	if !ok {
-		c = uint32(len(t.parent))
-		t.child[key] = c
-		t.parent, t.name = append(t.parent, n), append(t.name, name)
-		t.self[0], t.self[1] = append(t.self[0], 0), append(t.self[1], 0)
-	}
-	return c
-}
+// kind returns whose code the function with a name of the view is, where own are the modules of the program.
+func (t *tree) kind(name uint32, own string) string { return t.calls.kindsOf(own)[t.known[name]] }
 
 // weight returns the size of a node by which views choose: the larger of both sides, whatever its sign.
 func (t *tree) weight(n int) int64 {

@@ -39,6 +39,11 @@ func JSON(w http.ResponseWriter, v any) {
 		Fail(w, fmt.Errorf("encode answer: %w", err))
 		return
 	}
+	Raw(w, b)
+}
+
+// Raw answers 200 with b, which is JSON.
+func Raw(w http.ResponseWriter, b []byte) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "no-store")
