@@ -2,6 +2,7 @@ package profiles
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -176,12 +177,16 @@ func TestGoBuildAcceptsPGOOfRealMerges(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	old, built := 0, 0
 	for name, s := range mergedCorpus(t, 3) {
 		if s.Type.Profile != "cpu" {
 			continue
 		}
 		var b bytes.Buffer
-		if err := WritePGO(&b, s); err != nil {
+		if err := WritePGO(&b, s); errors.Is(err, ErrNoPGO) && strings.Contains(err.Error(), "Go 1.20") {
+			old++ // go build refuses it too
+			continue
+		} else if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
 		if err := os.WriteFile(filepath.Join(dir, "default.pgo"), b.Bytes(), 0o644); err != nil {
@@ -192,7 +197,9 @@ func TestGoBuildAcceptsPGOOfRealMerges(t *testing.T) {
 		if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
 			t.Fatalf("go build with the profile of %s: %v\n%s", name, err, out)
 		}
-		return
+		built++
 	}
-	t.Error("there is no CPU profile to try")
+	if old == 0 || built == 0 {
+		t.Errorf("%d services of old Go refused, %d used: want some of each", old, built)
+	}
 }

@@ -1,16 +1,21 @@
 package profiles
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"slices"
 )
 
+// ErrNoPGO is wrapped by the errors of WritePGO: these profiles are none that the compiler could use.
+var ErrNoPGO = errors.New("nothing for the compiler")
+
 // WritePGO writes s, which is of CPU, as a pprof profile for go build -pgo: what the compiler reads of one (functions with the line they start at, and the lines of the
 // calls) and nothing else. Addresses, files, mappings and labels are left out, and stacks that are then equal are added up. Above a frame without symbols the callers are unknown and left out.
+// Where the compiler would refuse the profile, or learn nothing from it, the error wraps ErrNoPGO.
 func WritePGO(w io.Writer, s *Stacks) error {
 	if s.Type.Profile != "cpu" {
-		return fmt.Errorf("write PGO profile: of type %s: the compiler wants a CPU profile", s.Type)
+		return fmt.Errorf("write PGO profile: of type %s: the compiler wants a CPU profile: %w", s.Type, ErrNoPGO)
 	}
 	t := s.Type
 	switch t.Sample {
@@ -19,7 +24,7 @@ func WritePGO(w io.Writer, s *Stacks) error {
 	case "samples":
 		t.Unit = "count"
 	default:
-		return fmt.Errorf("write PGO profile: of type %s: the compiler wants cpu:cpu or cpu:samples", s.Type)
+		return fmt.Errorf("write PGO profile: of type %s: the compiler wants cpu:cpu or cpu:samples: %w", s.Type, ErrNoPGO)
 	}
 	out := NewSymbols()
 	var acc Accumulator
@@ -32,7 +37,10 @@ func WritePGO(w io.Writer, s *Stacks) error {
 	trimmed := acc.Stacks(t, out, s.Start, s.End)
 	trimmed.Stats = s.Stats
 	if len(trimmed.IDs) == 0 || trimmed.IDs[0] == 0 && len(trimmed.IDs) == 1 {
-		return fmt.Errorf("write PGO profile: there are no stacks with symbols in the range")
+		return fmt.Errorf("write PGO profile: there are no stacks with symbols in the range: %w", ErrNoPGO)
+	}
+	if !slices.ContainsFunc(out.Functions, func(f SymFunction) bool { return f.StartLine > 0 }) {
+		return fmt.Errorf("write PGO profile: no function has the line that it starts at, which programs write that are built with Go 1.20 or newer: %w", ErrNoPGO)
 	}
 	if trimmed.IDs[0] == 0 {
 		trimmed.IDs, trimmed.Values = trimmed.IDs[1:], trimmed.Values[1:]
