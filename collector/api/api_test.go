@@ -84,7 +84,7 @@ func cpu(t testing.TB, stacks ...stack) *profiles.Profile {
 		sample := &profile.Sample{Value: []int64{s.value, s.value * 10_000_000}}
 		for name := range strings.SplitSeq(s.path, ";") {
 			if byName[name] == nil {
-				fn := &profile.Function{ID: uint64(len(p.Function) + 1), Name: name, SystemName: name, Filename: "/src/x.go"}
+				fn := &profile.Function{ID: uint64(len(p.Function) + 1), Name: name, SystemName: name, Filename: "/src/x.go", StartLine: 1}
 				p.Function = append(p.Function, fn)
 				loc := &profile.Location{ID: fn.ID, Address: 0x1000 + fn.ID, Line: []profile.Line{{Function: fn, Line: 1}}}
 				p.Location = append(p.Location, loc)
@@ -391,7 +391,7 @@ func TestBadParameters(t *testing.T) {
 		{"series", []string{"type", "cpu", "by", "a,b,c,d,e,f,g,h,i"}, 422, "too many labels"},
 		{"diff", []string{"type", "cpu"}, 400, "base_from is missing"},
 		{"diff", []string{"type", "cpu", "base_from", "now-2h", "base_to", "now", "view", "3d"}, 400, "none of flame, top"},
-		{"profile", []string{"type", "cpu", "format", "svg"}, 400, "none of pprof, folded, pgo, json"},
+		{"profile", []string{"type", "cpu", "format", "svg"}, 400, "none of pprof, folded, speedscope, pgo, json"},
 		{"profile", []string{"type", "heap", "format", "pgo"}, 400, "pgo is made of type cpu"},
 		{"status", []string{"x", "1"}, 400, "there are none"},
 		{"processes", []string{"since", "x"}, 400, "parameter since"},

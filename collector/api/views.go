@@ -1,7 +1,6 @@
 package api
 
 import (
-	"bytes"
 	"context"
 	"net/http"
 	"slices"
@@ -117,42 +116,6 @@ func (h *Handler) diff(ctx context.Context, r *http.Request) (any, error) {
 		return profiles.NewTop(s, b, profiles.TopOptions{Limit: limit, OwnModule: own}), nil
 	}
 	return profiles.NewFlame(s, b, profiles.FlameOptions{MaxNodes: nodes, OwnModule: own}), nil
-}
-
-// profile answers with the merged profile itself, in the formats of other tools.
-func (h *Handler) profile(ctx context.Context, r *http.Request) (any, error) {
-	p := h.params(r, append(slices.Clone(common), "format")...)
-	q := p.query()
-	format := p.oneOf("format", "pprof", "folded", "pgo", "json")
-	if p.err == nil && format == "pgo" && q.Type.Profile != "cpu" {
-		p.fail("parameter format: pgo is made of type cpu, not %s", q.Type)
-	}
-	if p.err != nil {
-		return nil, p.err
-	}
-	s, own, err := h.merge(ctx, q)
-	if err != nil {
-		return nil, err
-	}
-	var buf bytes.Buffer
-	f := file{contentType: "application/octet-stream", name: strings.ReplaceAll(q.Type.String(), ":", "-") + ".pb.gz"}
-	switch format {
-	case "json":
-		return profiles.NewTop(s, nil, profiles.TopOptions{Limit: -1, OwnModule: own}), nil
-	case "folded":
-		f.contentType, f.name = "text/plain; charset=utf-8", ""
-		err = profiles.WriteFolded(&buf, s)
-	case "pgo":
-		f.name = "default.pgo"
-		err = profiles.WritePGO(&buf, s)
-	default:
-		err = profiles.WritePprof(&buf, s)
-	}
-	if err != nil {
-		return nil, err
-	}
-	f.data = buf.Bytes()
-	return f, nil
 }
 
 // merge adds up what q selects and finds the modules whose functions are the services' own.
