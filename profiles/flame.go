@@ -57,6 +57,7 @@ type Flame struct {
 // FlameOptions are the options of NewFlame.
 type FlameOptions struct {
 	MaxNodes  int    // 0: DefaultFlameNodes; capped at MaxFlameNodes, at least 2
+	Frames    Frames // what a frame is; "": a function
 	OwnModule string // path of the module whose functions are "own" beside package main; several are separated by commas
 }
 
@@ -68,7 +69,7 @@ func NewFlame(s, base *Stacks, opt FlameOptions) *Flame {
 		limit = DefaultFlameNodes
 	}
 	limit = min(max(limit, 2), MaxFlameNodes)
-	t := newTree(s, base)
+	t := newTree(s, base, opt.Frames)
 	f := &Flame{Type: s.Type.Desc(), From: s.Start, To: s.End, Total: t.total[0][0], Stats: s.Stats}
 	if base != nil {
 		f.BaseFrom, f.BaseTo, f.BaseTotal = base.Start, base.End, &t.total[1][0]

@@ -14,7 +14,7 @@ var foldedName = strings.NewReplacer(";", ":", "\n", " ", "\r", " ")
 // WriteFolded writes s as Brendan Gregg's folded text, which flamegraph.pl, speedscope and others read: one line per stack of functions, root
 // first, frames separated by semicolons, then a space and the value. Lines are in the order of their frames.
 func WriteFolded(w io.Writer, s *Stacks) error {
-	t := newTree(s, nil)
+	t := newTree(s, nil, FramesFunction)
 	kept := make([]bool, len(t.parent))
 	for i := range kept {
 		kept[i] = true

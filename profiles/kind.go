@@ -38,7 +38,7 @@ func FunctionKind(name string, ownModules []string) string {
 	}
 	pkg := PackagePath(name)
 	if pkg == "" {
-		if assembly[name] {
+		if assembly[functionOf(name)] {
 			return KindRuntime
 		}
 		return KindOther

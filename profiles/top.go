@@ -35,13 +35,14 @@ type TopRow struct {
 // TopOptions are the options of NewTop.
 type TopOptions struct {
 	Limit     int    // rows; 0: 100, negative: all
+	Frames    Frames // as in FlameOptions
 	OwnModule string // as in FlameOptions
 }
 
 // NewTop makes the table of the functions of s, or where base is not nil of the diff from base to s. Rows are ordered by self (in a diff by the
 // larger of both sides), then by total, then by name.
 func NewTop(s, base *Stacks, opt TopOptions) *Top {
-	t := newTree(s, base)
+	t := newTree(s, base, opt.Frames)
 	self, total := t.byFunction()
 	out := &Top{Type: s.Type.Desc(), From: s.Start, To: s.End, Total: t.total[0][0], Stats: s.Stats, Functions: len(t.table.names) - 1, Rows: []TopRow{}}
 	if base != nil {

@@ -32,14 +32,14 @@ type side struct {
 	nodes  []uint32
 }
 
-// newTree builds the tree of s and, in a diff, of base.
-func newTree(s, base *Stacks) *tree {
-	t := &tree{calls: callsOf(s), sides: 1}
+// newTree builds the tree of s and, in a diff, of base, by frames.
+func newTree(s, base *Stacks, frames Frames) *tree {
+	t := &tree{calls: callsBy(s, frames), sides: 1}
 	sides := []side{{stacks: s, calls: t.calls}}
 	used := t.calls.mark(s)
 	if base != nil {
 		t.sides = 2
-		sides = append(sides, side{stacks: base, calls: callsOf(base)})
+		sides = append(sides, side{stacks: base, calls: callsBy(base, frames)})
 		used = t.join(&sides[0], &sides[1], used)
 	}
 	local := t.take(used)
@@ -220,10 +220,7 @@ func (s *Symbols) unknownFrame(l *SymLocation) (name, file string) {
 	if file == "" && m.BuildID == 0 {
 		return "[0x" + strconv.FormatUint(l.Address, 16) + "]", ""
 	}
-	offset := l.Address
-	if l.Address >= m.Start && l.Address < m.Limit {
-		offset = l.Address - m.Start + m.Offset
-	}
+	offset := m.fileOffset(l.Address)
 	base := path.Base(file)
 	if file == "" {
 		base = "?"

@@ -389,6 +389,7 @@ func TestBadParameters(t *testing.T) {
 		{"series", []string{"type", "cpu", "step", "often"}, 400, "parameter step"},
 		{"series", []string{"type", "cpu", "step", "1ms"}, 422, "too many steps"},
 		{"series", []string{"type", "cpu", "by", "a,b,c,d,e,f,g,h,i"}, 422, "too many labels"},
+		{"top", []string{"type", "cpu", "frames", "file"}, 400, "none of function, line, address"},
 		{"diff", []string{"type", "cpu"}, 400, "base_from is missing"},
 		{"diff", []string{"type", "cpu", "base_from", "now-2h", "base_to", "now", "view", "3d"}, 400, "none of flame, top"},
 		{"profile", []string{"type", "cpu", "format", "svg"}, 400, "none of pprof, folded, speedscope, pgo, json"},

@@ -60,9 +60,9 @@ func (h *Handler) series(ctx context.Context, r *http.Request) (any, error) {
 }
 
 func (h *Handler) flamegraph(ctx context.Context, r *http.Request) (any, error) {
-	p := h.params(r, append(slices.Clone(common), "max_nodes")...)
+	p := h.params(r, append(slices.Clone(common), "max_nodes", "frames")...)
 	q := p.query()
-	nodes := p.number("max_nodes", profiles.DefaultFlameNodes, 2, profiles.MaxFlameNodes)
+	nodes, frames := p.number("max_nodes", profiles.DefaultFlameNodes, 2, profiles.MaxFlameNodes), p.frames()
 	if p.err != nil {
 		return nil, p.err
 	}
@@ -70,13 +70,13 @@ func (h *Handler) flamegraph(ctx context.Context, r *http.Request) (any, error) 
 	if err != nil {
 		return nil, err
 	}
-	return profiles.NewFlame(s, nil, profiles.FlameOptions{MaxNodes: nodes, OwnModule: own}), nil
+	return profiles.NewFlame(s, nil, profiles.FlameOptions{MaxNodes: nodes, Frames: frames, OwnModule: own}), nil
 }
 
 func (h *Handler) top(ctx context.Context, r *http.Request) (any, error) {
-	p := h.params(r, append(slices.Clone(common), "limit")...)
+	p := h.params(r, append(slices.Clone(common), "limit", "frames")...)
 	q := p.query()
-	limit := p.number("limit", 100, 1, 100_000)
+	limit, frames := p.number("limit", 100, 1, 100_000), p.frames()
 	if p.err != nil {
 		return nil, p.err
 	}
@@ -84,11 +84,11 @@ func (h *Handler) top(ctx context.Context, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return profiles.NewTop(s, nil, profiles.TopOptions{Limit: limit, OwnModule: own}), nil
+	return profiles.NewTop(s, nil, profiles.TopOptions{Limit: limit, Frames: frames, OwnModule: own}), nil
 }
 
 func (h *Handler) diff(ctx context.Context, r *http.Request) (any, error) {
-	p := h.params(r, append(slices.Clone(common), "base_query", "base_from", "base_to", "view", "max_nodes", "limit")...)
+	p := h.params(r, append(slices.Clone(common), "base_query", "base_from", "base_to", "view", "max_nodes", "limit", "frames")...)
 	q := p.query()
 	base := q
 	if p.str("base_query") != "" {
@@ -97,7 +97,7 @@ func (h *Handler) diff(ctx context.Context, r *http.Request) (any, error) {
 	base.From, base.To = p.span("base_from", "", "base_to", "")
 	view := p.oneOf("view", "flame", "top")
 	nodes := p.number("max_nodes", profiles.DefaultFlameNodes, 2, profiles.MaxFlameNodes)
-	limit := p.number("limit", 100, 1, 100_000)
+	limit, frames := p.number("limit", 100, 1, 100_000), p.frames()
 	if p.err != nil {
 		return nil, p.err
 	}
@@ -113,9 +113,9 @@ func (h *Handler) diff(ctx context.Context, r *http.Request) (any, error) {
 		own += "," + baseOwn
 	}
 	if view == "top" {
-		return profiles.NewTop(s, b, profiles.TopOptions{Limit: limit, OwnModule: own}), nil
+		return profiles.NewTop(s, b, profiles.TopOptions{Limit: limit, Frames: frames, OwnModule: own}), nil
 	}
-	return profiles.NewFlame(s, b, profiles.FlameOptions{MaxNodes: nodes, OwnModule: own}), nil
+	return profiles.NewFlame(s, b, profiles.FlameOptions{MaxNodes: nodes, Frames: frames, OwnModule: own}), nil
 }
 
 // merge adds up what q selects and finds the modules whose functions are the services' own.
