@@ -86,12 +86,9 @@ func (p *parts) openData(ctx context.Context) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return &Error{fmt.Errorf("create data directory: %w", err), "name a directory that can be written with --data"}
 	}
-	lock, err := fsys.Lock(filepath.Join(dir, lockFile))
-	if errors.Is(err, fsys.ErrLocked) {
-		return &Error{fmt.Errorf("open data directory %s: another collector uses it", dir), "stop the other sonde serve, or give this one a directory of its own with --data"}
-	}
+	lock, err := LockData(dir)
 	if err != nil {
-		return fmt.Errorf("open data directory %s: %w", dir, err)
+		return err
 	}
 	p.closers = append(p.closers, lock.Close)
 	cat, err := catalog.OpenSQLite(ctx, filepath.Join(dir, CatalogFile))

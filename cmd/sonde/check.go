@@ -31,12 +31,18 @@ type problem struct {
 
 func (a *app) checkCommand() *cobra.Command {
 	var grace time.Duration
+	var again bool
 	cmd := &cobra.Command{
 		Use:   "check DIR",
 		Short: "Verify every checksum and reference of a data directory",
 		Long: `Verify every checksum and reference of a collector's data directory (--data of sonde serve), and the catalogue itself.
-Nothing is changed; the collector may be running or not. The exit code is 1 where a problem was found.`,
-		Example: `  sonde check ~/.local/share/sonde`,
+Nothing is changed; the collector may be running or not. The exit code is 1 where a problem was found.
+
+With --rebuild the catalogue is made anew where it is lost or damaged: what it says of profiles from the segments and blocks alone, the rest (processes, builds,
+events, pins, keys of pushes) from the old catalogue as far as that can be read. The old one is kept as catalog.db.bak-TIME. The collector must not be running. Without
+the old one's keys an agent's push that was stored, and whose answer it did not get, is stored again when it sends it again.`,
+		Example: `  sonde check ~/.local/share/sonde
+  sonde check --rebuild ~/.local/share/sonde`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return fmt.Errorf("want one data directory, got %d", len(args))
@@ -45,8 +51,19 @@ Nothing is changed; the collector may be running or not. The exit code is 1 wher
 		},
 	}
 	out := outputFlag(cmd, "table", "json")
+	cmd.Flags().BoolVar(&again, "rebuild", false, "make the catalogue anew from the segments and blocks")
 	cmd.Flags().DurationVar(&grace, "grace", time.Hour, "age from which a file that the catalogue does not know is a problem")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if again {
+			r, err := rebuild(cmd.Context(), args[0], a.now())
+			if err != nil {
+				return err
+			}
+			if err := a.writeRebuilt(out.value, r); err != nil || len(r.Problems) == 0 {
+				return err
+			}
+			return errProblems
+		}
 		r, err := check(cmd.Context(), args[0], grace)
 		if err != nil {
 			return err
@@ -87,11 +104,16 @@ func check(ctx context.Context, dir string, grace time.Duration) (*checked, erro
 		err = fmt.Errorf("check %s: %w", dir, err)
 		f, oerr := os.Open(file)
 		switch {
+		case errors.Is(err, catalog.ErrNotCatalogue):
+			err = withHint(err, "DIR is what sonde serve has in --data; where its catalogue was overwritten, `sonde check --rebuild %s` makes a new one", dir)
+		case errors.Is(err, catalog.ErrDamaged):
+			err = withHint(err, "`sonde check --rebuild %s` makes a new one from the segments and blocks", dir)
 		case errors.Is(oerr, os.ErrNotExist):
-			return nil, withHint(err, "DIR is what sonde serve has in --data; it holds %s", collector.CatalogFile)
+			return nil, withHint(err, "DIR is what sonde serve has in --data; it holds %s. Where that was lost, `sonde check --rebuild %s` makes a new one", collector.CatalogFile, dir)
 		case errors.Is(oerr, os.ErrPermission):
 			return nil, withHint(err, "it may not be read: run the check as the user who runs sonde serve")
-		case oerr == nil:
+		}
+		if oerr == nil {
 			f.Close()
 		}
 		return nil, err
@@ -103,7 +125,11 @@ func check(ctx context.Context, dir string, grace time.Duration) (*checked, erro
 	}
 	n, problems, err := store.Check(ctx, blobs, cat, grace)
 	if err != nil {
-		return nil, fmt.Errorf("check %s: %w", dir, err)
+		err = fmt.Errorf("check %s: %w", dir, err)
+		if errors.Is(err, catalog.ErrDamaged) {
+			err = withHint(err, "`sonde check --rebuild %s` makes a new catalogue from the segments and blocks", dir)
+		}
+		return nil, err
 	}
 	r := &checked{Dir: dir, Checked: n, Problems: []problem{}}
 	for _, p := range problems {

@@ -171,7 +171,7 @@ func (db *DB) Check(ctx context.Context) ([]string, error) {
 	for _, query := range queries {
 		found, err := collect(ctx, db.r, db.d, scanOne[string], query)
 		if err != nil {
-			return nil, fmt.Errorf("check catalogue: %w", err)
+			return nil, fmt.Errorf("check catalogue: %w", explain(err))
 		}
 		for _, p := range found {
 			if p != "ok" {

@@ -1,0 +1,388 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sonde-io/sonde/internal/blob"
+	"github.com/sonde-io/sonde/internal/catalog"
+)
+
+// Rebuilt is what Rebuild found out about a blob store.
+type Rebuilt struct {
+	Live     []catalog.Block // what a catalogue has to list, in order of id
+	Garbage  []string        // blobs that were replaced or deleted, or that never were live
+	Problems []Problem       // blobs that cannot be read, and what cannot be told from the blobs alone
+}
+
+// Rebuild finds out from the blobs alone which segments and blocks are live: those that can be read, that no other was made from, and that were
+// not deleted. dead names blobs that are known to have been deleted or replaced (the garbage of the catalogue that is rebuilt, if it can be read).
+// It may write segments: of one that holds pushes that were stored again in another, because its registration failed, what only it holds is written
+// anew. The store must not be open.
+//
+// What cannot be rebuilt are the keys of pushes: one whose answer was lost before the catalogue was, and that is sent again after it was rebuilt,
+// is stored twice.
+func Rebuild(ctx context.Context, blobs blob.Store, dead []string) (*Rebuilt, error) {
+	r := &rebuild{blobs: blobs, dead: map[string]bool{}, out: &Rebuilt{}}
+	r.lineage = newLineage(func(a, b *known) (int, error) { return r.more(ctx, a, b) })
+	for _, name := range dead {
+		r.dead[name] = true
+	}
+	if err := r.survey(ctx); err != nil {
+		return nil, fmt.Errorf("rebuild catalogue: %w", err)
+	}
+	r.lineage.choose()
+	if err := r.dropRepeats(ctx); err != nil {
+		return nil, fmt.Errorf("rebuild catalogue: %w", err)
+	}
+	for _, f := range r.lineage.files {
+		if f.gone || f.dead {
+			r.out.Garbage = append(r.out.Garbage, f.row.Blob)
+		} else {
+			r.out.Live = append(r.out.Live, f.row)
+		}
+	}
+	slices.SortFunc(r.out.Live, func(a, b catalog.Block) int { return strings.Compare(a.ID, b.ID) })
+	r.out.Problems = append(r.out.Problems, r.lineage.problems...)
+	return r.out, nil
+}
+
+// newCatalog is the catalogue that a rebuild fills.
+type newCatalog interface {
+	Now(ctx context.Context) (time.Time, error)
+	Fill(ctx context.Context, blocks []catalog.Block, garbage []string, deleteAfter time.Time) error
+}
+
+// rebuiltGrace is how long what a rebuild found to be garbage is kept for those who look at what it did.
+const rebuiltGrace = 24 * time.Hour
+
+// Fill writes what was found into cat, which lists nothing yet. What was deleted on request is deleted again by the store, from whatever still holds it.
+func (r *Rebuilt) Fill(ctx context.Context, cat newCatalog) error {
+	now, err := cat.Now(ctx)
+	if err != nil {
+		return err
+	}
+	return cat.Fill(ctx, r.Live, r.Garbage, now.Add(rebuiltGrace))
+}
+
+// rebuild is one Rebuild.
+type rebuild struct {
+	blobs   blob.Store
+	lineage *lineage
+	dead    map[string]bool
+	out     *Rebuilt
+}
+
+// survey reads what every file says of itself.
+func (r *rebuild) survey(ctx context.Context) error {
+	for _, folder := range [...]string{segmentFolder, blockFolder} {
+		for info, err := range r.blobs.List(ctx, folder) {
+			if err == nil {
+				err = ctx.Err()
+			}
+			if err != nil {
+				return err
+			}
+			if err := r.file(ctx, info.Name); err != nil {
+				r.out.Problems = append(r.out.Problems, Problem{info.Name, "left out: " + err.Error()})
+			}
+		}
+	}
+	return nil
+}
+
+func (r *rebuild) file(ctx context.Context, name string) error {
+	f, err := openFile(ctx, r.blobs, name, nil)
+	if err != nil {
+		return err
+	}
+	defer f.close()
+	foot := f.opened.foot
+	k := &known{id: foot.id, row: foot.block(f.size), dead: r.dead[name]}
+	if k.row.Blob != name {
+		return fmt.Errorf("it is %s by what it says itself", k.row.Blob)
+	}
+	raw, err := f.section(foot.ancestors)
+	if err != nil {
+		return fmt.Errorf("ancestors: %w", err)
+	}
+	ancestors, err := decodeAncestors(raw)
+	if err != nil {
+		return fmt.Errorf("ancestors: %w", err)
+	}
+	k.width = windowWidth(k.row.Resolution)
+	if k.parts, err = f.fileParts(ctx, k.width); err != nil {
+		return err
+	}
+	r.lineage.add(k, ancestors)
+	return nil
+}
+
+// fileParts lists the services and windows of width ms that f has profiles of.
+func (f *file) fileParts(ctx context.Context, width int64) (map[filePart]struct{}, error) {
+	out := map[filePart]struct{}{}
+	for _, info := range f.opened.foot.datasets {
+		first := windowStart(info.MinStart, width)
+		out[filePart{info.Service, first}] = struct{}{}
+		if info.MaxStart < first+width {
+			continue
+		}
+		err := f.eachHead(ctx, info.Service, func(_ *seriesInfo, h *head) {
+			for _, t := range h.start {
+				out[filePart{info.Service, windowStart(t, width)}] = struct{}{}
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// eachHead calls fn for each series of raw profiles of a service.
+func (f *file) eachHead(ctx context.Context, service string, fn func(*seriesInfo, *head)) error {
+	ds, err := f.dataset(service)
+	if err != nil || ds == nil {
+		return err
+	}
+	sel := make([]selected, len(ds.series))
+	for i := range ds.series {
+		sel[i].info = &ds.series[i]
+	}
+	heads, err := f.readHeads(ctx, sel, true)
+	if err != nil {
+		return fmt.Errorf("dataset %s: %w", service, err)
+	}
+	for i, h := range heads {
+		fn(sel[i].info, h)
+	}
+	return nil
+}
+
+// profileKey identifies a profile by its series, its interval and its totals: the same one in two files was pushed twice.
+type profileKey [16]byte
+
+func (h *head) key(series string, i int) (k profileKey) {
+	b := append([]byte(series), 0xff)
+	b = binary.LittleEndian.AppendUint64(b, uint64(h.start[i]))
+	b = binary.LittleEndian.AppendUint64(b, uint64(h.end[i]))
+	for _, column := range h.totals {
+		b = binary.LittleEndian.AppendUint64(b, column[i].Lo)
+		b = binary.LittleEndian.AppendUint64(b, uint64(column[i].Hi))
+	}
+	sum := sha256.Sum256(b)
+	copy(k[:], sum[:])
+	return k
+}
+
+// keysOf returns the keys of f's raw profiles that start in the parts wanted.
+func (r *rebuild) keysOf(ctx context.Context, f *known, wanted map[filePart]struct{}) (map[profileKey]struct{}, error) {
+	out := map[profileKey]struct{}{}
+	file, err := openFile(ctx, r.blobs, f.row.Blob, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer file.close()
+	services := map[string]struct{}{}
+	for p := range wanted {
+		services[p.service] = struct{}{}
+	}
+	for service := range services {
+		err := file.eachHead(ctx, service, func(si *seriesInfo, h *head) {
+			series := seriesKey(si.Labels, si.Type, si.Columns)
+			for i, t := range h.start {
+				if _, ok := wanted[filePart{service, windowStart(t, blockWindow.Milliseconds())}]; ok {
+					out[h.key(series, i)] = struct{}{}
+				}
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// more counts the profiles that a holds and b does not. Windows of downsampled blocks cannot be told apart: none counts.
+func (r *rebuild) more(ctx context.Context, a, b *known) (int, error) {
+	if a.row.Resolution != 0 || b.row.Resolution != 0 {
+		return 0, nil
+	}
+	inA, err := r.keysOf(ctx, a, a.parts)
+	if err != nil {
+		return 0, err
+	}
+	inB, err := r.keysOf(ctx, b, a.parts)
+	if err != nil {
+		return 0, err
+	}
+	n := 0
+	for k := range inA {
+		if _, ok := inB[k]; !ok {
+			n++
+		}
+	}
+	return n, nil
+}
+
+// dropRepeats looks for segments whose registration failed and whose pushes were sent again: nothing names those, but their profiles are in other files
+// too. A segment all of whose profiles are elsewhere goes, of another one what is not elsewhere is written anew.
+func (r *rebuild) dropRepeats(ctx context.Context) error {
+	var segments []*known
+	wanted := map[filePart]struct{}{}
+	for _, f := range r.lineage.files {
+		if f.row.Level == 0 && !f.gone && !f.dead {
+			segments = append(segments, f)
+			for p := range f.parts {
+				wanted[p] = struct{}{}
+			}
+		}
+	}
+	count := map[profileKey]int{} // files that hold it
+	keys := map[*known]map[profileKey]struct{}{}
+	for _, f := range r.lineage.files {
+		if f.gone || f.dead || f.row.Resolution != 0 || !f.overlaps(wanted) {
+			continue
+		}
+		ks, err := r.keysOf(ctx, f, wanted)
+		if err != nil { // check names what is wrong with it; what can be read of it counts
+			r.lineage.report(f, "cannot be compared with others: %v", err)
+			continue
+		}
+		for k := range ks {
+			count[k]++
+		}
+		if f.row.Level == 0 {
+			keys[f] = ks
+		}
+	}
+	for _, f := range segments { // the older goes first
+		twice := map[profileKey]struct{}{}
+		for k := range keys[f] {
+			if count[k] > 1 {
+				twice[k] = struct{}{}
+			}
+		}
+		if len(twice) == 0 {
+			continue
+		}
+		if err := r.withoutRepeats(ctx, f, twice, len(keys[f])); err != nil {
+			return fmt.Errorf("write segment %s without what is stored twice: %w", f.row.Blob, err)
+		}
+		for k := range twice {
+			count[k]--
+		}
+	}
+	return nil
+}
+
+func (f *known) overlaps(wanted map[filePart]struct{}) bool {
+	for p := range f.parts {
+		if _, ok := wanted[p]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+// withoutRepeats replaces f, which holds n profiles, by a segment without those of twice, or by nothing where none is left.
+func (r *rebuild) withoutRepeats(ctx context.Context, f *known, twice map[profileKey]struct{}, n int) error {
+	f.gone = true
+	if len(twice) == n {
+		return nil
+	}
+	file, err := openFile(ctx, r.blobs, f.row.Blob, nil)
+	if err != nil {
+		return err
+	}
+	defer file.close()
+	now := time.Now()
+	w := &fileWriter{}
+	w.reset(newIDSource().next(now), 0, now.UnixMilli())
+	for _, info := range file.opened.foot.datasets {
+		if err := copyWithout(ctx, file, info.Service, w, twice); err != nil {
+			return err
+		}
+	}
+	raw, err := file.section(file.opened.foot.ancestors)
+	if err != nil {
+		return err
+	}
+	ancestors, err := decodeAncestors(raw)
+	if err != nil {
+		return err
+	}
+	ancestors = append(ancestors, f.id)
+	slices.SortFunc(ancestors, func(a, b blockID) int { return slices.Compare(a[:], b[:]) })
+	data, row := w.finish(ancestors)
+	if err := r.blobs.Put(ctx, row.Blob, data); err != nil {
+		return err
+	}
+	r.out.Live = append(r.out.Live, row)
+	return nil
+}
+
+// copyWithout writes a service's dataset of file to w, but for the profiles of twice.
+func copyWithout(ctx context.Context, file *file, service string, w *fileWriter, twice map[profileKey]struct{}) error {
+	ds, err := file.dataset(service)
+	if err != nil {
+		return err
+	}
+	syms, err := file.loadSymbols(ds)
+	if err != nil {
+		return err
+	}
+	same := make([]uint32, len(syms.Stacks))
+	for i := range same {
+		same[i] = uint32(i)
+	}
+	var c compaction
+	begun := false
+	for i := range ds.series {
+		si := &ds.series[i]
+		heads, err := file.readHeads(ctx, []selected{{info: si}}, true)
+		if err != nil {
+			return err
+		}
+		records, err := c.records(ctx, file, si, same, si.minStart, si.maxStart+1)
+		if err != nil {
+			return err
+		}
+		s := &series{labels: si.Labels, typ: si.Type, period: si.Period, columns: si.Columns}
+		key := seriesKey(si.Labels, si.Type, si.Columns)
+		for j, rec := range records {
+			if _, ok := twice[heads[0].key(key, j)]; !ok {
+				s.records = append(s.records, rec)
+			}
+		}
+		if len(s.records) == 0 {
+			continue
+		}
+		if !begun {
+			w.begin(service)
+			begun = true
+		}
+		w.add(s)
+	}
+	if !begun {
+		return nil
+	}
+	return w.end(syms, nil)
+}
+
+// windowWidth is the width in ms of the windows that blocks of a resolution are cut into.
+func windowWidth(resolution int64) int64 {
+	switch {
+	case resolution == 0:
+		return blockWindow.Milliseconds()
+	case resolution <= 60_000:
+		return (24 * time.Hour).Milliseconds()
+	default:
+		return (240 * time.Hour).Milliseconds()
+	}
+}
