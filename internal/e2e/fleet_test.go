@@ -276,7 +276,7 @@ func compareSums(t *testing.T, what string, got map[string]int64, want map[strin
 	}
 }
 
-func (s *server) get(t *testing.T, path string, into any) {
+func (s *server) get(t testing.TB, path string, into any) {
 	t.Helper()
 	resp, err := http.Get(s.url + path)
 	if err != nil {

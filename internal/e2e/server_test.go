@@ -54,7 +54,7 @@ type server struct {
 }
 
 // startServe runs `sonde serve` on dir and a free loopback port, without discovery unless args turn it on, and waits until it is ready.
-func startServe(t *testing.T, dir string, args ...string) *server {
+func startServe(t testing.TB, dir string, args ...string) *server {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -68,7 +68,7 @@ func startServe(t *testing.T, dir string, args ...string) *server {
 	return launch(t, dir, addr, args)
 }
 
-func launch(t *testing.T, dir, addr string, args []string) *server {
+func launch(t testing.TB, dir, addr string, args []string) *server {
 	t.Helper()
 	bin, err := sonde()
 	if err != nil {
@@ -111,7 +111,7 @@ func launch(t *testing.T, dir, addr string, args []string) *server {
 }
 
 // stop ends the server as an operator does and fails the test unless it drains cleanly.
-func (s *server) stop(t *testing.T) {
+func (s *server) stop(t testing.TB) {
 	t.Helper()
 	s.cmd.Process.Signal(syscall.SIGTERM)
 	select {
@@ -125,7 +125,7 @@ func (s *server) stop(t *testing.T) {
 }
 
 // kill ends the server as the kernel does.
-func (s *server) kill(t *testing.T) {
+func (s *server) kill(t testing.TB) {
 	t.Helper()
 	s.cmd.Process.Kill()
 	<-s.done
@@ -138,7 +138,7 @@ func (s *server) restart(t *testing.T) *server {
 }
 
 // check runs `sonde check` on the directory of the stopped server.
-func (s *server) check(t *testing.T) {
+func (s *server) check(t testing.TB) {
 	t.Helper()
 	bin, err := sonde()
 	if err != nil {
