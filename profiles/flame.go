@@ -64,12 +64,16 @@ type FlameOptions struct {
 // NewFlame makes the flame graph of s, or where base is not nil the diff from base to s. Of a tree with more than MaxNodes nodes the largest are kept (in a diff by
 // the larger of both sides); what is dropped below a node becomes one child of it named "(other)".
 func NewFlame(s, base *Stacks, opt FlameOptions) *Flame {
+	return newTree(s, base, opt.Frames).layout(s, base, opt)
+}
+
+// layout lays the tree of s and base out.
+func (t *tree) layout(s, base *Stacks, opt FlameOptions) *Flame {
 	limit := opt.MaxNodes
 	if limit <= 0 {
 		limit = DefaultFlameNodes
 	}
 	limit = min(max(limit, 2), MaxFlameNodes)
-	t := newTree(s, base, opt.Frames)
 	f := &Flame{Type: s.Type.Desc(), From: s.Start, To: s.End, Total: t.total[0][0], Stats: s.Stats}
 	if base != nil {
 		f.BaseFrom, f.BaseTo, f.BaseTotal = base.Start, base.End, &t.total[1][0]
