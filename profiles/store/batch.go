@@ -64,7 +64,7 @@ func (b *batch) add(p *Push, keys []string, staleness time.Duration, rec *record
 		}
 		s := ds.series[keys[i]]
 		if s == nil {
-			s = &batchSeries{series: series{labels: pr.Labels.Copy(), typ: pr.Type, columns: columnsOf(pr.Type, pr.Data.SampleTypes)}}
+			s = &batchSeries{series: series{labels: pr.Labels.Copy(), typ: pr.Type, columns: rec.keep(columnsOf(pr.Type, pr.Data.SampleTypes))}}
 			s.groups = groupsOf(s.columns)
 			ds.series[keys[i]] = s
 		}
@@ -168,16 +168,16 @@ func (ds *batchDataset) eachRows(fn func(*rows[int64])) {
 
 // encode writes the batch as a segment.
 func (b *batch) encode(w *fileWriter, id blockID, now time.Time) ([]byte, catalog.Block, error) {
-	w.reset(id, 0, now.UnixMilli())
+	w.reset(id, 0, now.UnixMilli(), 0)
 	for _, service := range slices.Sorted(maps.Keys(b.services)) {
 		ds := b.services[service]
 		ds.compact(&w.subset)
-		w.begin(service)
+		w.begin(service, nil)
 		all := make([]*series, 0, len(ds.series))
 		for _, s := range ds.series {
 			all = append(all, &s.series)
 		}
-		slices.SortFunc(all, compareSeries)
+		slices.SortFunc(all, func(a, b *series) int { return compareSeries(a, b, w.version) })
 		for _, s := range all {
 			sortRecords(s.records)
 			w.add(s)

@@ -177,12 +177,19 @@ func appendString(b []byte, s string) []byte {
 	return append(b, s...)
 }
 
-// part is a run of bytes in a file with its own checksum: a section, a head, one column of a chunk. It is compressed with zstd
-// where that makes it smaller; stored == raw says that it was not.
+// part is a run of bytes in a file with its own checksum: a section, a head, one column of a chunk.
 type part struct {
 	stored, raw uint32
 	crc         uint32 // CRC32C of the stored bytes
+	codec       byte
 }
+
+// How the bytes of a part are stored.
+const (
+	codecNone = iota
+	codecZstd
+	codecCount
+)
 
 const (
 	// maxPart bounds the raw size of a part. The writer cuts chunks far below it, and refuses a symbol section above it.
@@ -191,55 +198,98 @@ const (
 	maxRatio = 32 << 10
 )
 
-func appendPart(b []byte, p part) []byte {
-	b = binary.AppendUvarint(b, uint64(p.stored))
-	b = binary.AppendUvarint(b, uint64(p.raw))
+func appendPart(b []byte, p part, version int) []byte {
+	if version == version1 {
+		b = binary.AppendUvarint(b, uint64(p.stored))
+		b = binary.AppendUvarint(b, uint64(p.raw))
+		return binary.LittleEndian.AppendUint32(b, p.crc)
+	}
+	b = binary.AppendUvarint(b, uint64(p.stored)<<2|uint64(p.codec))
+	if p.stored == 0 {
+		return b
+	}
+	if p.codec != codecNone {
+		b = binary.AppendUvarint(b, uint64(p.raw))
+	}
 	return binary.LittleEndian.AppendUint32(b, p.crc)
 }
 
-func (d *decoder) part() part {
-	p := part{stored: d.uint32(), raw: d.uint32()}
-	p.crc = d.fixed32()
+func (d *decoder) part(version int) (p part) {
+	if version == version1 {
+		p = part{stored: d.uint32(), raw: d.uint32()}
+		p.crc = d.fixed32()
+		if p.stored != p.raw {
+			p.codec = codecZstd
+		}
+	} else {
+		x := d.uvarint()
+		if p.codec = byte(x & 3); p.codec >= codecCount || x>>2 > maxPart {
+			d.fail(fmt.Errorf("part has codec %d and %d stored bytes", p.codec, x>>2))
+			return part{}
+		}
+		p.stored = uint32(x >> 2)
+		p.raw = p.stored
+		if p.stored == 0 {
+			if p.codec != codecNone {
+				d.fail(errors.New("part of no bytes is compressed"))
+			}
+			return part{}
+		}
+		if p.codec != codecNone {
+			p.raw = d.uint32()
+		}
+		p.crc = d.fixed32()
+	}
 	if d.err == nil && (p.raw > maxPart || p.stored > p.raw || uint64(p.raw) > uint64(p.stored)*maxRatio) {
 		d.fail(fmt.Errorf("part has %d stored and %d raw bytes", p.stored, p.raw))
 	}
 	return p
 }
 
+// effort is how hard a part is compressed.
+type effort int
+
+const (
+	effortSegment effort = iota // lives for a minute: no entropy coding, which costs more than it saves there
+	effortBlock                 // of an open window: will be merged into another within the hour
+	effortLast                  // of a closed window: lives for days
+	effortSymbols               // of a closed window, what it holds once: symbols
+	effortCount
+)
+
 // compressor appends parts to a buffer. Not safe for concurrent use.
 type compressor struct {
-	enc *zstd.Encoder
-	tmp []byte
+	encoders [effortCount]*zstd.Encoder // made when first used
+	tmp      []byte
 }
 
-// Segments live for a minute: speed, without entropy coding, which costs more than it saves there. Blocks live for a week: size.
-func newCompressor(level int) *compressor {
-	speed := zstd.SpeedDefault
-	if level == 0 {
-		speed = zstd.SpeedFastest
+func (c *compressor) encoder(e effort) *zstd.Encoder {
+	if c.encoders[e] == nil {
+		speed := [effortCount]zstd.EncoderLevel{zstd.SpeedFastest, zstd.SpeedFastest, zstd.SpeedDefault, zstd.SpeedBetterCompression}[e]
+		// The part carries a CRC32C of its own.
+		enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(speed), zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false), zstd.WithSingleSegment(true), zstd.WithNoEntropyCompression(e == effortSegment))
+		if err != nil {
+			panic(err) // the options are constants
+		}
+		c.encoders[e] = enc
 	}
-	// The part carries a CRC32C of its own.
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(speed), zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false), zstd.WithSingleSegment(true), zstd.WithNoEntropyCompression(level == 0))
-	if err != nil {
-		panic(err) // the options are constants
-	}
-	return &compressor{enc: enc}
+	return c.encoders[e]
 }
 
-// minCompress is the size below which zstd's frame header eats what it saves.
-const minCompress = 48
+// minCompress is the size below which a part is not compressed: a call costs some microseconds. Nor is one that does not save an eighth.
+const minCompress = 96
 
-func (c *compressor) append(dst, raw []byte) ([]byte, part) {
+func (c *compressor) append(dst, raw []byte, e effort) ([]byte, part) {
 	at := len(dst)
 	if len(raw) >= minCompress {
-		c.tmp = c.enc.EncodeAll(raw, c.tmp[:0])
-		if len(c.tmp) < len(raw) {
+		c.tmp = c.encoder(e).EncodeAll(raw, c.tmp[:0])
+		if len(c.tmp) < len(raw)-len(raw)/8 {
 			dst = append(dst, c.tmp...)
-			return dst, part{uint32(len(c.tmp)), uint32(len(raw)), checksum(dst[at:])}
+			return dst, part{uint32(len(c.tmp)), uint32(len(raw)), checksum(dst[at:]), codecZstd}
 		}
 	}
 	dst = append(dst, raw...)
-	return dst, part{uint32(len(raw)), uint32(len(raw)), checksum(dst[at:])}
+	return dst, part{stored: uint32(len(raw)), raw: uint32(len(raw)), crc: checksum(dst[at:])}
 }
 
 // decompressor is shared by all readers: DecodeAll may be called concurrently. It never writes beyond the capacity it is given.
@@ -261,7 +311,7 @@ func (p part) open(stored, buf []byte) ([]byte, error) {
 	if got := checksum(stored); got != p.crc {
 		return nil, fmt.Errorf("%w: CRC32C is %08x, want %08x", errChecksum, got, p.crc)
 	}
-	if p.stored == p.raw {
+	if p.codec == codecNone {
 		return stored, nil
 	}
 	raw, err := decompressor.DecodeAll(stored, slices.Grow(buf[:0], int(p.raw)))
@@ -277,7 +327,7 @@ func (p part) open(stored, buf []byte) ([]byte, error) {
 // openInto is open with a buffer that grows. A part that is not compressed leaves it alone: the bytes are the caller's then.
 func (p part) openInto(stored []byte, buf *[]byte) ([]byte, error) {
 	raw, err := p.open(stored, *buf)
-	if err == nil && p.stored != p.raw {
+	if err == nil && p.codec != codecNone {
 		*buf = raw
 	}
 	return raw, err

@@ -137,7 +137,7 @@ func (c *checker) header() {
 	b, err := c.f.bytes(span{0, headerSize})
 	level := 0
 	if err == nil {
-		level, err = checkHeader(b)
+		level, err = checkHeader(b, c.f.opened.foot.version)
 	}
 	if err == nil && level != c.f.opened.foot.level {
 		err = fmt.Errorf("level is %d, the footer says %d", level, c.f.opened.foot.level)

@@ -6,6 +6,8 @@ import (
 	"math"
 	"slices"
 
+	"github.com/prometheus/prometheus/model/labels"
+
 	"github.com/sonde-io/sonde/internal/catalog"
 	"github.com/sonde-io/sonde/profiles"
 )
@@ -31,7 +33,7 @@ func (c *checker) dataset(ctx context.Context, service string) {
 		got.Profiles += int64(si.profiles)
 		got.Types = append(got.Types, si.Type)
 		this := &series{labels: si.Labels, typ: si.Type, columns: si.Columns}
-		if prev != nil && compareSeries(prev, this) >= 0 {
+		if prev != nil && compareSeries(prev, this, ds.info.version) >= 0 {
 			c.report("dataset %s: series index: series %d is not after the one before it", service, i)
 		}
 		prev = this
@@ -41,6 +43,13 @@ func (c *checker) dataset(ctx context.Context, service string) {
 		if stacks > 0 {
 			if err := c.series(ctx, si, stacks); err != nil {
 				c.report("dataset %s: series %s %s: %v", service, si.Labels, si.Type, err)
+			}
+		}
+	}
+	if stacks > 0 {
+		for i := range ds.rollups {
+			if err := c.rollup(ds, &ds.rollups[i], stacks); err != nil {
+				c.report("dataset %s: rollups: rollup %d: %v", service, i, err)
 			}
 		}
 	}
@@ -84,12 +93,12 @@ func (c *checker) series(ctx context.Context, si *seriesInfo, stacks int) error 
 				}
 			}
 		}
-		for i, sum := range si.sums {
+		for _, sum := range si.sums1 {
 			if sum == nil {
 				continue
 			}
-			if err := c.sums(sum, sumSizes[i], h, ps, profiles.Kind(k), len(cols), stacks); err != nil {
-				return fmt.Errorf("sums of %d ms: %w", sumSizes[i], err)
+			if err := c.sums(sum, h, ps, profiles.Kind(k), len(cols), stacks); err != nil {
+				return fmt.Errorf("sums of %d ms: %w", sum.size, err)
 			}
 		}
 	}
@@ -108,25 +117,29 @@ func (c *checker) chunks(si *seriesInfo, kind, stacks int) ([]rows[int64], error
 		}
 		b, err := c.f.bytes(g.span(len(g.columns) - 1))
 		if err == nil {
-			err = r.open(g, b, si.chunks[i].profiles, stacks)
+			err = r.open(&si.chunks[i], g, b, stacks)
 		}
-		columns := make([][]int64, len(g.columns))
-		for j := range columns {
+		found := 0
+		for j := range si.chunks[i].slices() {
+			var ps []rows[int64]
 			if err == nil {
-				columns[j], err = r.decodeValues(g, b, j, nil)
+				ps, err = r.profileMajor(j, nil)
 			}
+			if err != nil {
+				return nil, err
+			}
+			out, found = append(out, ps...), found+len(r.stacks.profile)
 		}
-		if err != nil {
-			return nil, err
+		if found != g.rows {
+			return nil, fmt.Errorf("chunk at %d has %d rows, the index says %d", g.stacks.at, found, g.rows)
 		}
-		out = r.stacks.profileMajor(columns, si.chunks[i].profiles, nil, out)
 	}
 	return out, nil
 }
 
-// sums adds up a group's rows anew and compares.
-func (c *checker) sums(sum *sumInfo, size int64, h *head, ps []rows[int64], kind profiles.Kind, columns, stacks int) error {
-	w := windowsOf(h, size)
+// sums adds up a group's rows anew and compares them with the sums that version 1 has.
+func (c *checker) sums(sum *sumInfo, h *head, ps []rows[int64], kind profiles.Kind, columns, stacks int) error {
+	w := windowsOf(h, sum.size)
 	if w.len() != sum.windows {
 		return fmt.Errorf("there are %d windows, %d follow from the heads", sum.windows, w.len())
 	}
@@ -134,7 +147,7 @@ func (c *checker) sums(sum *sumInfo, size int64, h *head, ps []rows[int64], kind
 	want := s.sum(w, h, ps, kind, columns)
 	var t transposer
 	transpose(&t, want)
-	g := &sum.groups[kind]
+	g := &sum.chunks[0].groups[kind]
 	if g.rows != len(t.profile) {
 		return fmt.Errorf("there are %d rows, %d follow from the chunks", g.rows, len(t.profile))
 	}
@@ -144,7 +157,10 @@ func (c *checker) sums(sum *sumInfo, size int64, h *head, ps []rows[int64], kind
 	b, err := c.f.bytes(g.span(len(g.columns) - 1))
 	var r chunkReader
 	if err == nil {
-		err = r.open(g, b, sum.windows, stacks)
+		err = r.open(&sum.chunks[0], g, b, stacks)
+	}
+	if err == nil {
+		err = r.openSlice(0)
 	}
 	if err != nil {
 		return err
@@ -154,12 +170,65 @@ func (c *checker) sums(sum *sumInfo, size int64, h *head, ps []rows[int64], kind
 	}
 	var expect []int128
 	for i := range columns {
-		if err := r.decodeSums(g, b, i, w.covered); err != nil {
+		if err := r.decodeSums(i, w.covered); err != nil {
 			return err
 		}
 		expect = gather(&t, want, i, expect)
 		if !slices.Equal(r.sums, expect) {
 			return fmt.Errorf("column %d does not match the chunks", i)
+		}
+	}
+	return nil
+}
+
+// rollup adds up the members of a rollup anew and compares.
+func (c *checker) rollup(ds *dataset, r *rollupInfo, stacks int) error {
+	all := &rollups{size: rollupSizes[0], dropped: map[string]bool{}, byKey: map[string]*rollup{}, builder: labels.NewBuilder(labels.EmptyLabels())}
+	for _, name := range r.Dropped {
+		all.dropped[name] = true
+	}
+	var u *rollup
+	groups := groupsOf(r.Columns)
+	for _, m := range r.members {
+		si := &ds.series[m]
+		u = all.of(si, int(m))
+		heads, err := c.f.readHeads(context.Background(), []selected{{info: si}}, true)
+		if err != nil {
+			return err
+		}
+		rs := make([]record, heads[0].len())
+		for i := range rs {
+			rs[i] = record{start: heads[0].start[i], end: heads[0].end[i], covered: heads[0].covered[i]}
+		}
+		for k := range groups {
+			ps, err := c.chunks(si, k, stacks)
+			if err != nil {
+				return err
+			}
+			for i := range ps {
+				rs[i].groups[k] = ps[i]
+			}
+		}
+		u.addRecords(all.size, rs, heads[0], &groups)
+	}
+	if len(all.byKey) != 1 || !labels.Equal(u.info.Labels, r.Labels) || u.info.Type != r.Type || !slices.Equal(u.info.Columns, r.Columns) ||
+		u.info.profiles != r.profiles || u.info.minStart != r.minStart || u.info.maxStart != r.maxStart || u.info.maxEnd != r.maxEnd {
+		return fmt.Errorf("what it says of its members is not true")
+	}
+	want := u.finest(all.size)
+	var reader chunkReader
+	for i := range r.levels {
+		l := &r.levels[i]
+		if l.size%want.size != 0 {
+			return fmt.Errorf("sums of %d ms do not follow from those of %d", l.size, want.size)
+		}
+		want = want.coarser(l.size)
+		got := newRollup(rollupInfo{Columns: r.Columns})
+		if err := c.f.addSums(&reader, got, l.size, l, r.Columns, stacks, nil); err != nil {
+			return fmt.Errorf("sums of %d ms: %w", l.size, err)
+		}
+		if what := got.finest(l.size).equal(want); what != "" {
+			return fmt.Errorf("sums of %d ms: %s do not match the chunks", l.size, what)
 		}
 	}
 	return nil

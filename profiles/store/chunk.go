@@ -1,9 +1,6 @@
 package store
 
 import (
-	"encoding/binary"
-	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/sonde-io/sonde/profiles"
@@ -23,19 +20,18 @@ type rows[V any] struct {
 	values []V
 }
 
-// maxChunkProfiles and maxChunkRows say where a chunk is cut. Larger ones compress better, smaller ones waste less at a range's
-// ragged edge.
+// maxChunkProfiles and maxChunkRows say where a chunk is cut, sliceProfiles into how large slices. Larger ones compress better, smaller ones waste less at a
+// range's ragged edge.
 const (
 	maxChunkProfiles = 128
 	maxChunkRows     = 32 << 10
+	sliceProfiles    = 32
 )
 
 // transposer turns profile-major rows into stack-major order, in time linear in the rows. Its slices are valid until the next call.
 type transposer struct {
+	chunkStacks
 	count    []uint32 // by stack id; all zero between calls
-	stacks   []uint32 // the distinct stacks, ascending
-	counts   []uint32 // rows of each stack
-	profile  []uint32 // of each row, in stack-major order, ascending in each stack
 	position []uint32 // of each row in its profile
 }
 
@@ -75,33 +71,6 @@ func transpose[V any](t *transposer, ps []rows[V]) {
 	}
 }
 
-// appendStacks encodes which stacks occur in which of n profiles: the part "stacks" of a chunk.
-func (t *transposer) appendStacks(b []byte, n int) []byte {
-	b = binary.AppendUvarint(b, uint64(len(t.stacks)))
-	prev := int64(-1)
-	for _, s := range t.stacks {
-		b = binary.AppendUvarint(b, uint64(int64(s)-prev-1))
-		prev = int64(s)
-	}
-	for _, c := range t.counts {
-		b = binary.AppendUvarint(b, uint64(c))
-	}
-	at := 0
-	for _, c := range t.counts {
-		if int(c) == n { // in every profile: the indices are known
-			at += n
-			continue
-		}
-		prev := int64(-1)
-		for _, j := range t.profile[at : at+int(c)] {
-			b = binary.AppendUvarint(b, uint64(int64(j)-prev-1))
-			prev = int64(j)
-		}
-		at += int(c)
-	}
-	return b
-}
-
 // gather returns column c of ps in stack-major order.
 func gather[V any](t *transposer, ps []rows[V], c int, out []V) []V {
 	out = slices.Grow(out[:0], len(t.profile))[:len(t.profile)]
@@ -110,200 +79,6 @@ func gather[V any](t *transposer, ps []rows[V], c int, out []V) []V {
 		out[k] = p.values[c*len(p.stacks)+int(t.position[k])]
 	}
 	return out
-}
-
-// How the values of a column are encoded.
-const (
-	modePlain = iota // zigzag varints
-	modeDelta        // each as the difference to the one before it of the same stack
-	modeSame         // divided by their gcd they equal an earlier column's: no values follow
-	modeMean         // sums of gauges: the quotient by the window's covered time as a delta, then the remainder
-)
-
-// appendColumn encodes values, the column at index c of its group, and returns what they are divided by their gcd. earlier holds
-// that of the columns before it.
-func appendColumn(b []byte, values []int64, counts []uint32, earlier [][]int64) ([]byte, []int64) {
-	var g uint64
-	for _, v := range values {
-		if g = gcd(g, magnitude(v)); g == 1 {
-			break
-		}
-	}
-	if g == 0 || g > 1<<62 {
-		g = 1
-	}
-	scaled := make([]int64, len(values))
-	for i, v := range values {
-		scaled[i] = v / int64(g)
-	}
-	for i, e := range earlier {
-		if slices.Equal(e, scaled) {
-			b = append(b, modeSame)
-			b = binary.AppendUvarint(b, g)
-			return binary.AppendUvarint(b, uint64(i)), scaled
-		}
-	}
-	plain, delta, at := 0, 0, 0
-	for _, c := range counts {
-		prev := int64(0)
-		for _, v := range scaled[at : at+int(c)] {
-			plain += varintLen(v)
-			delta += varintLen(v - prev)
-			prev = v
-		}
-		at += int(c)
-	}
-	if plain <= delta {
-		b = binary.AppendUvarint(append(b, modePlain), g)
-		for _, v := range scaled {
-			b = binary.AppendVarint(b, v)
-		}
-		return b, scaled
-	}
-	b = binary.AppendUvarint(append(b, modeDelta), g)
-	at = 0
-	for _, c := range counts {
-		prev := int64(0)
-		for _, v := range scaled[at : at+int(c)] {
-			b = binary.AppendVarint(b, v-prev) // wraps, and wraps back in the reader
-			prev = v
-		}
-		at += int(c)
-	}
-	return b, scaled
-}
-
-func varintLen(v int64) int {
-	u := uint64(v)<<1 ^ uint64(v>>63)
-	n := 1
-	for u >= 0x80 {
-		u >>= 7
-		n++
-	}
-	return n
-}
-
-// chunkStacks is a decoded "stacks" part.
-type chunkStacks struct {
-	stacks  []uint32 // ascending
-	counts  []uint32 // rows of each
-	profile []uint32 // of each row, ascending in each stack
-}
-
-// decode reads a part that holds rows rows of n profiles; stack ids are below limit.
-func (c *chunkStacks) decode(b []byte, n, rowCount, limit int) error {
-	d := decoder{b: b}
-	k := d.count(1)
-	c.stacks, c.counts = slices.Grow(c.stacks[:0], k)[:k], slices.Grow(c.counts[:0], k)[:k]
-	d.uvarints(c.stacks, uint64(limit))
-	if d.err == nil && !ascend(c.stacks, limit) {
-		d.fail(fmt.Errorf("stack ids are not below %d", limit))
-	}
-	d.uvarints(c.counts, uint64(n))
-	total := 0
-	for _, v := range c.counts {
-		if v == 0 {
-			d.fail(errors.New("stack occurs in no profile"))
-		}
-		total += int(v)
-	}
-	if d.err != nil {
-		return d.err
-	}
-	if total != rowCount {
-		return fmt.Errorf("stacks have %d rows, the index says %d", total, rowCount)
-	}
-	c.profile = slices.Grow(c.profile[:0], total)[:total]
-	at := 0
-	for _, count := range c.counts {
-		of := c.profile[at : at+int(count)]
-		at += int(count)
-		if int(count) == n {
-			for j := range of {
-				of[j] = uint32(j)
-			}
-			continue
-		}
-		d.uvarints(of, uint64(n))
-		if d.err == nil && !ascend(of, n) {
-			d.fail(fmt.Errorf("profile indices are not below %d", n))
-		}
-		if d.err != nil {
-			return d.err
-		}
-	}
-	return d.done()
-}
-
-// ascend turns differences to the one before, minus 1, into the numbers themselves, and reports whether all are below limit.
-func ascend(ids []uint32, limit int) bool {
-	next := uint64(0)
-	for i, delta := range ids {
-		id := next + uint64(delta)
-		if id >= uint64(limit) {
-			return false
-		}
-		ids[i] = uint32(id)
-		next = id + 1
-	}
-	return true
-}
-
-// columnHeader reads a column's mode and gcd. For modeSame it follows same, which opens another column of the group.
-func columnHeader(b []byte, same func(c int) ([]byte, error)) (mode byte, scale int64, rest decoder, err error) {
-	d := decoder{b: b}
-	mode = d.byte()
-	g := d.uvarint()
-	if d.err == nil && (mode > modeMean || g == 0 || g > 1<<62) {
-		d.fail(fmt.Errorf("column has mode %d and scale %d", mode, g))
-	}
-	if mode != modeSame || d.err != nil {
-		return mode, int64(g), d, d.err
-	}
-	c := d.uvarint()
-	if err := d.done(); err != nil {
-		return 0, 0, d, err
-	}
-	if c >= maxColumns || same == nil {
-		return 0, 0, d, fmt.Errorf("column refers to column %d", c)
-	}
-	b, err = same(int(c))
-	if err != nil {
-		return 0, 0, d, err
-	}
-	mode, _, d, err = columnHeader(b, nil)
-	return mode, int64(g), d, err
-}
-
-// decodeColumn reads a column of a chunk of profiles in stack-major order.
-func (c *chunkStacks) decodeColumn(b []byte, out []int64, same func(c int) ([]byte, error)) ([]int64, error) {
-	mode, scale, d, err := columnHeader(b, same)
-	if err != nil {
-		return nil, err
-	}
-	if len(d.b) < len(c.profile) || mode == modeMean {
-		return nil, fmt.Errorf("column of mode %d has %d bytes for %d values", mode, len(d.b), len(c.profile))
-	}
-	out = slices.Grow(out[:0], len(c.profile))[:len(c.profile)]
-	d.varints(out)
-	if mode == modeDelta {
-		at := 0
-		for _, n := range c.counts {
-			prev := int64(0)
-			of := out[at : at+int(n)]
-			for i, v := range of {
-				prev += v
-				of[i] = prev
-			}
-			at += int(n)
-		}
-	}
-	if scale != 1 {
-		for i := range out {
-			out[i] *= scale
-		}
-	}
-	return out, d.done()
 }
 
 // profileMajor turns one decoded group of a chunk of n profiles back into rows, appended to out. Columns are in stack-major order.

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/prometheus/model/labels"
+
 	"github.com/sonde-io/sonde/internal/catalog"
 )
 
@@ -110,7 +112,7 @@ func (s *Store) lease(ctx context.Context) (bool, error) {
 
 // run does one job: writes its outputs, then swaps them for its inputs in one transaction.
 func (s *Store) run(ctx context.Context, j job) error {
-	c := &compaction{store: s, level: j.Level, w: &fileWriter{comp: s.blockParts, sums: true}}
+	c := &compaction{store: s, level: j.Level, w: &fileWriter{comp: s.blockParts}}
 	defer c.close()
 	defer func() { s.blockParts = c.w.comp }()
 	defer s.keepLease(ctx)()
@@ -282,13 +284,14 @@ func (c *compaction) block(ctx context.Context, service string, sources []source
 		return nil, catalog.Block{}, err
 	}
 	now := c.store.cfg.Now()
-	c.w.reset(c.store.ids.next(now), c.level, now.UnixMilli())
-	c.w.begin(service)
+	c.w.reset(c.store.ids.next(now), c.level, now.UnixMilli(), 0)
+	c.w.last = now.UnixMilli() >= to+lateAfter.Milliseconds()
 	type origin struct {
 		source int
 		info   *seriesInfo
 	}
 	byKey, order := map[string][]origin{}, []*series(nil)
+	var all []labels.Labels
 	for i, src := range sources {
 		for j := range src.ds.series {
 			si := &src.ds.series[j]
@@ -297,12 +300,13 @@ func (c *compaction) block(ctx context.Context, service string, sources []source
 			}
 			key := seriesKey(si.Labels, si.Type, si.Columns)
 			if byKey[key] == nil {
-				order = append(order, &series{labels: si.Labels, typ: si.Type, columns: si.Columns})
+				order, all = append(order, &series{labels: si.Labels, typ: si.Type, columns: si.Columns}), append(all, si.Labels)
 			}
 			byKey[key] = append(byKey[key], origin{i, si})
 		}
 	}
-	slices.SortFunc(order, compareSeries)
+	slices.SortFunc(order, func(a, b *series) int { return compareSeries(a, b, c.w.version) })
+	c.w.begin(service, all)
 	for _, s := range order {
 		last := int64(-1 << 63)
 		for _, o := range byKey[seriesKey(s.labels, s.typ, s.columns)] {
@@ -350,7 +354,7 @@ func (c *compaction) records(ctx context.Context, f *file, si *seriesInfo, remap
 				out = append(out, record{start: h.start[j], end: h.end[j], covered: h.covered[j]})
 			}
 			for k := range chunk.groups {
-				if err := c.group(f, &chunk.groups[k], k, chunk.profiles, max(lo, first)-first, remap, out[at:]); err != nil {
+				if err := c.group(f, chunk, k, max(lo, first)-first, remap, out[at:]); err != nil {
 					return nil, err
 				}
 			}
@@ -363,30 +367,32 @@ func (c *compaction) records(ctx context.Context, f *file, si *seriesInfo, remap
 	return out, nil
 }
 
-// group decodes one group of a chunk of n profiles into the records, the first of which is the chunk's profile skip.
-func (c *compaction) group(f *file, g *groupInfo, kind, n, skip int, remap []uint32, out []record) error {
+// group decodes one group of a chunk into the records, the first of which is the chunk's profile skip.
+func (c *compaction) group(f *file, chunk *chunkInfo, kind, skip int, remap []uint32, out []record) error {
+	g := &chunk.groups[kind]
 	if g.rows == 0 {
 		return nil
 	}
 	b, err := f.bytes(g.span(len(g.columns) - 1))
+	if err == nil {
+		err = c.reader.open(chunk, g, b, len(remap))
+	}
 	if err != nil {
 		return err
 	}
-	if err := c.reader.open(g, b, n, len(remap)); err != nil {
-		return err
-	}
-	for len(c.reader.columns) < len(g.columns) {
-		c.reader.columns = append(c.reader.columns, nil)
-	}
-	for i := range g.columns {
-		if c.reader.columns[i], err = c.reader.decodeValues(g, b, i, c.reader.columns[i]); err != nil {
+	for i := range chunk.slices() {
+		lo, hi := chunk.slice(i)
+		if hi <= skip || lo >= skip+len(out) {
+			continue
+		}
+		all, err := c.reader.profileMajor(i, remap)
+		if err != nil {
 			return err
 		}
-	}
-	all := c.reader.stacks.profileMajor(c.reader.columns[:len(g.columns)], n, remap, nil)
-	for i := range out {
-		out[i].groups[kind] = all[skip+i]
-		c.scratch = sortRows(&out[i].groups[kind], c.scratch)
+		for j := max(lo, skip); j < min(hi, skip+len(out)); j++ {
+			out[j-skip].groups[kind] = all[j-lo]
+			c.scratch = sortRows(&out[j-skip].groups[kind], c.scratch)
+		}
 	}
 	return nil
 }

@@ -32,22 +32,33 @@ func fuzzPart(kind byte, n uint16, data []byte) {
 		for i := range info.regions {
 			info.regions[i] = span{0, 1 << 30}
 		}
+		for _, info.version = range []int{version1, version2} {
+			_, _ = decodeIndex(data, &info)
+			_, _ = decodeRollups(data, &info, int(n))
+		}
+		info.resolution = 60_000
 		_, _ = decodeIndex(data, &info)
 	case kind == 20:
 		_, _ = decodeHead(data, int(n), int(n%5), true)
 	case kind == 21:
-		_ = c.decode(data, int(n), len(data), 1<<20)
+		for version := version1; version <= version2; version++ {
+			if total, rest, err := c.decodeStacks(data, int(n), len(data), 1<<20, version); err == nil {
+				_ = c.decodeMembers(rest, int(n), total)
+			}
+		}
 	case kind < 30:
 		if len(data) < int(n) {
 			return
 		}
-		if c.decode(data[:n], 8, int(n)*2, 1<<20) != nil {
+		total, rest, err := c.decodeStacks(data[:n], 8, int(n)*2, 1<<20, version1)
+		if err != nil || c.decodeMembers(rest, 8, total) != nil {
 			c = chunkStacks{stacks: []uint32{1, 2}, counts: []uint32{2, 1}, profile: []uint32{0, 7, 3}}
 		}
-		_, _ = c.decodeColumn(data[n:], nil, func(int) ([]byte, error) { return data[:n], nil })
+		_, _ = decodeColumn(data[n:], len(c.profile), c.counts, nil, func(int) ([]byte, error) { return data[:n], nil })
 		_, _ = c.decodeSumColumn(data[n:], []int64{1, 2, 3, 4, 5, 6, 7, 8}, nil)
 	case kind == 30:
-		_, _ = decodeFooter(data, uint64(n)<<8)
+		_, _ = decodeFooter(data, uint64(n)<<8, version1)
+		_, _ = decodeFooter(data, uint64(n)<<8, version2)
 	default:
 		_, _ = decodeAncestors(data)
 	}

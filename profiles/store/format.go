@@ -13,21 +13,32 @@ import (
 // FORMAT.md describes what these constants delimit.
 const (
 	fileMagic   = "SONDEPRF"
-	footerMagic = "SONDEEND"
-	version     = 1
+	version1    = 1
+	version2    = 2
 	headerSize  = 16 // magic, version, level, 6 zero bytes
 	trailerSize = 16 // length and CRC32C of the footer, magic
 )
+
+// footerMagics end a file, by version: a reader sees the end of a file first.
+var footerMagics = [...]string{version1: "SONDEEND", version2: "SONDEND2"}
 
 // The regions of a dataset hold parts back to back, in the order in which the series index lists them.
 const (
 	regionHeads = iota
 	regionChunks
-	regionSums
+	regionSums    // version 1: of series beside their chunks; version 2: of series of a downsampled block
+	regionRollups // of the rollup index; from version 2 on, as is what follows
+	regionSpans
 	regionCount
 )
 
-var regionNames = [regionCount]string{"heads", "chunks", "sums"}
+var regionNames = [regionCount]string{"heads", "chunks", "sums", "rollups", "spans"}
+
+// sections1 and regions1 say which of them a file of version 1 has.
+var (
+	sections1 = [sectionCount]bool{sectionStrings: true, sectionFunctions: true, sectionMappings: true, sectionLocations: true, sectionNodes: true, sectionLabelSets: true, sectionStacks: true, sectionIndex: true}
+	regions1  = [regionCount]bool{regionHeads: true, regionChunks: true, regionSums: true}
+)
 
 // located is a part and where in the file it starts.
 type located struct {
@@ -42,32 +53,36 @@ type span struct{ at, length uint64 }
 
 // footer is a file's table of contents.
 type footer struct {
-	id        blockID
-	level     int
-	created   int64 // Unix ms
-	ancestors located
-	datasets  []datasetInfo
+	version    int
+	id         blockID
+	level      int
+	created    int64 // Unix ms
+	resolution int64 // ms; 0: the profiles as they came
+	ancestors  located
+	datasets   []datasetInfo
 }
 
 // datasetInfo says what a file holds of one service, and where.
 type datasetInfo struct {
 	catalog.Dataset
-	sections [sectionCount]located
-	regions  [regionCount]span
+	version    int   // of the file
+	resolution int64 // of the file
+	sections   [sectionCount]located
+	regions    [regionCount]span
 }
 
-func appendHeader(b []byte, level int) []byte {
+func appendHeader(b []byte, version, level int) []byte {
 	b = append(b, fileMagic...)
-	return append(b, version, byte(level), 0, 0, 0, 0, 0, 0)
+	return append(b, byte(version), byte(level), 0, 0, 0, 0, 0, 0)
 }
 
 // checkHeader returns the level.
-func checkHeader(b []byte) (level int, err error) {
+func checkHeader(b []byte, version int) (level int, err error) {
 	if len(b) < headerSize || string(b[:8]) != fileMagic {
 		return 0, errors.New("not a segment or block: the magic number is missing")
 	}
-	if b[8] != version {
-		return 0, fmt.Errorf("file has version %d, this program reads %d", b[8], version)
+	if int(b[8]) != version {
+		return 0, fmt.Errorf("header has version %d, the end of the file %d", b[8], version)
 	}
 	for _, z := range b[10:headerSize] {
 		if z != 0 {
@@ -82,7 +97,10 @@ func appendFooter(b []byte, f *footer) []byte {
 	b = append(b, f.id[:]...)
 	b = append(b, byte(f.level))
 	b = binary.AppendVarint(b, f.created)
-	b = appendLocated(b, f.ancestors)
+	if f.version > version1 {
+		b = binary.AppendUvarint(b, uint64(f.resolution))
+	}
+	b = appendLocated(b, f.ancestors, f.version)
 	b = binary.AppendUvarint(b, uint64(len(f.datasets)))
 	for _, ds := range f.datasets {
 		b = appendString(b, ds.Service)
@@ -94,55 +112,71 @@ func appendFooter(b []byte, f *footer) []byte {
 		for _, t := range ds.Types {
 			b = appendString(b, t)
 		}
-		for _, s := range ds.sections {
-			b = appendLocated(b, s)
+		for i, s := range ds.sections {
+			if f.version > version1 || sections1[i] {
+				b = appendLocated(b, s, f.version)
+			}
 		}
-		for _, r := range ds.regions {
-			b = binary.AppendUvarint(b, r.at)
-			b = binary.AppendUvarint(b, r.length)
+		for i, r := range ds.regions {
+			if f.version > version1 || regions1[i] {
+				b = binary.AppendUvarint(b, r.at)
+				b = binary.AppendUvarint(b, r.length)
+			}
 		}
 	}
 	crc, n := checksum(b[at:]), len(b)-at
 	b = binary.LittleEndian.AppendUint32(b, uint32(n))
 	b = binary.LittleEndian.AppendUint32(b, crc)
-	return append(b, footerMagic...)
+	return append(b, footerMagics[f.version]...)
 }
 
-func appendLocated(b []byte, l located) []byte {
-	return appendPart(binary.AppendUvarint(b, l.at), l.part)
+func appendLocated(b []byte, l located, version int) []byte {
+	return appendPart(binary.AppendUvarint(b, l.at), l.part, version)
 }
 
-func (d *decoder) located(size uint64) located {
+func (d *decoder) located(size uint64, version int) located {
 	l := located{at: d.uvarint()}
-	l.part = d.part()
+	l.part = d.part(version)
 	if d.err == nil && (l.at > size || uint64(l.stored) > size-l.at) {
 		d.fail(fmt.Errorf("section at %d of %d bytes is outside the file of %d", l.at, l.stored, size))
 	}
 	return l
 }
 
-// parseTrailer returns the length of the footer, which ends at size-trailerSize, and its checksum.
-func parseTrailer(b []byte, size int64) (n int64, crc uint32, err error) {
-	if len(b) != trailerSize || string(b[8:]) != footerMagic {
-		return 0, 0, errors.New("file is cut short: the magic number at its end is missing")
+// trailer says where the footer is.
+type trailer struct {
+	version int
+	length  int64 // of the footer, which ends where the trailer starts
+	crc     uint32
+}
+
+func parseTrailer(b []byte, size int64) (t trailer, err error) {
+	if len(b) == trailerSize {
+		t.version = max(0, slices.Index(footerMagics[:], string(b[8:])))
 	}
-	n = int64(binary.LittleEndian.Uint32(b))
-	if n > size-headerSize-trailerSize {
-		return 0, 0, fmt.Errorf("footer of %d bytes does not fit a file of %d", n, size)
+	if t.version == 0 {
+		return t, errors.New("file is cut short, or of a version that this program does not know: the magic number at its end is missing")
 	}
-	return n, binary.LittleEndian.Uint32(b[4:]), nil
+	t.length, t.crc = int64(binary.LittleEndian.Uint32(b)), binary.LittleEndian.Uint32(b[4:])
+	if t.length > size-headerSize-trailerSize {
+		return t, fmt.Errorf("footer of %d bytes does not fit a file of %d", t.length, size)
+	}
+	return t, nil
 }
 
 // decodeFooter reads the footer of a file of size bytes, whose checksum the caller has verified.
-func decodeFooter(b []byte, size uint64) (*footer, error) {
+func decodeFooter(b []byte, size uint64, version int) (*footer, error) {
 	d := &decoder{b: b}
-	f := &footer{}
+	f := &footer{version: version}
 	copy(f.id[:], d.bytes(uint64(len(f.id))))
 	f.level = int(d.byte())
 	f.created = d.varint()
-	f.ancestors = d.located(size)
+	if version > version1 {
+		f.resolution = d.offset()
+	}
+	f.ancestors = d.located(size, version)
 	for range d.count(16) {
-		ds := datasetInfo{}
+		ds := datasetInfo{version: version, resolution: f.resolution}
 		ds.Service = d.string()
 		ds.MinStart = d.varint()
 		ds.MaxStart = ds.MinStart + d.offset()
@@ -151,16 +185,7 @@ func decodeFooter(b []byte, size uint64) (*footer, error) {
 		for range d.count(1) {
 			ds.Types = append(ds.Types, d.string())
 		}
-		for i := range ds.sections {
-			ds.sections[i] = d.located(size)
-		}
-		for i := range ds.regions {
-			r := span{d.uvarint(), d.uvarint()}
-			if d.err == nil && (r.at > size || r.length > size-r.at) {
-				d.fail(fmt.Errorf("region at %d of %d bytes is outside the file of %d", r.at, r.length, size))
-			}
-			ds.regions[i] = r
-		}
+		d.places(&ds, size)
 		f.datasets = append(f.datasets, ds)
 	}
 	if err := d.done(); err != nil {
@@ -178,6 +203,29 @@ func decodeFooter(b []byte, size uint64) (*footer, error) {
 	return f, nil
 }
 
+// places reads where a dataset's sections and regions are. Those that its version does not have are empty and lie after the one before.
+func (d *decoder) places(ds *datasetInfo, size uint64) {
+	for i := range ds.sections {
+		if ds.version > version1 || sections1[i] {
+			ds.sections[i] = d.located(size, ds.version)
+		} else {
+			ds.sections[i].at = ds.sections[i-1].end()
+		}
+	}
+	for i := range ds.regions {
+		r := span{}
+		if ds.version > version1 || regions1[i] {
+			r = span{d.uvarint(), d.uvarint()}
+		} else {
+			r.at = ds.regions[i-1].at + ds.regions[i-1].length
+		}
+		if d.err == nil && (r.at > size || r.length > size-r.at) {
+			d.fail(fmt.Errorf("region at %d of %d bytes is outside the file of %d", r.at, r.length, size))
+		}
+		ds.regions[i] = r
+	}
+}
+
 // offset reads a number that is added to another.
 func (d *decoder) offset() int64 {
 	v := d.uvarint()
@@ -190,7 +238,7 @@ func (d *decoder) offset() int64 {
 
 // block returns the catalogue's row for a file of size bytes.
 func (f *footer) block(size int64) catalog.Block {
-	b := catalog.Block{ID: f.id.String(), Level: f.level, Blob: blobName(f.id, f.level), Size: size, Created: f.created}
+	b := catalog.Block{ID: f.id.String(), Level: f.level, Blob: blobName(f.id, f.level), Size: size, Created: f.created, Resolution: f.resolution}
 	for _, ds := range f.datasets {
 		b.Datasets = append(b.Datasets, ds.Dataset)
 	}

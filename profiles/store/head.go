@@ -29,7 +29,12 @@ func appendHead(b []byte, h *head) []byte {
 	for i, c := range h.covered {
 		b = binary.AppendUvarint(b, uint64(h.end[i]-h.start[i]-c))
 	}
-	for _, col := range h.totals {
+	return appendTotals(b, h.totals)
+}
+
+// appendTotals encodes each column's totals divided by their gcd.
+func appendTotals(b []byte, totals [][]int128) []byte {
+	for _, col := range totals {
 		g := gcd128(col)
 		b = binary.AppendUvarint(b, g)
 		for _, v := range col {
@@ -38,6 +43,22 @@ func appendHead(b []byte, h *head) []byte {
 		}
 	}
 	return b
+}
+
+func decodeTotals(d *decoder, n, columns int) [][]int128 {
+	totals := make([][]int128, 0, columns)
+	for range columns {
+		g := d.uvarint()
+		if d.err == nil && (g == 0 || g > 1<<62) {
+			d.fail(fmt.Errorf("totals have scale %d", g))
+		}
+		col := make([]int128, n)
+		for i := range col {
+			col[i] = d.varint128().Mul(int64(g))
+		}
+		totals = append(totals, col)
+	}
+	return totals
 }
 
 // expectedEnd guesses the end of profile i from the starts and the ends before it.
@@ -81,17 +102,7 @@ func decodeHead(b []byte, n, columns int, totals bool) (*head, error) {
 	if !totals || d.err != nil {
 		return h, d.err
 	}
-	for range columns {
-		g := d.uvarint()
-		if d.err == nil && (g == 0 || g > 1<<62) {
-			d.fail(fmt.Errorf("totals have scale %d", g))
-		}
-		col := make([]int128, n)
-		for i := range col {
-			col[i] = d.varint128().Mul(int64(g))
-		}
-		h.totals = append(h.totals, col)
-	}
+	h.totals = decodeTotals(&d, n, columns)
 	return h, d.done()
 }
 

@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -19,43 +20,65 @@ type seriesInfo struct {
 	minStart int64
 	maxStart int64
 	maxEnd   int64
-	head     located
-	chunks   []chunkInfo
-	sums     [len(sumSizes)]*sumInfo // nil: none of that size
+	head     located                  // of a raw series; what follows too
+	chunks   []chunkInfo              //
+	sums     *sumInfo                 // of a series of a downsampled block, which has no head and no chunks
+	sums1    [len(sumSizes1)]*sumInfo // version 1: sums beside the chunks, nil where there are none of that size. Only Check reads them
 }
 
-// chunkInfo locates the next profiles profiles of a series.
+// chunkInfo locates the next profiles of a series, or the next windows of its sums. Its slices hold per of them each, the last one the rest.
 type chunkInfo struct {
+	version  int
 	profiles int
+	per      int
 	groups   [kinds]groupInfo
+	spanRows int     // of raw chunks: rows of spans
+	spans    located // where spanRows is not 0
 }
 
-// groupInfo locates the columns of one kind.
+// slices returns the number of the chunk's slices.
+func (c *chunkInfo) slices() int { return (c.profiles + c.per - 1) / c.per }
+
+// slice returns the profiles [lo, hi) of the chunk that slice i holds.
+func (c *chunkInfo) slice(i int) (lo, hi int) { return i * c.per, min((i+1)*c.per, c.profiles) }
+
+// groupInfo locates the columns of one kind, whose parts lie back to back in this order.
 type groupInfo struct {
 	rows    int
 	stacks  located
+	members located // version 1: empty, the members follow the stacks
 	columns []located
 }
 
-// sumInfo locates a series' sums of one size.
+// sumInfo locates sums of one size: of a series, or of a rollup.
 type sumInfo struct {
+	size    int64 // of the windows, in ms
 	windows int
-	groups  [kinds]groupInfo
+	head    located // version 1: empty
+	chunks  []chunkInfo
 }
 
 // maxIndexed bounds the counts that an index may give for one series.
 const maxIndexed = 1 << 27
 
-// indexWriter builds the section "series index".
+// indexWriter builds the section "series index", and the like of it that lists rollups.
 type indexWriter struct {
-	strings map[string]uint64
-	order   []string
-	body    []byte
-	n       int
-	minTime int64
+	version    int
+	resolution int64
+	strings    map[string]uint64
+	order      []string
+	body       []byte
+	n          int
+	minTime    int64
 }
 
-func newIndexWriter() *indexWriter { return &indexWriter{strings: map[string]uint64{}} }
+func newIndexWriter(version int, resolution int64) *indexWriter {
+	return &indexWriter{version: version, resolution: resolution, strings: map[string]uint64{}}
+}
+
+func (w *indexWriter) number(v int) { w.body = binary.AppendUvarint(w.body, uint64(v)) }
+
+func (w *indexWriter) part(l located) { w.body = appendPart(w.body, l.part, w.version) }
 
 func (w *indexWriter) ref(s string) {
 	i, ok := w.strings[s]
@@ -67,39 +90,80 @@ func (w *indexWriter) ref(s string) {
 	w.body = binary.AppendUvarint(w.body, i)
 }
 
-func (w *indexWriter) add(s *seriesInfo) {
+// identity writes what series and rollups have in common.
+func (w *indexWriter) identity(ls labels.Labels, typ string, period int64, columns []column, profiles int, minStart, maxStart, maxEnd int64) {
 	w.n++
-	w.body = binary.AppendUvarint(w.body, uint64(s.Labels.Len()))
-	s.Labels.Range(func(l labels.Label) {
+	w.number(ls.Len())
+	ls.Range(func(l labels.Label) {
 		w.ref(l.Name)
 		w.ref(l.Value)
 	})
-	w.ref(s.Type)
-	w.body = binary.AppendVarint(w.body, s.Period)
-	w.body = binary.AppendUvarint(w.body, uint64(len(s.Columns)))
-	for _, c := range s.Columns {
+	w.ref(typ)
+	w.body = binary.AppendVarint(w.body, period)
+	w.number(len(columns))
+	for _, c := range columns {
 		w.ref(c.Sample)
 		w.ref(c.Unit)
 		w.body = append(w.body, byte(c.Kind))
 	}
-	w.body = binary.AppendUvarint(w.body, uint64(s.profiles))
-	w.body = binary.AppendVarint(w.body, s.minStart-w.minTime)
-	w.minTime = s.minStart
-	w.body = binary.AppendUvarint(w.body, uint64(s.maxStart-s.minStart))
-	w.body = binary.AppendUvarint(w.body, uint64(s.maxEnd-s.minStart))
-	w.body = appendPart(w.body, s.head.part)
-	w.body = binary.AppendUvarint(w.body, uint64(len(s.chunks)))
-	for i := range s.chunks {
-		w.body = binary.AppendUvarint(w.body, uint64(s.chunks[i].profiles))
-		w.groups(&s.chunks[i].groups)
+	w.number(profiles)
+	w.body = binary.AppendVarint(w.body, minStart-w.minTime)
+	w.minTime = minStart
+	w.body = binary.AppendUvarint(w.body, uint64(maxStart-minStart))
+	w.body = binary.AppendUvarint(w.body, uint64(maxEnd-minStart))
+}
+
+func (w *indexWriter) add(s *seriesInfo) {
+	w.identity(s.Labels, s.Type, s.Period, s.Columns, s.profiles, s.minStart, s.maxStart, s.maxEnd)
+	if w.resolution != 0 {
+		w.sum(s.sums)
+		return
 	}
-	for _, sum := range s.sums {
-		if sum == nil {
-			w.body = append(w.body, 0)
-			continue
+	w.part(s.head)
+	w.chunks(s.chunks)
+	if w.version == version1 { // sums of no size
+		w.body = append(w.body, make([]byte, len(sumSizes1))...)
+	}
+}
+
+func (w *indexWriter) addRollup(r *rollupInfo) {
+	w.identity(r.Labels, r.Type, r.Period, r.Columns, r.profiles, r.minStart, r.maxStart, r.maxEnd)
+	w.number(len(r.Dropped))
+	for _, name := range r.Dropped {
+		w.ref(name)
+	}
+	w.number(len(r.members))
+	next := uint32(0)
+	for _, m := range r.members {
+		w.number(int(m - next))
+		next = m + 1
+	}
+	w.number(len(r.levels))
+	for i := range r.levels {
+		w.number(int(r.levels[i].size))
+		w.sum(&r.levels[i])
+	}
+}
+
+func (w *indexWriter) sum(s *sumInfo) {
+	w.number(s.windows)
+	w.part(s.head)
+	w.chunks(s.chunks)
+}
+
+func (w *indexWriter) chunks(chunks []chunkInfo) {
+	w.number(len(chunks))
+	for i := range chunks {
+		c := &chunks[i]
+		w.number(c.profiles)
+		if w.version > version1 {
+			w.number(c.per)
+			w.number(c.spanRows)
+			if c.spanRows > 0 {
+				w.part(c.spans)
+			}
 		}
-		w.body = binary.AppendUvarint(w.body, uint64(sum.windows))
-		w.groups(&sum.groups)
+		w.groups(&c.groups)
 	}
 }
 
@@ -109,13 +173,16 @@ func (w *indexWriter) groups(gs *[kinds]groupInfo) {
 		if len(g.columns) == 0 {
 			continue
 		}
-		w.body = binary.AppendUvarint(w.body, uint64(g.rows))
+		w.number(g.rows)
 		if g.rows == 0 {
 			continue
 		}
-		w.body = appendPart(w.body, g.stacks.part)
+		w.part(g.stacks)
+		if w.version > version1 {
+			w.part(g.members)
+		}
 		for _, c := range g.columns {
-			w.body = appendPart(w.body, c.part)
+			w.part(c)
 		}
 	}
 }
@@ -130,31 +197,59 @@ func (w *indexWriter) bytes() []byte {
 // indexReader decodes the section, giving each part its place in the regions.
 type indexReader struct {
 	*decoder
+	info    *datasetInfo
 	strings []string
 	next    [regionCount]uint64 // where the region's next part starts
 	end     [regionCount]uint64
 	minTime int64
 }
 
-func decodeIndex(b []byte, info *datasetInfo) ([]seriesInfo, error) {
-	r := &indexReader{decoder: &decoder{b: b}}
+func newIndexReader(b []byte, info *datasetInfo) *indexReader {
+	r := &indexReader{decoder: &decoder{b: b}, info: info}
 	for i, reg := range info.regions {
 		r.next[i], r.end[i] = reg.at, reg.at+reg.length
 	}
 	r.strings = decodeStrings(r.decoder)
-	out := make([]seriesInfo, 0, r.count(24))
+	return r
+}
+
+func decodeIndex(b []byte, info *datasetInfo) ([]seriesInfo, error) {
+	r := newIndexReader(b, info)
+	out := make([]seriesInfo, 0, r.count(12))
 	for range cap(out) {
 		out = append(out, r.series())
 		if r.err != nil {
 			return nil, fmt.Errorf("series %d: %w", len(out)-1, r.err)
 		}
 	}
-	for i := range r.next {
-		if r.next[i] != r.end[i] {
-			r.fail(fmt.Errorf("region %s has %d bytes that no series names", regionNames[i], r.end[i]-r.next[i]))
+	r.used(regionHeads, regionChunks, regionSums, regionSpans)
+	return out, r.done()
+}
+
+// decodeRollups reads the section "rollups" of a dataset of n series.
+func decodeRollups(b []byte, info *datasetInfo, n int) ([]rollupInfo, error) {
+	if len(b) == 0 {
+		return nil, nil
+	}
+	r := newIndexReader(b, info)
+	out := make([]rollupInfo, 0, r.count(12))
+	for range cap(out) {
+		out = append(out, r.rollup(n))
+		if r.err != nil {
+			return nil, fmt.Errorf("rollup %d: %w", len(out)-1, r.err)
 		}
 	}
+	r.used(regionRollups)
 	return out, r.done()
+}
+
+// used fails if parts do not fill the regions.
+func (r *indexReader) used(regions ...int) {
+	for _, i := range regions {
+		if r.next[i] != r.end[i] {
+			r.fail(fmt.Errorf("region %s has %d bytes that nothing names", regionNames[i], r.end[i]-r.next[i]))
+		}
+	}
 }
 
 func (r *indexReader) ref() string {
@@ -168,7 +263,7 @@ func (r *indexReader) ref() string {
 
 // place reads a part that lies next in region.
 func (r *indexReader) place(region int) located {
-	l := located{part: r.part(), at: r.next[region]}
+	l := located{part: r.part(r.info.version), at: r.next[region]}
 	if r.err == nil && uint64(l.stored) > r.end[region]-l.at {
 		r.fail(fmt.Errorf("part of %d bytes is outside the region %s", l.stored, regionNames[region]))
 		return located{}
@@ -186,8 +281,8 @@ func (r *indexReader) bounded(what string) int {
 	return int(v)
 }
 
-func (r *indexReader) series() seriesInfo {
-	var s seriesInfo
+// identity reads what series and rollups have in common.
+func (r *indexReader) identity() (s seriesInfo) {
 	lb := labels.NewScratchBuilder(8)
 	prev := ""
 	for i := range r.count(2) {
@@ -217,26 +312,110 @@ func (r *indexReader) series() seriesInfo {
 	r.minTime = s.minStart
 	s.maxStart = s.minStart + r.offset()
 	s.maxEnd = s.minStart + r.offset()
+	return s
+}
+
+func (r *indexReader) series() seriesInfo {
+	s := r.identity()
+	if r.err != nil {
+		return s
+	}
+	columns := groupsOf(s.Columns)
+	if r.info.resolution != 0 {
+		s.sums = r.sum(r.info.resolution, &columns, regionSums)
+		return s
+	}
 	s.head = r.place(regionHeads)
-	left, columns := s.profiles, groupsOf(s.Columns)
-	for range r.count(2) {
-		c := chunkInfo{profiles: r.bounded("profiles")}
-		left -= c.profiles
-		c.groups = r.groups(&columns, regionChunks)
-		s.chunks = append(s.chunks, c)
-	}
-	if r.err == nil && left != 0 {
-		r.fail(fmt.Errorf("chunks hold %d profiles less than the %d of their series", left, s.profiles))
-	}
-	for i := range s.sums {
-		n := r.bounded("windows")
-		if n == 0 {
-			continue
+	s.chunks = r.chunks(s.profiles, &columns, regionChunks)
+	if r.info.version == version1 {
+		for i := range s.sums1 {
+			n := r.bounded("windows")
+			if n == 0 {
+				continue
+			}
+			c := chunkInfo{version: version1, profiles: n, per: n, groups: r.groups(&columns, regionSums)}
+			s.sums1[i] = &sumInfo{size: sumSizes1[i], windows: n, chunks: []chunkInfo{c}}
 		}
-		s.sums[i] = &sumInfo{windows: n, groups: r.groups(&columns, regionSums)}
 	}
 	return s
 }
+
+func (r *indexReader) rollup(series int) (out rollupInfo) {
+	s := r.identity()
+	out = rollupInfo{Labels: s.Labels, Type: s.Type, Period: s.Period, Columns: s.Columns, profiles: s.profiles, minStart: s.minStart, maxStart: s.maxStart, maxEnd: s.maxEnd}
+	for range r.count(1) {
+		out.Dropped = append(out.Dropped, r.ref())
+	}
+	next := uint64(0)
+	for range r.count(1) {
+		m := next + uint64(r.uint32())
+		if m >= uint64(series) {
+			r.fail(fmt.Errorf("rollup of series %d of %d", m, series))
+			return out
+		}
+		out.members = append(out.members, uint32(m))
+		next = m + 1
+	}
+	columns := groupsOf(s.Columns)
+	prev := int64(0)
+	for range r.count(4) {
+		size := r.offset()
+		if r.err == nil && (size <= prev || prev != 0 && size%prev != 0) {
+			r.fail(fmt.Errorf("sums of %d ms after those of %d", size, prev))
+		}
+		if r.err != nil {
+			return out
+		}
+		prev = size
+		out.levels = append(out.levels, *r.sum(size, &columns, regionRollups))
+	}
+	return out
+}
+
+func (r *indexReader) sum(size int64, columns *[kinds][]int, region int) *sumInfo {
+	s := &sumInfo{size: size, windows: r.bounded("windows")}
+	s.head = r.place(region)
+	if r.err == nil && s.windows > int(s.head.raw) {
+		r.fail(fmt.Errorf("%d windows in a head of %d bytes", s.windows, s.head.raw))
+	}
+	s.chunks = r.chunks(s.windows, columns, region)
+	return s
+}
+
+// chunks reads chunks of n profiles or windows in all.
+func (r *indexReader) chunks(n int, columns *[kinds][]int, region int) (out []chunkInfo) {
+	left := n
+	for range r.count(2) {
+		c := chunkInfo{version: r.info.version, profiles: r.bounded("profiles")}
+		if c.per = c.profiles; c.version > version1 {
+			c.per = r.bounded("profiles")
+			if r.err == nil && (c.per == 0 || c.per > c.profiles || c.profiles > maxChunkDecoded) {
+				r.fail(fmt.Errorf("chunk of %d profiles has slices of %d", c.profiles, c.per))
+			}
+			if c.spanRows = r.bounded("rows"); c.spanRows > 0 {
+				if c.spans = r.place(regionSpans); r.err == nil && uint32(c.spanRows) > c.spans.raw {
+					r.fail(fmt.Errorf("%d rows of spans in %d bytes", c.spanRows, c.spans.raw))
+				}
+			}
+		}
+		if r.err == nil && c.profiles == 0 {
+			r.fail(errors.New("chunk of no profiles"))
+		}
+		if r.err != nil {
+			return out
+		}
+		left -= c.profiles
+		c.groups = r.groups(columns, region)
+		out = append(out, c)
+	}
+	if r.err == nil && left != 0 {
+		r.fail(fmt.Errorf("chunks hold %d profiles less than the %d there are", left, n))
+	}
+	return out
+}
+
+// maxChunkDecoded bounds the profiles of a chunk that readers take, so that nobody looks at slices that no byte stands for.
+const maxChunkDecoded = 1 << 16
 
 func (r *indexReader) groups(columns *[kinds][]int, region int) (gs [kinds]groupInfo) {
 	for k := range gs {
@@ -250,6 +429,9 @@ func (r *indexReader) groups(columns *[kinds][]int, region int) (gs [kinds]group
 			continue
 		}
 		g.stacks = r.place(region)
+		if g.members.at = r.next[region]; r.info.version > version1 {
+			g.members = r.place(region)
+		}
 		for i := range g.columns {
 			g.columns[i] = r.place(region)
 		}
@@ -261,12 +443,27 @@ func (r *indexReader) groups(columns *[kinds][]int, region int) (gs [kinds]group
 	return gs
 }
 
-// indexBytes estimates what a dataset's series take in memory.
-func indexBytes(series []seriesInfo) int64 {
+// indexBytes estimates what a dataset's series and rollups take in memory.
+func indexBytes(series []seriesInfo, rollups []rollupInfo) int64 {
 	n := 0
+	chunks := func(cs []chunkInfo, columns int) {
+		n += len(cs) * (64 + kinds*96 + columns*32)
+	}
 	for i := range series {
 		s := &series[i]
-		n += 256 + int(s.Labels.ByteSize()) + len(s.Columns)*40 + len(s.chunks)*(8+kinds*56+len(s.Columns)*24)
+		n += 288 + int(s.Labels.ByteSize()) + len(s.Columns)*40
+		chunks(s.chunks, len(s.Columns))
+		if s.sums != nil {
+			chunks(s.sums.chunks, len(s.Columns))
+		}
+	}
+	for i := range rollups {
+		r := &rollups[i]
+		n += 256 + int(r.Labels.ByteSize()) + len(r.Columns)*40 + len(r.members)*4
+		for _, l := range r.levels {
+			n += 80
+			chunks(l.chunks, len(r.Columns))
+		}
 	}
 	return int64(n)
 }

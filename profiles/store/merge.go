@@ -236,7 +236,7 @@ func (m *merger) dataset(ctx context.Context, f *file, ds *dataset) error {
 			continue
 		}
 		m.count(f.name, s.info, heads[i], lo, hi)
-		for _, u := range coverSeries(s.info, heads[i], s.kind, lo, hi, m.store.sumUse).units {
+		for _, u := range coverSeries(s.info, heads[i], s.kind, lo, hi) {
 			if u.group.rows > 0 {
 				units, places = append(units, u), append(places, s.place)
 			}
@@ -290,31 +290,34 @@ func (m *merger) addUnits(ctx context.Context, f *file, units []unit, places []i
 	}
 	return f.each(ctx, spans, func(i int, b []byte) error {
 		u, place := &units[order[i]], places[order[i]]
-		if err := m.reader.open(u.group, b, u.n, stacks); err != nil {
+		if err := m.reader.open(u.chunk, u.group, b, stacks); err != nil {
 			return err
 		}
-		if u.sums {
-			if err := m.reader.decodeSums(u.group, b, place, u.covered); err != nil {
+		for i := range u.chunk.slices() {
+			lo, hi := u.chunk.slice(i)
+			weights := u.weights[lo:hi]
+			if !slices.ContainsFunc(weights, func(w int64) bool { return w != 0 }) {
+				continue
+			}
+			err := m.reader.openSlice(i)
+			if err == nil {
+				m.reader.values, err = m.reader.decodeValues(place, m.reader.values)
+			}
+			if err != nil {
 				return err
 			}
-			m.addSums(u)
-			return nil
+			m.addValues(weights)
 		}
-		var err error
-		if m.reader.values, err = m.reader.decodeValues(u.group, b, place, m.reader.values); err != nil {
-			return err
-		}
-		m.addValues(u)
 		return nil
 	})
 }
 
-func (m *merger) addValues(u *unit) {
+func (m *merger) addValues(weights []int64) {
 	st, at := &m.reader.stacks, 0
-	if u.uniform() {
+	if uniform(weights) {
 		for i, id := range st.stacks {
 			n := int(st.counts[i])
-			m.acc[id] = m.acc[id].Add(profiles.Sum128(m.reader.values[at : at+n]).Mul(u.weights[0]))
+			m.acc[id] = m.acc[id].Add(profiles.Sum128(m.reader.values[at : at+n]).Mul(weights[0]))
 			at += n
 		}
 		m.stats.Samples += at
@@ -324,7 +327,7 @@ func (m *merger) addValues(u *unit) {
 		end := at + int(st.counts[i])
 		cell := &m.acc[id]
 		for k := at; k < end; k++ {
-			if w := u.weights[st.profile[k]]; w != 0 {
+			if w := weights[st.profile[k]]; w != 0 {
 				addScaled(cell, m.reader.values[k], w)
 				m.stats.Samples++
 			}
@@ -333,29 +336,14 @@ func (m *merger) addValues(u *unit) {
 	}
 }
 
-// uniform reports whether all of u's profiles have the same weight, as those of an interval in the middle of the range have.
-func (u *unit) uniform() bool {
-	for _, w := range u.weights {
-		if w != u.weights[0] || w == 0 {
+// uniform reports whether all profiles have the same weight, as those of an interval in the middle of the range have.
+func uniform(weights []int64) bool {
+	for _, w := range weights {
+		if w != weights[0] || w == 0 {
 			return false
 		}
 	}
-	return len(u.weights) > 0
-}
-
-func (m *merger) addSums(u *unit) {
-	st, at := &m.reader.stacks, 0
-	for i, id := range st.stacks {
-		end := at + int(st.counts[i])
-		cell := &m.acc[id]
-		for k := at; k < end; k++ {
-			if u.weights[st.profile[k]] != 0 {
-				*cell = cell.Add(m.reader.sums[k])
-				m.stats.Samples++
-			}
-		}
-		at = end
-	}
+	return len(weights) > 0
 }
 
 // fold moves what acc holds for a dataset with syms into total. It stops where ctx ends, and with a *LimitError where the tree becomes too large.

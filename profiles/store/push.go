@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/bits"
 	"slices"
+	"strings"
 
 	"github.com/sonde-io/sonde/profiles"
 )
@@ -72,11 +73,35 @@ func columnsOf(typ string, types []profiles.ValueType) []column {
 	return out
 }
 
+// maxNames bounds the names of columns that are remembered; real ones are a few dozen.
+const maxNames = 1024
+
 // recorder turns decoded profiles into records. Not safe for concurrent use.
 type recorder struct {
+	names map[string]string // of columns, copied: those of a decoded profile are gone when it is used again
 	ids   []uint32
 	order []uint64 // stack id and sample, ascending
 	sum   []int64
+}
+
+// keep replaces the names of columns, which are the profile's, by copies.
+func (r *recorder) keep(columns []column) []column {
+	for i := range columns {
+		columns[i].Sample, columns[i].Unit = r.name(columns[i].Sample), r.name(columns[i].Unit)
+	}
+	return columns
+}
+
+func (r *recorder) name(s string) string {
+	if known, ok := r.names[s]; ok {
+		return known
+	}
+	if r.names == nil || len(r.names) >= maxNames {
+		r.names = map[string]string{}
+	}
+	s = strings.Clone(s)
+	r.names[s] = s
+	return s
 }
 
 // record interns p's stacks into syms and returns its rows: sorted by stack, those of one stack added up, without rows that are zero

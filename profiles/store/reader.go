@@ -42,9 +42,10 @@ type openedFile struct {
 
 // dataset is what of a dataset stays in memory between queries. Immutable but for symbols, which are read when first needed.
 type dataset struct {
-	info   datasetInfo
-	series []seriesInfo
-	origin *origin // nil: the file was not written by this process
+	info    datasetInfo
+	series  []seriesInfo
+	rollups []rollupInfo
+	origin  *origin // nil: the file was not written by this process
 
 	mu      sync.Mutex
 	symbols *profiles.Symbols
@@ -76,18 +77,19 @@ func (f *file) readFooter() error {
 	if err := f.readAt(f.tail, f.size-int64(len(f.tail))); err != nil {
 		return err
 	}
-	n, crc, err := parseTrailer(f.tail[len(f.tail)-trailerSize:], f.size)
+	t, err := parseTrailer(f.tail[len(f.tail)-trailerSize:], f.size)
 	if err != nil {
 		return err
 	}
+	n := t.length
 	b, err := f.bytes(span{uint64(f.size - trailerSize - n), uint64(n)})
 	if err != nil {
 		return err
 	}
-	if checksum(b) != crc {
+	if checksum(b) != t.crc {
 		return fmt.Errorf("footer: %w", errChecksum)
 	}
-	foot, err := decodeFooter(b, uint64(f.size-trailerSize-n))
+	foot, err := decodeFooter(b, uint64(f.size-trailerSize-n), t.version)
 	if err != nil {
 		return fmt.Errorf("footer: %w", err)
 	}
@@ -175,8 +177,14 @@ func (f *file) dataset(service string) (*dataset, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dataset %s: %s: %w", service, sectionNames[sectionIndex], err)
 	}
+	if raw, err = f.section(ds.info.sections[sectionRollups]); err == nil {
+		ds.rollups, err = decodeRollups(raw, &ds.info, len(ds.series))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("dataset %s: %s: %w", service, sectionNames[sectionRollups], err)
+	}
 	o.datasets[service] = ds
-	o.bytes += indexBytes(ds.series)
+	o.bytes += indexBytes(ds.series, ds.rollups)
 	return ds, nil
 }
 
@@ -197,7 +205,7 @@ func (f *file) loadSymbols(ds *dataset) (*profiles.Symbols, error) {
 		return ds.symbols, nil
 	}
 	s := &profiles.Symbols{}
-	for i := range sectionIndex {
+	for i := range symbolSections {
 		raw, err := f.section(ds.info.sections[i])
 		if err == nil {
 			err = decodeSymbols(raw, i, s)
@@ -236,60 +244,155 @@ func (g *groupInfo) span(place int) span {
 	return span{g.stacks.at, g.columns[place].end() - g.stacks.at}
 }
 
-// chunkReader decodes groups of chunks and of sums; it is what a query has of buffers. Not safe for concurrent use.
+// chunkReader decodes groups of chunks and of sums, slice by slice; it is what a query has of buffers. Not safe for concurrent use.
 type chunkReader struct {
 	stacks  chunkStacks
 	values  []int64
 	sums    []int128
-	raw     []byte // of one part at a time
 	columns [][]int64
+
+	chunk *chunkInfo
+	group *groupInfo
+	limit int
+	bytes []byte       // of the group, from its stacks on
+	parts []openedPart // stacks, members, columns
+	slice int          // whose stacks are decoded
+	rest  []byte       // what follows them
 }
 
-// open decodes the stacks of g, a group of n profiles or windows, from b, which starts at g.stacks.
-func (c *chunkReader) open(g *groupInfo, b []byte, n, limit int) error {
-	raw, err := g.stacks.openInto(b[:g.stacks.stored], &c.raw)
-	if err == nil {
-		err = c.stacks.decode(raw, n, g.rows, limit)
+// openedPart is a part of the group at hand, split once somebody wants it.
+type openedPart struct {
+	opened bool
+	buf    []byte
+	shares
+}
+
+// open starts to read g, a group of chunk, from b, which starts at g.stacks. Stack ids are below limit.
+func (c *chunkReader) open(chunk *chunkInfo, g *groupInfo, b []byte, limit int) error {
+	c.chunk, c.group, c.limit, c.bytes, c.slice = chunk, g, limit, b, -1
+	for len(c.parts) < 2+len(g.columns) {
+		c.parts = append(c.parts, openedPart{})
 	}
-	if err != nil {
-		return fmt.Errorf("stacks of chunk at %d: %w", g.stacks.at, err)
+	for i := range c.parts {
+		c.parts[i].opened = false
 	}
 	return nil
 }
 
-// column opens the column at place of g from b, which starts at g.stacks.
-func (c *chunkReader) column(g *groupInfo, b []byte, place int) ([]byte, error) {
-	col := g.columns[place]
-	at := col.at - g.stacks.at
-	return col.openInto(b[at:at+uint64(col.stored)], &c.raw)
+// share returns slice i's share of a part: 0 the stacks, 1 the members, 2 and up the columns.
+func (c *chunkReader) share(part, i int) ([]byte, error) {
+	p := &c.parts[part]
+	if !p.opened {
+		l := c.group.stacks
+		switch {
+		case part == 1:
+			l = c.group.members
+		case part > 1:
+			l = c.group.columns[part-2]
+		}
+		at := l.at - c.group.stacks.at
+		raw, err := l.openInto(c.bytes[at:at+uint64(l.stored)], &p.buf)
+		if err == nil {
+			err = p.split(raw, c.chunk.slices())
+		}
+		if err != nil {
+			return nil, err
+		}
+		p.opened = true
+	}
+	return p.share(i), nil
 }
 
-// decodeValues decodes one column of profiles, in stack-major order.
-func (c *chunkReader) decodeValues(g *groupInfo, b []byte, place int, out []int64) ([]int64, error) {
+// openSlice decodes the stacks of slice i, and which profiles they are in.
+func (c *chunkReader) openSlice(i int) error {
+	total, err := c.openStacks(i)
+	if err != nil {
+		return err
+	}
+	return c.openMembers(total)
+}
+
+// openStacks decodes the stacks of slice i and returns the number of its rows.
+func (c *chunkReader) openStacks(i int) (total int, err error) {
+	lo, hi := c.chunk.slice(i)
+	b, err := c.share(0, i)
+	if err == nil {
+		total, c.rest, err = c.stacks.decodeStacks(b, hi-lo, c.group.rows, c.limit, c.chunk.version)
+	}
+	if err == nil && c.chunk.version == version1 && total != c.group.rows {
+		err = fmt.Errorf("there are %d rows, the index says %d", total, c.group.rows)
+	}
+	if err == nil && c.chunk.version != version1 && len(c.rest) > 0 {
+		err = fmt.Errorf("%d bytes too many", len(c.rest))
+	}
+	if err != nil {
+		return 0, fmt.Errorf("stacks of chunk at %d: %w", c.group.stacks.at, err)
+	}
+	c.slice = i
+	return total, nil
+}
+
+// openMembers decodes which profiles the stacks of the open slice are in, which has total rows.
+func (c *chunkReader) openMembers(total int) (err error) {
+	lo, hi := c.chunk.slice(c.slice)
+	b := c.rest // version 1: they follow the stacks
+	if c.group.members.stored > 0 {
+		b, err = c.share(1, c.slice)
+	}
+	if err == nil {
+		err = c.stacks.decodeMembers(b, hi-lo, total)
+	}
+	if err != nil {
+		return fmt.Errorf("stacks of chunk at %d: %w", c.group.stacks.at, err)
+	}
+	return nil
+}
+
+// decodeValues decodes the open slice's share of a column of profiles, in stack-major order.
+func (c *chunkReader) decodeValues(place int, out []int64) ([]int64, error) {
 	same := func(i int) ([]byte, error) {
 		if i >= place {
 			return nil, fmt.Errorf("column %d refers to column %d", place, i)
 		}
-		return c.column(g, b, i)
+		return c.share(2+i, c.slice)
 	}
-	raw, err := c.column(g, b, place)
+	raw, err := c.share(2+place, c.slice)
 	if err == nil {
-		out, err = c.stacks.decodeColumn(raw, out, same)
+		out, err = decodeColumn(raw, len(c.stacks.profile), c.stacks.counts, out, same)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("column %d of chunk at %d: %w", place, g.stacks.at, err)
+		return nil, fmt.Errorf("column %d of chunk at %d: %w", place, c.group.stacks.at, err)
 	}
 	return out, nil
 }
 
-// decodeSums decodes one column of sums, in stack-major order.
-func (c *chunkReader) decodeSums(g *groupInfo, b []byte, place int, covered []int64) (err error) {
-	raw, err := c.column(g, b, place)
+// decodeSums decodes the open slice's share of a column of sums, in stack-major order. covered is that of the chunk's windows.
+func (c *chunkReader) decodeSums(place int, covered []int64) (err error) {
+	lo, hi := c.chunk.slice(c.slice)
+	raw, err := c.share(2+place, c.slice)
 	if err == nil {
-		c.sums, err = c.stacks.decodeSumColumn(raw, covered, c.sums)
+		c.sums, err = c.stacks.decodeSumColumn(raw, covered[lo:hi], c.sums)
 	}
 	if err != nil {
-		return fmt.Errorf("column %d of sums at %d: %w", place, g.stacks.at, err)
+		return fmt.Errorf("column %d of sums at %d: %w", place, c.group.stacks.at, err)
 	}
 	return nil
+}
+
+// profileMajor decodes all columns of slice i into rows for each of its profiles.
+func (c *chunkReader) profileMajor(i int, remap []uint32) ([]rows[int64], error) {
+	if err := c.openSlice(i); err != nil {
+		return nil, err
+	}
+	for len(c.columns) < len(c.group.columns) {
+		c.columns = append(c.columns, nil)
+	}
+	for j := range c.group.columns {
+		var err error
+		if c.columns[j], err = c.decodeValues(j, c.columns[j]); err != nil {
+			return nil, err
+		}
+	}
+	lo, hi := c.chunk.slice(i)
+	return c.stacks.profileMajor(c.columns[:len(c.group.columns)], hi-lo, remap, nil), nil
 }

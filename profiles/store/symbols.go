@@ -16,11 +16,15 @@ const (
 	sectionNodes
 	sectionLabelSets
 	sectionStacks
+	sectionSpanSets // from version 2 on, as is the next
+	sectionRollups
 	sectionIndex
 	sectionCount
+
+	symbolSections = sectionSpanSets
 )
 
-var sectionNames = [sectionCount]string{"strings", "functions", "mappings", "locations", "nodes", "label sets", "stacks", "series index"}
+var sectionNames = [sectionCount]string{"strings", "functions", "mappings", "locations", "nodes", "label sets", "stacks", "span sets", "rollup index", "series index"}
 
 // appendSymbols encodes one of the symbol sections. Tables are written column by column, each column as the difference to what is
 // likely, because that is what zstd makes the most of.

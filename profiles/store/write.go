@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -49,50 +50,78 @@ func seriesKey(ls labels.Labels, typ string, columns []column) string {
 
 // fileWriter builds a segment or block in memory. Not safe for concurrent use.
 type fileWriter struct {
-	buf     []byte
-	foot    footer
-	comp    *compressor
-	regions [regionCount][]byte
-	index   *indexWriter
-	ds      *datasetInfo
-	trans   transposer
-	summer  summer
-	subset  subset
-	raw     []byte
-	sums    bool
-	opened  *openedFile // what a reader of the file would have in memory
+	version  int  // 0: the newest
+	last     bool // the file is of a closed window, and lives for days
+	buf      []byte
+	foot     footer
+	comp     *compressor
+	regions  [regionCount][]byte
+	index    *indexWriter
+	rolled   *indexWriter
+	ds       *datasetInfo
+	series   []seriesInfo
+	rollInfo []rollupInfo
+	rollups  rollups
+	group    groupWriter
+	subset   subset
+	raw      []byte
+	opened   *openedFile // what a reader of the file would have in memory
 }
 
 // reset starts a file. Its buffer is handed out by finish, the rest is used again.
-func (w *fileWriter) reset(id blockID, level int, created int64) {
-	if w.comp == nil || w.sums != (level > 0) {
-		w.comp = newCompressor(level)
+func (w *fileWriter) reset(id blockID, level int, created, resolution int64) {
+	if w.comp == nil {
+		w.comp = &compressor{}
 	}
-	w.foot = footer{id: id, level: level, created: created}
+	if w.version == 0 {
+		w.version = version2
+	}
+	w.last = false
+	w.foot = footer{version: w.version, id: id, level: level, created: created, resolution: resolution}
 	w.opened = &openedFile{foot: &footer{}, datasets: map[string]*dataset{}}
-	w.buf = appendHeader(nil, level)
-	w.sums = level > 0
+	w.buf = appendHeader(nil, w.version, level)
 }
 
-// begin starts the dataset of one service; datasets come in order of service.
-func (w *fileWriter) begin(service string) {
-	w.foot.datasets = append(w.foot.datasets, datasetInfo{Dataset: catalog.Dataset{Service: service, MinStart: math.MaxInt64, MaxStart: math.MinInt64, MaxEnd: math.MinInt64}})
+// begin starts the dataset of one service; datasets come in order of service. all are the labels of the series that will be added.
+func (w *fileWriter) begin(service string, all []labels.Labels) {
+	ds := datasetInfo{Dataset: catalog.Dataset{Service: service, MinStart: math.MaxInt64, MaxStart: math.MinInt64, MaxEnd: math.MinInt64}, version: w.version, resolution: w.foot.resolution}
+	w.foot.datasets = append(w.foot.datasets, ds)
 	w.ds = &w.foot.datasets[len(w.foot.datasets)-1]
-	w.index = newIndexWriter()
+	w.index, w.rolled = newIndexWriter(w.version, w.foot.resolution), newIndexWriter(w.version, w.foot.resolution)
+	w.series, w.rollInfo = nil, nil
 	for i := range w.regions {
 		w.regions[i] = w.regions[i][:0]
 	}
+	if w.hasRollups() {
+		w.rollups.reset(cmp.Or(w.foot.resolution, rollupSizes[0]), all)
+	}
 }
 
+// hasRollups: segments live too short for them.
+func (w *fileWriter) hasRollups() bool { return w.version > version1 && w.foot.level > 0 }
+
+func (w *fileWriter) effort() effort {
+	switch {
+	case w.foot.level == 0:
+		return effortSegment
+	case w.last:
+		return effortLast
+	}
+	return effortBlock
+}
+
+// part appends a part to a region. Until end its place is that in the region.
 func (w *fileWriter) part(region int, raw []byte) (l located) {
-	w.regions[region], l.part = w.comp.append(w.regions[region], raw)
+	l.at = uint64(len(w.regions[region]))
+	w.regions[region], l.part = w.comp.append(w.regions[region], raw, w.effort())
 	return l
 }
 
-// add writes one series; they come in the order of compareSeries, each once. Its records must be sorted by start and its rows by stack.
+// add writes one series; they come in the order of the file's version (compareSeries), each once. Its records must be sorted by start and its rows by stack.
 func (w *fileWriter) add(s *series) {
+	w.flushRollups(s.typ)
 	n := len(s.records)
-	info := &seriesInfo{Labels: s.labels, Type: s.typ, Period: s.period, Columns: s.columns, profiles: n}
+	info := seriesInfo{Labels: s.labels, Type: s.typ, Period: s.period, Columns: s.columns, profiles: n}
 	h := headOf(s)
 	info.minStart, info.maxStart, info.maxEnd = h.start[0], h.start[n-1], slices.Max(h.end)
 	w.raw = appendHead(w.raw[:0], h)
@@ -106,22 +135,30 @@ func (w *fileWriter) add(s *series) {
 			}
 			hi++
 		}
-		c := chunkInfo{profiles: hi - lo}
+		c := chunkInfo{version: w.version, profiles: hi - lo, per: min(hi-lo, sliceProfiles)}
+		if w.version == version1 {
+			c.per = c.profiles
+		}
 		for k, cols := range groups {
-			c.groups[k] = w.group(groupRows(s.records[lo:hi], k), len(cols))
+			c.groups[k] = w.rawGroup(groupRows(s.records[lo:hi], k), len(cols), c.per)
 		}
 		info.chunks = append(info.chunks, c)
 		lo = hi
 	}
-	if w.sums {
-		w.addSums(info, s, h, &groups)
+	if w.hasRollups() {
+		w.rollups.of(&info, len(w.series)).addRecords(w.rollups.size, s.records, h, &groups)
 	}
-	w.index.add(info)
+	w.addInfo(info)
+}
+
+func (w *fileWriter) addInfo(info seriesInfo) {
+	w.index.add(&info)
+	w.series = append(w.series, info)
 	ds := w.ds
 	ds.MinStart, ds.MaxStart, ds.MaxEnd = min(ds.MinStart, info.minStart), max(ds.MaxStart, info.maxStart), max(ds.MaxEnd, info.maxEnd)
-	ds.Profiles += int64(n)
-	if i, ok := slices.BinarySearch(ds.Types, s.typ); !ok {
-		ds.Types = slices.Insert(ds.Types, i, s.typ)
+	ds.Profiles += int64(info.profiles)
+	if i, ok := slices.BinarySearch(ds.Types, info.Type); !ok {
+		ds.Types = slices.Insert(ds.Types, i, info.Type)
 	}
 }
 
@@ -134,11 +171,7 @@ func headOf(s *series) *head {
 		for k, cols := range groups {
 			g := &r.groups[k]
 			for c, col := range cols {
-				var t int128
-				for _, v := range g.values[c*len(g.stacks) : (c+1)*len(g.stacks)] {
-					t = t.Add(profiles.Int128From(v))
-				}
-				h.totals[col] = append(h.totals[col], t)
+				h.totals[col] = append(h.totals[col], profiles.Sum128(g.values[c*len(g.stacks):(c+1)*len(g.stacks)]))
 			}
 		}
 	}
@@ -153,144 +186,210 @@ func groupRows(rs []record, kind int) []rows[int64] {
 	return out
 }
 
-// group writes one group of a chunk.
-func (w *fileWriter) group(ps []rows[int64], columns int) (g groupInfo) {
-	if columns == 0 {
-		return g
+// groupWriter has the parts of one group of one chunk in the making. Not safe for concurrent use.
+type groupWriter struct {
+	trans           transposer
+	encoder         columnEncoder
+	values          []int64
+	stacks, members sliced
+	columns         []sliced
+	rows            int
+}
+
+func (g *groupWriter) reset(columns int) {
+	g.stacks.reset()
+	g.members.reset()
+	for len(g.columns) < columns {
+		g.columns = append(g.columns, sliced{})
 	}
-	transpose(&w.trans, ps)
-	g.rows, g.columns = len(w.trans.profile), make([]located, columns)
+	for c := range columns {
+		g.columns[c].reset()
+	}
+	g.rows = 0
+}
+
+// slice adds the stacks of a slice of n profiles.
+func (g *groupWriter) slice(of *chunkStacks, n, version int) {
+	g.stacks.shares = of.appendStacks(g.stacks.shares, n, version)
+	if version == version1 {
+		g.stacks.shares = of.appendMembers(g.stacks.shares, n)
+	} else {
+		g.members.shares = of.appendMembers(g.members.shares, n)
+	}
+	g.stacks.cut()
+	g.members.cut()
+	g.rows += len(of.profile)
+}
+
+// finishGroup writes the parts of the group at hand into region.
+func (w *fileWriter) finishGroup(region, columns int) (g groupInfo) {
+	g.rows, g.columns = w.group.rows, make([]located, columns)
 	if g.rows == 0 {
 		return g
 	}
-	w.raw = w.trans.appendStacks(w.raw[:0], len(ps))
-	g.stacks = w.part(regionChunks, w.raw)
-	var values []int64
-	var earlier [][]int64
+	part := func(s *sliced) located {
+		w.raw = s.append(w.raw[:0])
+		return w.part(region, w.raw)
+	}
+	g.stacks = part(&w.group.stacks)
+	if g.members.at = g.stacks.end(); w.version > version1 && len(w.group.members.shares) > 0 {
+		g.members = part(&w.group.members)
+	}
 	for c := range columns {
-		values = gather(&w.trans, ps, c, values)
-		var scaled []int64
-		w.raw, scaled = appendColumn(w.raw[:0], values, w.trans.counts, earlier)
-		earlier = append(earlier, scaled)
-		g.columns[c] = w.part(regionChunks, w.raw)
+		g.columns[c] = part(&w.group.columns[c])
 	}
 	return g
 }
 
-// addSums writes the series' sums of each size that pays.
-func (w *fileWriter) addSums(info *seriesInfo, s *series, h *head, groups *[kinds][]int) {
-	var all [kinds][]rows[int64]
-	rawRows := 0
-	for k := range groups {
-		all[k] = groupRows(s.records, k)
-		for _, r := range all[k] {
-			rawRows += len(r.stacks)
-		}
-	}
-	for i, size := range sumSizes {
-		var sums [kinds][]rows[int128]
-		win := windowsOf(h, size)
-		sumRows := 0
-		for k, cols := range groups {
-			if len(cols) == 0 {
-				continue
-			}
-			sums[k] = w.summer.sum(win, h, all[k], profiles.Kind(k), len(cols))
-			for _, r := range sums[k] {
-				sumRows += len(r.stacks)
-			}
-		}
-		if sumRows*sumsPay > rawRows || rawRows == 0 {
-			continue
-		}
-		sum := &sumInfo{windows: win.len()}
-		for k, cols := range groups {
-			sum.groups[k] = w.sumGroup(sums[k], win, profiles.Kind(k), len(cols))
-		}
-		info.sums[i] = sum
-	}
-}
-
-func (w *fileWriter) sumGroup(ps []rows[int128], win *windows, kind profiles.Kind, columns int) (g groupInfo) {
+// rawGroup writes one group of a chunk.
+func (w *fileWriter) rawGroup(ps []rows[int64], columns, per int) (g groupInfo) {
 	if columns == 0 {
 		return g
 	}
-	transpose(&w.trans, ps)
-	g.rows, g.columns = len(w.trans.profile), make([]located, columns)
-	if g.rows == 0 {
-		return g
+	gw := &w.group
+	gw.reset(columns)
+	for lo := 0; lo < len(ps); lo += per {
+		of := ps[lo:min(lo+per, len(ps))]
+		transpose(&gw.trans, of)
+		gw.slice(&gw.trans.chunkStacks, len(of), w.version)
+		gw.encoder.used = 0
+		for c := range columns {
+			gw.values = gather(&gw.trans, of, c, gw.values)
+			gw.columns[c].shares = gw.encoder.append(gw.columns[c].shares, gw.values, gw.trans.counts, w.version)
+			gw.columns[c].cut()
+		}
 	}
-	w.raw = w.trans.appendStacks(w.raw[:0], len(ps))
-	g.stacks = w.part(regionSums, w.raw)
-	var covered []int64
-	if kind == profiles.Gauge {
-		covered = win.covered
-	}
-	var values []int128
-	for c := range columns {
-		values = gather(&w.trans, ps, c, values)
-		w.raw = appendSumColumn(w.raw[:0], values, w.trans.counts, w.trans.profile, covered)
-		g.columns[c] = w.part(regionSums, w.raw)
-	}
-	return g
+	return w.finishGroup(regionChunks, columns)
 }
 
-// end finishes the dataset with its symbols, its regions and its index. from is where the symbols are in a dictionary, nil if in none.
+// flushRollups writes the rollups gathered so far if they are not of typ.
+func (w *fileWriter) flushRollups(typ string) {
+	if len(w.series) == 0 || w.series[len(w.series)-1].Type == typ || !w.hasRollups() {
+		return
+	}
+	for _, u := range w.rollups.finish() {
+		groups := groupsOf(u.info.Columns)
+		for _, l := range u.levels(w.rollups.size) {
+			u.info.levels = append(u.info.levels, w.sums(l, &groups, regionRollups))
+		}
+		if len(u.info.levels) > 0 {
+			w.rolled.addRollup(&u.info)
+			w.rollInfo = append(w.rollInfo, u.info)
+		}
+	}
+}
+
+// symbolSection writes one of the sections that are not about series.
+func (w *fileWriter) symbolSection(i int, raw []byte) error {
+	if len(raw) > maxPart {
+		return fmt.Errorf("write dataset of %s: %s take %d bytes, more than %d", w.ds.Service, sectionNames[i], len(raw), maxPart)
+	}
+	e := w.effort()
+	if e == effortLast {
+		e = effortSymbols
+	}
+	l := &w.ds.sections[i]
+	l.at = uint64(len(w.buf))
+	w.buf, l.part = w.comp.append(w.buf, raw, e)
+	return nil
+}
+
+// end finishes the dataset with its symbols, its regions and its indices. from is where the symbols are in a dictionary, nil if in none.
 func (w *fileWriter) end(sym *profiles.Symbols, from *origin) error {
-	for i := range sectionIndex {
+	w.flushRollups("")
+	for i := range symbolSections {
 		w.raw = appendSymbols(w.raw[:0], i, sym)
-		if len(w.raw) > maxPart {
-			return fmt.Errorf("write dataset of %s: %s take %d bytes, more than %d", w.ds.Service, sectionNames[i], len(w.raw), maxPart)
+		if err := w.symbolSection(i, w.raw); err != nil {
+			return err
 		}
-		w.section(&w.ds.sections[i], w.raw)
+	}
+	if err := w.symbolSection(sectionSpanSets, nil); err != nil {
+		return err
+	}
+	var rolled []byte
+	if len(w.rollInfo) > 0 {
+		rolled = w.rolled.bytes()
+	}
+	if err := w.symbolSection(sectionRollups, rolled); err != nil {
+		return err
 	}
 	for i, r := range w.regions {
 		w.ds.regions[i] = span{uint64(len(w.buf)), uint64(len(r))}
 		w.buf = append(w.buf, r...)
 	}
-	raw := w.index.bytes()
-	if len(raw) > maxPart {
-		return fmt.Errorf("write dataset of %s: the series index takes %d bytes, more than %d", w.ds.Service, len(raw), maxPart)
+	if err := w.symbolSection(sectionIndex, w.index.bytes()); err != nil {
+		return err
 	}
-	w.section(&w.ds.sections[sectionIndex], raw)
-	series, err := decodeIndex(raw, w.ds)
-	if err != nil {
-		return fmt.Errorf("write dataset of %s: read the series index back: %w", w.ds.Service, err)
-	}
-	w.opened.datasets[w.ds.Service] = &dataset{info: *w.ds, series: series, symbols: sym, origin: from}
-	w.opened.bytes += indexBytes(series) + symbolBytes(sym)
+	w.place()
+	w.opened.datasets[w.ds.Service] = &dataset{info: *w.ds, series: w.series, rollups: w.rollInfo, symbols: sym, origin: from}
+	w.opened.bytes += indexBytes(w.series, w.rollInfo) + symbolBytes(sym)
 	if from != nil {
 		w.opened.bytes += int64(4 * len(from.stacks))
 	}
 	return nil
 }
 
-func (w *fileWriter) section(l *located, raw []byte) {
-	l.at = uint64(len(w.buf))
-	w.buf, l.part = w.comp.append(w.buf, raw)
+// place turns the places of parts in their regions into places in the file.
+func (w *fileWriter) place() {
+	chunks := func(cs []chunkInfo, base uint64) {
+		for i := range cs {
+			if cs[i].spanRows > 0 {
+				cs[i].spans.at += w.ds.regions[regionSpans].at
+			}
+			for k := range cs[i].groups {
+				g := &cs[i].groups[k]
+				if g.rows == 0 {
+					continue
+				}
+				g.stacks.at += base
+				g.members.at += base
+				for c := range g.columns {
+					g.columns[c].at += base
+				}
+			}
+		}
+	}
+	sum := func(s *sumInfo, base uint64) {
+		s.head.at += base
+		chunks(s.chunks, base)
+	}
+	for i := range w.series {
+		s := &w.series[i]
+		s.head.at += w.ds.regions[regionHeads].at
+		chunks(s.chunks, w.ds.regions[regionChunks].at)
+		if s.sums != nil {
+			sum(s.sums, w.ds.regions[regionSums].at)
+		}
+	}
+	for i := range w.rollInfo {
+		for j := range w.rollInfo[i].levels {
+			sum(&w.rollInfo[i].levels[j], w.ds.regions[regionRollups].at)
+		}
+	}
 }
 
 // finish returns the file and its catalogue row.
 func (w *fileWriter) finish(ancestors []blockID) ([]byte, catalog.Block) {
-	w.section(&w.foot.ancestors, appendAncestors(w.raw[:0], ancestors))
+	l := &w.foot.ancestors
+	l.at = uint64(len(w.buf))
+	w.buf, l.part = w.comp.append(w.buf, appendAncestors(w.raw[:0], ancestors), w.effort())
 	b := appendFooter(w.buf, &w.foot)
 	w.buf = nil
 	*w.opened.foot = w.foot
 	return b, w.foot.block(int64(len(b)))
 }
 
-// compareSeries orders series as files hold them.
-func compareSeries(a, b *series) int {
-	if c := labels.Compare(a.labels, b.labels); c != 0 {
-		return c
+// compareSeries orders series as files of version hold them: the newer ones have what is read together side by side.
+func compareSeries(a, b *series, version int) int {
+	ls, typ := labels.Compare(a.labels, b.labels), strings.Compare(a.typ, b.typ)
+	if version == version1 {
+		return cmp.Or(ls, typ, compareColumns(a.columns, b.columns))
 	}
-	if c := strings.Compare(a.typ, b.typ); c != 0 {
-		return c
-	}
-	return slices.CompareFunc(a.columns, b.columns, func(a, b column) int {
-		if c := strings.Compare(a.Sample, b.Sample); c != 0 {
-			return c
-		}
-		return strings.Compare(a.Unit, b.Unit)
+	return cmp.Or(typ, compareColumns(a.columns, b.columns), ls)
+}
+
+func compareColumns(a, b []column) int {
+	return slices.CompareFunc(a, b, func(a, b column) int {
+		return cmp.Or(strings.Compare(a.Sample, b.Sample), strings.Compare(a.Unit, b.Unit))
 	})
 }
