@@ -6,8 +6,8 @@ import (
 	"unsafe"
 )
 
-// symbolIndex finds the entries of a Symbols by content. Nothing rests on a hash being unique: every hit is compared with the
-// entry itself. The hashes are seeded per process, so a sender cannot prepare stacks that all fall into one slot.
+// symbolIndex finds the entries of a Symbols by content. Hits of the 64-bit hashes are compared with the entry itself, those of known and places are of
+// so many bits that they need not be. All hashes are seeded per process, so a sender cannot prepare stacks that fall into one slot, or are taken for each other.
 type symbolIndex struct {
 	strings   map[string]uint32
 	mappings  map[SymMapping]uint32
@@ -19,15 +19,8 @@ type symbolIndex struct {
 	nodeStack []uint32            // parallel to Nodes: the stack with that leaf and no labels, 0: none (of the root: stack 0)
 	labelled  map[SymStack]uint32 // stacks with labels
 	arena     []byte              // the chunk that new strings are copied to
-	// near is a direct-mapped cache from mapping and address to the location that was last there: most of what a running process sends was there a window ago. Having one entry
-	// per slot it cannot be made slow, and every hit is compared.
-	near    []uint32
-	scratch struct {
-		functions, locations, mappings []uint32 // of the profile being added: index plus one, 0: not yet looked up
-		lines                          []SymLine
-		labels                         []SymLabel
-		lastKey, lastUnit, lastFile    lastString
-	}
+	// known and places find the stacks and the locations that profiles brought by their contents alone. They fill up as profiles are added.
+	known, places contentTable
 }
 
 var (
@@ -159,7 +152,7 @@ func (s *Symbols) Reindex() {
 		x.nodeHash[i+1] = h
 		x.nodes.insert(h, uint32(i+1))
 	}
-	x.near = nil
+	x.known, x.places = contentTable{}, contentTable{}
 	x.labelled = map[SymStack]uint32{}
 	for i, st := range s.Stacks {
 		if st.LabelSet != 0 {

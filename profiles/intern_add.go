@@ -1,77 +1,118 @@
 package profiles
 
 import (
-	"math/bits"
 	"slices"
+	"sync"
 )
 
 // AddProfile interns every stack of p and returns the stack id of each sample, in order, appended to ids[:0]. Two samples of p may get the same id.
 // It copies what it keeps: p may be reused. What no sample of p refers to is not kept.
 func (s *Symbols) AddProfile(p *Profile, ids []uint32) []uint32 {
 	s.ready()
-	sc := &s.index.scratch
-	sc.functions = zeroed(sc.functions, len(p.Functions))
-	sc.locations = zeroed(sc.locations, len(p.Locations))
-	sc.mappings = zeroed(sc.mappings, len(p.Mappings))
-	if len(s.index.near) < 2*len(s.Locations) || len(s.index.near) < 2*len(p.Locations) {
-		s.index.near = make([]uint32, 1<<bits.Len(uint(2*max(len(s.Locations), len(p.Locations)))))
-	}
-	sc.lastKey, sc.lastUnit, sc.lastFile = lastString{}, lastString{}, lastString{}
+	d := adderPool.Get().(*adder)
+	d.start(s, p)
 	ids = slices.Grow(ids[:0], len(p.Samples))
 	for i := range p.Samples {
-		sm := &p.Samples[i]
-		var set uint32
-		if sm.Labels.Hi > sm.Labels.Lo {
-			set = s.profileLabels(p.Labels[sm.Labels.Lo:sm.Labels.Hi])
+		h := d.stackContent(&p.Samples[i])
+		id := s.index.known.find(h)
+		if id == 0 {
+			if id = d.stack(&p.Samples[i]); id != 0 {
+				s.index.known.insert(h, id)
+			}
 		}
-		node := s.profilePath(p, p.LocationIDs[sm.Locations.Lo:sm.Locations.Hi])
-		ids = append(ids, s.stack(node, set))
+		ids = append(ids, id)
+	}
+	if d.finish() {
+		adderPool.Put(d)
 	}
 	return ids
 }
 
-func zeroed(b []uint32, n int) []uint32 {
-	b = slices.Grow(b[:0], n)[:n]
+// adder is the scratch of one AddProfile.
+type adder struct {
+	s *Symbols
+	p *Profile
+
+	mappingContents, functionContents, locationContents []content // of p
+
+	functions, locations, mappings []uint32 // of p: its id in s plus one, 0: not yet looked up
+	lines                          []SymLine
+	labels                         []SymLabel
+	hashes                         []uint64 // of the paths to the nodes of a stack
+	texts                          textCache
+}
+
+var adderPool = sync.Pool{New: func() any { return new(adder) }}
+
+func (d *adder) start(s *Symbols, p *Profile) {
+	d.s, d.p = s, p
+	d.contents()
+	d.functions, d.locations, d.mappings = zeroed(d.functions, len(p.Functions)), zeroed(d.locations, len(p.Locations)), zeroed(d.mappings, len(p.Mappings))
+}
+
+// finish drops the references to the caller's memory and reports whether the scratch is of an ordinary size and worth keeping.
+func (d *adder) finish() bool {
+	d.s, d.p = nil, nil
+	clear(d.texts[:])
+	return cap(d.locationContents) <= 1<<16 && cap(d.functions) <= 1<<16 && cap(d.mappingContents) <= 1<<10
+}
+
+func zeroed[T any](b []T, n int) []T {
+	b = resized(b, n)
 	clear(b)
 	return b
 }
 
-// profilePath returns the node of a stack of p given leaf first. A stack seen before costs one hash per frame, one probe and one walk to compare it.
-func (s *Symbols) profilePath(p *Profile, stack []uint32) uint32 {
-	sc := &s.index.scratch
+// stack returns the stack of a sample whose content is not known.
+func (d *adder) stack(sm *Sample) uint32 {
+	var set uint32
+	if sm.Labels.Hi > sm.Labels.Lo {
+		set = d.labelSet(d.p.Labels[sm.Labels.Lo:sm.Labels.Hi])
+	}
+	return d.s.stack(d.path(d.p.LocationIDs[sm.Locations.Lo:sm.Locations.Hi]), set)
+}
+
+// path returns the node of a stack given leaf first. Most of a new stack was there already: its nodes are looked for from the leaf, and what is missing is added.
+func (d *adder) path(stack []uint32) uint32 {
+	s := d.s
+	hashes := slices.Grow(d.hashes[:0], len(stack))[:len(stack)]
+	d.hashes = hashes
 	var h uint64
 	for j := len(stack) - 1; j >= 0; j-- {
-		l := sc.locations[stack[j]]
-		if l == 0 {
-			l = s.profileLocation(p, stack[j]) + 1
-			sc.locations[stack[j]] = l
-		}
-		h = mix(h, uint64(l-1))
+		h = mix(h, uint64(d.location(stack[j])))
+		hashes[j] = h
 	}
-	for pr := s.index.nodes.probe(h); pr.next(); {
-		if s.index.nodeHash[pr.id] == h && s.isPath(pr.id, stack) {
-			return pr.id
-		}
+	node, missing := uint32(0), 0
+	for ; missing < len(stack) && node == 0; missing++ {
+		node = d.find(hashes[missing], stack[missing:])
 	}
-	h = 0
-	node := uint32(0)
-	for j := len(stack) - 1; j >= 0; j-- {
-		l := sc.locations[stack[j]] - 1
-		h = mix(h, uint64(l))
-		node = s.child(node, l, h)
+	if node != 0 {
+		missing--
+	}
+	for j := missing - 1; j >= 0; j-- {
+		node = s.child(node, d.locations[stack[j]]-1, hashes[j])
 	}
 	return node
 }
 
-// isPath reports whether the path to node is the stack of the profile being added.
-func (s *Symbols) isPath(node uint32, stack []uint32) bool {
-	locations := s.index.scratch.locations
+// find returns the node of a stack whose path has the given hash, 0 if there is none.
+func (d *adder) find(h uint64, stack []uint32) uint32 {
+	for pr := d.s.index.nodes.probe(h); pr.next(); {
+		if d.s.index.nodeHash[pr.id] == h && d.isPath(pr.id, stack) {
+			return pr.id
+		}
+	}
+	return 0
+}
+
+// isPath reports whether the path to node is the stack.
+func (d *adder) isPath(node uint32, stack []uint32) bool {
 	for _, l := range stack {
 		if node == 0 {
 			return false
 		}
-		n := s.Nodes[node]
-		if n.Location+1 != locations[l] {
+		n := d.s.Nodes[node]
+		if n.Location+1 != d.locations[l] {
 			return false
 		}
 		node = n.Parent
@@ -79,99 +120,69 @@ func (s *Symbols) isPath(node uint32, stack []uint32) bool {
 	return node == 0
 }
 
-func (s *Symbols) profileLocation(p *Profile, i uint32) uint32 {
-	sc := &s.index.scratch
-	l := &p.Locations[i]
-	var m uint32
-	if l.Mapping != 0 {
-		m = sc.mappings[l.Mapping-1]
-		if m == 0 {
-			pm := &p.Mappings[l.Mapping-1]
-			m = s.mapping(SymMapping{Start: pm.Start, Limit: pm.Limit, Offset: pm.Offset, File: s.intern(pm.File), BuildID: s.intern(pm.BuildID), HasFunctions: pm.HasFunctions}) + 1
-			sc.mappings[l.Mapping-1] = m
+// location returns the id of a location of p.
+func (d *adder) location(i uint32) uint32 {
+	if id := d.locations[i]; id != 0 {
+		return id - 1
+	}
+	h := d.locationContents[i]
+	id := d.s.index.places.find(h)
+	if id == 0 {
+		if id = d.newLocation(&d.p.Locations[i]); id != 0 {
+			d.s.index.places.insert(h, id)
 		}
-		m--
 	}
-	near := mix(uint64(m)+1, l.Address) & uint64(len(s.index.near)-1)
-	if id := s.index.near[near]; id != 0 && s.isLocation(id, m, p, l) {
-		return id
-	}
-	lines := sc.lines[:0]
-	for _, ln := range p.Lines[l.Lines.Lo:l.Lines.Hi] {
-		f := sc.functions[ln.Function]
-		if f == 0 {
-			pf := &p.Functions[ln.Function]
-			f = s.profileFunction(pf) + 1
-			sc.functions[ln.Function] = f
-		}
-		lines = append(lines, SymLine{Function: f - 1, Line: ln.Line})
-	}
-	sc.lines = lines
-	id := s.location(m, l.Address, lines)
-	s.index.near[near] = id
+	d.locations[i] = id + 1
 	return id
 }
 
-func (s *Symbols) profileFunction(f *Function) uint32 {
+// newLocation returns the id of a location whose content is not known.
+func (d *adder) newLocation(l *Location) uint32 {
+	var m uint32
+	if l.Mapping != 0 {
+		m = d.mapping(l.Mapping - 1)
+	}
+	lines := d.lines[:0]
+	for _, ln := range d.p.Lines[l.Lines.Lo:l.Lines.Hi] {
+		f := d.functions[ln.Function]
+		if f == 0 {
+			f = d.function(&d.p.Functions[ln.Function]) + 1
+			d.functions[ln.Function] = f
+		}
+		lines = append(lines, SymLine{Function: f - 1, Line: ln.Line})
+	}
+	d.lines = lines
+	return d.s.location(m, l.Address, lines)
+}
+
+func (d *adder) mapping(i uint32) uint32 {
+	if id := d.mappings[i]; id != 0 {
+		return id - 1
+	}
+	s, m := d.s, &d.p.Mappings[i]
+	id := s.mapping(SymMapping{Start: m.Start, Limit: m.Limit, Offset: m.Offset, File: s.intern(m.File), BuildID: s.intern(m.BuildID), HasFunctions: m.HasFunctions})
+	d.mappings[i] = id + 1
+	return id
+}
+
+func (d *adder) function(f *Function) uint32 {
+	s := d.s
 	name := s.intern(f.Name)
 	system := name
 	if f.SystemName != f.Name {
 		system = s.intern(f.SystemName)
 	}
-	file := s.index.scratch.lastFile.intern(s, f.File) // a package's functions come together
-	return s.function(SymFunction{Name: name, SystemName: system, File: file, StartLine: f.StartLine})
+	return s.function(SymFunction{Name: name, SystemName: system, File: s.intern(f.File), StartLine: f.StartLine})
 }
 
-// isLocation reports whether location id of s is l of p, whose mapping in s is m.
-func (s *Symbols) isLocation(id, m uint32, p *Profile, l *Location) bool {
-	have := &s.Locations[id]
-	if have.Mapping != m || have.Address != l.Address || have.Lines.Len() != l.Lines.Len() {
-		return false
-	}
-	sc := &s.index.scratch
-	lines := s.Lines[have.Lines.Lo:have.Lines.Hi]
-	for i, ln := range p.Lines[l.Lines.Lo:l.Lines.Hi] {
-		if ln.Line != lines[i].Line {
-			return false
-		}
-		if f := sc.functions[ln.Function]; f != 0 {
-			if f-1 != lines[i].Function {
-				return false
-			}
-			continue
-		}
-		pf, sf := &p.Functions[ln.Function], &s.Functions[lines[i].Function]
-		if pf.StartLine != sf.StartLine || pf.Name != s.Strings[sf.Name] || pf.File != s.Strings[sf.File] || pf.SystemName != s.Strings[sf.SystemName] {
-			return false
-		}
-		sc.functions[ln.Function] = lines[i].Function + 1
-	}
-	return true
-}
-
-func (s *Symbols) profileLabels(labels []SampleLabel) uint32 {
-	sc := &s.index.scratch
-	set := sc.labels[:0]
+func (d *adder) labelSet(labels []SampleLabel) uint32 {
+	s, set := d.s, d.labels[:0]
 	for i := range labels {
 		l := &labels[i]
-		set = append(set, SymLabel{Key: sc.lastKey.intern(s, l.Key), Str: s.intern(l.Str), Unit: sc.lastUnit.intern(s, l.Unit), Num: l.Num, Numeric: l.Numeric})
+		set = append(set, SymLabel{Key: s.intern(l.Key), Str: s.intern(l.Str), Unit: s.intern(l.Unit), Num: l.Num, Numeric: l.Numeric})
 	}
-	sc.labels = set
+	d.labels = set
 	return s.labelSet(set)
-}
-
-// lastString remembers the string looked up last: the labels of all samples of a profile usually have the same key and unit.
-type lastString struct {
-	str string
-	id  uint32
-}
-
-func (l *lastString) intern(s *Symbols, str string) uint32 {
-	if str != l.str {
-		id := s.intern(str)
-		*l = lastString{s.Strings[id], id}
-	}
-	return l.id
 }
 
 // AddStacks interns the stacks of o whose ids are in use (all of them where use is nil) and returns a slice that maps o's stack ids to s's; ids that are not in use map to 0.

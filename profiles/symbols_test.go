@@ -142,6 +142,81 @@ func TestAddProfileKeepsOnlyWhatSamplesUse(t *testing.T) {
 	}
 }
 
+// TestEveryPartOfAStackCounts interns a stack and the same with one part changed: known stacks are found by a hash of what they are made of, which must leave nothing out.
+func TestEveryPartOfAStackCounts(t *testing.T) {
+	build := func() *Profile {
+		return &Profile{
+			SampleTypes: []ValueType{{"samples", "count"}},
+			Samples:     []Sample{{Locations: Span{0, 3}, Labels: Span{0, 2}}}, LocationIDs: []uint32{0, 1, 2}, Values: []int64{1},
+			Labels:    []SampleLabel{{Key: "bytes", Num: 16, Unit: "bytes", Numeric: true}, {Key: "user", Str: "a"}},
+			Locations: []Location{{Mapping: 1, Address: 1, Lines: Span{0, 2}}, {Mapping: 1, Address: 2, Lines: Span{2, 3}}, {Mapping: 2, Address: 3, Lines: Span{3, 3}}},
+			Lines:     []Line{{0, 10}, {1, 20}, {1, 30}},
+			Functions: []Function{{Name: "a", SystemName: "a", File: "a.go", StartLine: 1}, {Name: "a.function.of.a.longer.name", SystemName: "b", File: "b.go", StartLine: 2}},
+			Mappings:  []Mapping{{Start: 1, Limit: 9, Offset: 3, File: "/bin/a", BuildID: "x", HasFunctions: true}, {Start: 10, Limit: 90}},
+		}
+	}
+	changes := map[string]func(p *Profile){
+		"nothing":            func(p *Profile) {},
+		"order":              func(p *Profile) { p.LocationIDs[0], p.LocationIDs[1] = 1, 0 },
+		"order of the roots": func(p *Profile) { p.LocationIDs[1], p.LocationIDs[2] = 2, 1 },
+		"depth":              func(p *Profile) { p.Samples[0].Locations.Hi-- },
+		"depth at the leaf":  func(p *Profile) { p.Samples[0].Locations.Lo++ },
+		"no locations":       func(p *Profile) { p.Samples[0].Locations.Hi = 0 },
+		"no labels":          func(p *Profile) { p.Samples[0].Labels.Hi = 0 },
+		"fewer labels":       func(p *Profile) { p.Samples[0].Labels.Hi = 1 },
+		"label key":          func(p *Profile) { p.Labels[1].Key = "v" },
+		"label string":       func(p *Profile) { p.Labels[1].Str = "b" },
+		"label number":       func(p *Profile) { p.Labels[0].Num++ },
+		"label unit":         func(p *Profile) { p.Labels[0].Unit = "" },
+		"label of another kind": func(p *Profile) {
+			p.Labels[0] = SampleLabel{Key: "bytes", Str: "bytes", Num: 16}
+		},
+		"label not numeric": func(p *Profile) { p.Labels[0].Numeric = false },
+		"address":           func(p *Profile) { p.Locations[1].Address++ },
+		"mapping":           func(p *Profile) { p.Locations[1].Mapping = 2 },
+		"no mapping":        func(p *Profile) { p.Locations[1].Mapping = 0 },
+		"lines":             func(p *Profile) { p.Locations[0].Lines.Hi-- },
+		"line":              func(p *Profile) { p.Lines[1].Line++ },
+		"order of lines":    func(p *Profile) { p.Lines[0], p.Lines[1] = p.Lines[1], p.Lines[0] },
+		"function":          func(p *Profile) { p.Lines[0].Function = 1 },
+		"name":              func(p *Profile) { p.Functions[0].Name = "c" },
+		"end of a name":     func(p *Profile) { p.Functions[1].Name = "a.function.of.a.longer.namf" },
+		"middle of a name":  func(p *Profile) { p.Functions[1].Name = "a.function.of_a.longer.name" },
+		"system name":       func(p *Profile) { p.Functions[0].SystemName = "c" },
+		"no system name":    func(p *Profile) { p.Functions[1].SystemName = "" },
+		"file":              func(p *Profile) { p.Functions[0].File = "c.go" },
+		"no file":           func(p *Profile) { p.Functions[0].File = "" },
+		"start line":        func(p *Profile) { p.Functions[0].StartLine++ },
+		"mapping start":     func(p *Profile) { p.Mappings[0].Start++ },
+		"mapping limit":     func(p *Profile) { p.Mappings[0].Limit++ },
+		"mapping offset":    func(p *Profile) { p.Mappings[0].Offset++ },
+		"mapping file":      func(p *Profile) { p.Mappings[0].File = "/bin/b" },
+		"mapping build":     func(p *Profile) { p.Mappings[0].BuildID = "y" },
+		"mapping functions": func(p *Profile) { p.Mappings[0].HasFunctions = false },
+	}
+	s := NewSymbols()
+	got := map[uint32]string{}
+	for _, again := range []bool{false, true} {
+		for name, change := range changes {
+			p := build()
+			change(p)
+			id := s.AddProfile(p, nil)[0]
+			if other, ok := got[id]; ok && other != name {
+				t.Errorf("%s and %s gave the same stack", name, other)
+			} else if ok != again {
+				t.Errorf("%s: seen before %v, want %v", name, ok, again)
+			}
+			if have, want := s.describe(id), describeSample(p, 0); have != want {
+				t.Errorf("%s: stack %d is\n%s\nwant\n%s", name, id, have, want)
+			}
+			got[id] = name
+		}
+	}
+	if len(s.Stacks) != len(changes)+1 {
+		t.Errorf("%d stacks, want %d", len(s.Stacks), len(changes)+1)
+	}
+}
+
 func TestValidateFindsWhatIsBroken(t *testing.T) {
 	for name, damage := range map[string]func(s *Symbols){
 		"string 0":      func(s *Symbols) { s.Strings[0] = "x" },
