@@ -52,19 +52,23 @@ type Flame struct {
 	Dropped   int         `json:"dropped"` // nodes folded into "(other)"
 	Stats     MergeStats  `json:"stats"`
 	BaseStats *MergeStats `json:"base_stats,omitempty"` // in diffs only
+	Scale     *Scale      `json:"scale,omitempty"`      // in diffs that were asked to be normalized: what the values, which are as they are, are to be multiplied with
 }
 
 // FlameOptions are the options of NewFlame.
 type FlameOptions struct {
 	MaxNodes  int    // 0: DefaultFlameNodes; capped at MaxFlameNodes, at least 2
 	Frames    Frames // what a frame is; "": a function
+	Scale     *Scale // of a diff: how its sides are comparable, by which the largest are chosen; nil: as they are
 	OwnModule string // path of the module whose functions are "own" beside package main; several are separated by commas
 }
 
 // NewFlame makes the flame graph of s, or where base is not nil the diff from base to s. Of a tree with more than MaxNodes nodes the largest are kept (in a diff by
 // the larger of both sides); what is dropped below a node becomes one child of it named "(other)".
 func NewFlame(s, base *Stacks, opt FlameOptions) *Flame {
-	return newTree(s, base, opt.Frames).layout(s, base, opt)
+	t := newTree(s, base, opt.Frames)
+	t.ratio = opt.Scale.ratio()
+	return t.layout(s, base, opt)
 }
 
 // layout lays the tree of s and base out.
@@ -74,7 +78,7 @@ func (t *tree) layout(s, base *Stacks, opt FlameOptions) *Flame {
 		limit = DefaultFlameNodes
 	}
 	limit = min(max(limit, 2), MaxFlameNodes)
-	f := &Flame{Type: s.Type.Desc(), From: s.Start, To: s.End, Total: t.total[0][0], Stats: s.Stats}
+	f := &Flame{Type: s.Type.Desc(), From: s.Start, To: s.End, Total: t.total[0][0], Stats: s.Stats, Scale: opt.Scale}
 	if base != nil {
 		f.BaseFrom, f.BaseTo, f.BaseTotal = base.Start, base.End, &t.total[1][0]
 		f.BaseStats = &base.Stats

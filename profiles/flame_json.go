@@ -39,6 +39,9 @@ func (f *Flame) AppendJSON(b []byte) []byte {
 	if f.BaseStats != nil {
 		b = appendMember(append(b, ','), "base_stats", f.BaseStats)
 	}
+	if f.Scale != nil {
+		b = appendMember(append(b, ','), "scale", f.Scale)
+	}
 	return append(b, '}')
 }
 

@@ -2,6 +2,7 @@ package profiles
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 )
@@ -127,4 +128,27 @@ func NewScale(n Normalization, now, base Side) Scale {
 		out.Now, out.Base = b, b
 	}
 	return out
+}
+
+// baseRatio is what a value of the base is multiplied with to be compared with one of the range; 0 is 1.
+type baseRatio float64
+
+// ratio returns the base's factor in terms of the range's.
+func (s *Scale) ratio() baseRatio {
+	if s == nil || s.Now == 0 {
+		return 0
+	}
+	return baseRatio(s.Base / s.Now)
+}
+
+// of scales a size (≥ 0), cut to what an int64 holds.
+func (r baseRatio) of(size int64) int64 {
+	if r == 0 || r == 1 {
+		return size
+	}
+	f := float64(size) * float64(r)
+	if f >= math.MaxInt64 {
+		return math.MaxInt64
+	}
+	return int64(math.Round(f))
 }

@@ -1,6 +1,7 @@
 package profiles
 
 import (
+	"slices"
 	"strings"
 	"testing"
 )
@@ -76,5 +77,27 @@ func TestParseNormalization(t *testing.T) {
 	}
 	if _, err := ParseNormalization("rate"); err == nil {
 		t.Error("rate is none")
+	}
+}
+
+// TestScaleChoosesWhatIsLarge compares a range with a base of ten times the time: what is large in the base only for that is not what a capped view keeps.
+func TestScaleChoosesWhatIsLarge(t *testing.T) {
+	now := testStacks("cpu", map[string]int64{"main.small": 10, "main.new": 30})
+	base := testStacks("cpu", map[string]int64{"main.small": 100, "main.new": 1})
+	scale := &Scale{Normalize: NormalizeInterval, Now: 1, Base: 0.1}
+	for _, c := range []struct {
+		scale *Scale
+		want  string
+	}{{nil, "main.small"}, {scale, "main.new"}} {
+		if top := NewTop(now, base, TopOptions{Limit: 1, Scale: c.scale}); top.Rows[0].Function != c.want || top.Scale != c.scale || *top.BaseTotal != 101 {
+			t.Errorf("top with %v: %+v", c.scale, top)
+		}
+		f := NewFlame(now, base, FlameOptions{MaxNodes: 3, Scale: c.scale})
+		if !slices.Contains(f.Names, c.want) || f.Scale != c.scale || f.Nodes != 3 {
+			t.Errorf("flame with %v: %q", c.scale, f.Names)
+		}
+	}
+	if got := baseRatio(10).of(1 << 62); got != 1<<63-1 {
+		t.Errorf("%d", got)
 	}
 }

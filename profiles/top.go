@@ -19,6 +19,7 @@ type Top struct {
 	Functions int         `json:"functions"` // rows there would be without a limit
 	Stats     MergeStats  `json:"stats"`
 	BaseStats *MergeStats `json:"base_stats,omitempty"` // in diffs only
+	Scale     *Scale      `json:"scale,omitempty"`      // as in Flame
 }
 
 // TopRow is one function: Self is what was spent in it, Total what was spent in it and in what it called, recursion counted once.
@@ -36,6 +37,7 @@ type TopRow struct {
 type TopOptions struct {
 	Limit     int    // rows; 0: 100, negative: all
 	Frames    Frames // as in FlameOptions
+	Scale     *Scale // as in FlameOptions; rows are ordered by it
 	OwnModule string // as in FlameOptions
 }
 
@@ -44,7 +46,7 @@ type TopOptions struct {
 func NewTop(s, base *Stacks, opt TopOptions) *Top {
 	t := newTree(s, base, opt.Frames)
 	self, total := t.byFunction()
-	out := &Top{Type: s.Type.Desc(), From: s.Start, To: s.End, Total: t.total[0][0], Stats: s.Stats, Functions: len(t.table.names) - 1, Rows: []TopRow{}}
+	out := &Top{Type: s.Type.Desc(), From: s.Start, To: s.End, Total: t.total[0][0], Stats: s.Stats, Scale: opt.Scale, Functions: len(t.table.names) - 1, Rows: []TopRow{}}
 	if base != nil {
 		out.BaseFrom, out.BaseTo, out.BaseTotal = base.Start, base.End, &t.total[1][0]
 		out.BaseStats = &base.Stats
@@ -56,10 +58,11 @@ func NewTop(s, base *Stacks, opt TopOptions) *Top {
 	for i := 1; i < len(t.table.names); i++ {
 		order = append(order, uint32(i))
 	}
+	ratio := opt.Scale.ratio()
 	size := func(col [2][]int64, i uint32) int64 {
 		w := magnitude(col[0][i])
 		if base != nil {
-			w = max(w, magnitude(col[1][i]))
+			w = max(w, ratio.of(magnitude(col[1][i])))
 		}
 		return w
 	}

@@ -23,6 +23,7 @@ type tree struct {
 	self   [2][]int64
 	total  [2][]int64
 	sides  int
+	ratio  baseRatio
 }
 
 // side is one side of a view: its stacks, their tree of functions, and where its nodes are in the tree of both (nil: at the same place).
@@ -181,11 +182,11 @@ func (t *tree) findFiles(want map[string]uint32, s *Stacks) {
 // kind returns whose code the function with a name of the view is, where own are the modules of the program.
 func (t *tree) kind(name uint32, own string) string { return t.calls.kindsOf(own)[t.known[name]] }
 
-// weight returns the size of a node by which views choose: the larger of both sides, whatever its sign.
+// weight returns the size of a node by which views choose: the larger of both sides as they are comparable, whatever its sign.
 func (t *tree) weight(n int) int64 {
 	w := magnitude(t.total[0][n])
 	if t.sides == 2 {
-		w = max(w, magnitude(t.total[1][n]))
+		w = max(w, t.ratio.of(magnitude(t.total[1][n])))
 	}
 	return w
 }
