@@ -104,6 +104,8 @@ func (h *Handler) Register(mux *http.ServeMux) {
 		{"flamegraph", h.flamegraph},
 		{"top", h.top},
 		{"diff", h.diff},
+		{"callers", h.callers},
+		{"ranking", h.ranking},
 		{"profile", h.profile},
 		{"processes", h.processes},
 		{"events", h.events},

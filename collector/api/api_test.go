@@ -107,13 +107,18 @@ func cpu(t testing.TB, stacks ...stack) *profiles.Profile {
 
 func (f *fixture) push(t testing.TB, service, version, instance string, before time.Duration, stacks ...stack) {
 	t.Helper()
+	f.pushType(t, "cpu", service, version, instance, before, stacks...)
+}
+
+func (f *fixture) pushType(t testing.TB, typ, service, version, instance string, before time.Duration, stacks ...stack) {
+	t.Helper()
 	ls := labels.FromStrings("host_name", "n1", "service_instance_id", instance, "service_name", service, "service_version", version)
 	start := ms(before)
 	err := f.st.Append(t.Context(), store.Push{
 		Process: &catalog.Process{Instance: instance, Service: service, Labels: ls, Version: version, BuildID: "b-" + version, Gatherer: "agent", State: "running",
 			FirstSeen: start, LastSeen: start + 15000},
 		Build:    &catalog.Build{ID: "b-" + version, Module: "example.com/" + service, FirstSeen: start},
-		Profiles: []store.Profile{{Labels: ls, Type: "cpu", Start: start, End: start + 15000, Data: cpu(t, stacks...)}},
+		Profiles: []store.Profile{{Labels: ls, Type: typ, Start: start, End: start + 15000, Data: cpu(t, stacks...)}},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -87,37 +87,6 @@ func (h *Handler) top(ctx context.Context, r *http.Request) (any, error) {
 	return profiles.NewTop(s, nil, profiles.TopOptions{Limit: limit, Frames: frames, OwnModule: own}), nil
 }
 
-func (h *Handler) diff(ctx context.Context, r *http.Request) (any, error) {
-	p := h.params(r, append(slices.Clone(common), "base_query", "base_from", "base_to", "view", "max_nodes", "limit", "frames")...)
-	q := p.query()
-	base := q
-	if p.str("base_query") != "" {
-		base.Matchers = p.selector("base_query")
-	}
-	base.From, base.To = p.span("base_from", "", "base_to", "")
-	view := p.oneOf("view", "flame", "top")
-	nodes := p.number("max_nodes", profiles.DefaultFlameNodes, 2, profiles.MaxFlameNodes)
-	limit, frames := p.number("limit", 100, 1, 100_000), p.frames()
-	if p.err != nil {
-		return nil, p.err
-	}
-	s, own, err := h.merge(ctx, q)
-	if err != nil {
-		return nil, err
-	}
-	b, baseOwn, err := h.merge(ctx, base)
-	if err != nil {
-		return nil, err
-	}
-	if baseOwn != own {
-		own += "," + baseOwn
-	}
-	if view == "top" {
-		return profiles.NewTop(s, b, profiles.TopOptions{Limit: limit, Frames: frames, OwnModule: own}), nil
-	}
-	return profiles.NewFlame(s, b, profiles.FlameOptions{MaxNodes: nodes, Frames: frames, OwnModule: own}), nil
-}
-
 // merge adds up what q selects and finds the modules whose functions are the services' own.
 func (h *Handler) merge(ctx context.Context, q store.Query) (*profiles.Stacks, string, error) {
 	own, err := h.ownModules(ctx, q.Matchers)
