@@ -303,7 +303,7 @@ func (r *rebuild) withoutRepeats(ctx context.Context, f *known, twice map[profil
 	defer file.close()
 	now := time.Now()
 	w := &fileWriter{}
-	w.reset(newIDSource().next(now), 0, now.UnixMilli())
+	w.reset(newIDSource().next(now), 0, now.UnixMilli(), 0)
 	for _, info := range file.opened.foot.datasets {
 		if err := copyWithout(ctx, file, info.Service, w, twice); err != nil {
 			return err
@@ -343,8 +343,7 @@ func copyWithout(ctx context.Context, file *file, service string, w *fileWriter,
 	}
 	var c compaction
 	begun := false
-	for i := range ds.series {
-		si := &ds.series[i]
+	for _, si := range inWritingOrder(ds.series) {
 		heads, err := file.readHeads(ctx, []selected{{info: si}}, true)
 		if err != nil {
 			return err
@@ -364,7 +363,7 @@ func copyWithout(ctx context.Context, file *file, service string, w *fileWriter,
 			continue
 		}
 		if !begun {
-			w.begin(service)
+			w.begin(service, nil)
 			begun = true
 		}
 		w.add(s)
@@ -373,6 +372,18 @@ func copyWithout(ctx context.Context, file *file, service string, w *fileWriter,
 		return nil
 	}
 	return w.end(syms, nil)
+}
+
+// inWritingOrder returns the series in the order in which the newest version of the format has them.
+func inWritingOrder(all []seriesInfo) []*seriesInfo {
+	out := make([]*seriesInfo, len(all))
+	for i := range all {
+		out[i] = &all[i]
+	}
+	slices.SortFunc(out, func(a, b *seriesInfo) int {
+		return compareSeries(&series{labels: a.Labels, typ: a.Type, columns: a.Columns}, &series{labels: b.Labels, typ: b.Type, columns: b.Columns}, version2)
+	})
+	return out
 }
 
 // windowWidth is the width in ms of the windows that blocks of a resolution are cut into.
