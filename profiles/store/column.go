@@ -8,10 +8,12 @@ import (
 
 // How the values of a column are encoded, in a slice's share of it.
 const (
-	modePlain = iota // zigzag varints
-	modeDelta        // each as the difference to the one before it of the same stack
-	modeSame         // divided by their gcd they equal an earlier column's: no values follow
-	modeMean         // sums of gauges: the quotient by the window's covered time as a delta, then the remainder
+	modePlain        = iota // zigzag varints
+	modeDelta               // each as the difference to the one before it of the same stack
+	modeSame                // divided by their gcd they equal an earlier column's: no values follow
+	modeMean                // sums of gauges: the quotient by the window's covered time as a delta, then the remainder
+	modeSampled             // what the runtime's heap profile scaled up: the counts before scaling, see sampled.go
+	modeSampledBytes        // the column of bytes beside one of modeSampled
 	modeCount
 )
 
@@ -153,10 +155,13 @@ func columnHeader(b []byte, same func(c int) ([]byte, error)) (h columnHead, err
 }
 
 // decodeColumn reads a column of n rows of profiles in stack-major order; counts are the rows of each stack.
-func decodeColumn(b []byte, n int, counts []uint32, out []int64, same func(c int) ([]byte, error)) ([]int64, error) {
+func decodeColumn(b []byte, n int, counts []uint32, out []int64, scratch *sampledCounts, same func(c int) ([]byte, error)) ([]int64, error) {
 	h, err := columnHeader(b, same)
 	if err != nil {
 		return nil, err
+	}
+	if h.sampled() {
+		return scratch.decodeColumn(&h, n, counts, out, same)
 	}
 	if len(h.b) < n || h.mode == modeMean {
 		return nil, fmt.Errorf("column of mode %d has %d bytes for %d values", h.mode, len(h.b), n)

@@ -307,6 +307,7 @@ func (c *compaction) block(ctx context.Context, service string, sources []source
 	}
 	slices.SortFunc(order, func(a, b *series) int { return compareSeries(a, b, c.w.version) })
 	c.w.begin(service, all)
+	c.w.sizes = objectSizes(syms, c.w.sizes[:0])
 	for _, s := range order {
 		last := int64(-1 << 63)
 		for _, o := range byKey[seriesKey(s.labels, s.typ, s.columns)] {

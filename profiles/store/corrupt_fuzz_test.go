@@ -54,7 +54,7 @@ func fuzzPart(kind byte, n uint16, data []byte) {
 		if err != nil || c.decodeMembers(rest, 8, total) != nil {
 			c = chunkStacks{stacks: []uint32{1, 2}, counts: []uint32{2, 1}, profile: []uint32{0, 7, 3}}
 		}
-		_, _ = decodeColumn(data[n:], len(c.profile), c.counts, nil, func(int) ([]byte, error) { return data[:n], nil })
+		_, _ = decodeColumn(data[n:], len(c.profile), c.counts, nil, new(sampledCounts), func(int) ([]byte, error) { return data[:n], nil })
 		_, _ = c.decodeSumColumn(data[n:], []int64{1, 2, 3, 4, 5, 6, 7, 8}, nil)
 	case kind == 30:
 		_, _ = decodeFooter(data, uint64(n)<<8, version1)

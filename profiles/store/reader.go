@@ -250,6 +250,7 @@ type chunkReader struct {
 	values  []int64
 	sums    []int128
 	columns [][]int64
+	sampled sampledCounts
 
 	chunk *chunkInfo
 	group *groupInfo
@@ -358,7 +359,7 @@ func (c *chunkReader) decodeValues(place int, out []int64) ([]int64, error) {
 	}
 	raw, err := c.share(2+place, c.slice)
 	if err == nil {
-		out, err = decodeColumn(raw, len(c.stacks.profile), c.stacks.counts, out, same)
+		out, err = decodeColumn(raw, len(c.stacks.profile), c.stacks.counts, out, &c.sampled, same)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("column %d of chunk at %d: %w", place, c.group.stacks.at, err)

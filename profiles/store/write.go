@@ -63,6 +63,7 @@ type fileWriter struct {
 	rollInfo []rollupInfo
 	rollups  rollups
 	group    groupWriter
+	sizes    []int64 // by stack: of its objects in bytes, 0: not known
 	subset   subset
 	raw      []byte
 	opened   *openedFile // what a reader of the file would have in memory
@@ -140,7 +141,7 @@ func (w *fileWriter) add(s *series) {
 			c.per = c.profiles
 		}
 		for k, cols := range groups {
-			c.groups[k] = w.rawGroup(groupRows(s.records[lo:hi], k), len(cols), c.per)
+			c.groups[k] = w.rawGroup(groupRows(s.records[lo:hi], k), len(cols), c.per, w.pair(s, cols))
 		}
 		info.chunks = append(info.chunks, c)
 		lo = hi
@@ -190,7 +191,9 @@ func groupRows(rs []record, kind int) []rows[int64] {
 type groupWriter struct {
 	trans           transposer
 	encoder         columnEncoder
-	values          []int64
+	sampled         sampledEncoder
+	values, bytes   []int64
+	sizes           []int64
 	stacks, members sliced
 	columns         []sliced
 	rows            int
@@ -241,8 +244,8 @@ func (w *fileWriter) finishGroup(region, columns int) (g groupInfo) {
 	return g
 }
 
-// rawGroup writes one group of a chunk.
-func (w *fileWriter) rawGroup(ps []rows[int64], columns, per int) (g groupInfo) {
+// rawGroup writes one group of a chunk. pair are its columns of scaled samples.
+func (w *fileWriter) rawGroup(ps []rows[int64], columns, per int, pair sampledPair) (g groupInfo) {
 	if columns == 0 {
 		return g
 	}
@@ -253,7 +256,14 @@ func (w *fileWriter) rawGroup(ps []rows[int64], columns, per int) (g groupInfo) 
 		transpose(&gw.trans, of)
 		gw.slice(&gw.trans.chunkStacks, len(of), w.version)
 		gw.encoder.used = 0
+		sampled := pair.rate > 0 && gw.fitSampled(of, pair, w.sizes)
 		for c := range columns {
+			if sampled && (c == pair.objects || c == pair.bytes) {
+				gw.columns[c].shares = gw.sampled.append(gw.columns[c].shares, gw.trans.counts, pair, c)
+				gw.columns[c].cut()
+				gw.encoder.next(0) // no other column can be the same
+				continue
+			}
 			gw.values = gather(&gw.trans, of, c, gw.values)
 			gw.columns[c].shares = gw.encoder.append(gw.columns[c].shares, gw.values, gw.trans.counts, w.version)
 			gw.columns[c].cut()
