@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -110,14 +111,18 @@ func (s *Store) lease(ctx context.Context) (bool, error) {
 	return held, err
 }
 
-// run does one job: writes its outputs, then swaps them for its inputs in one transaction.
+// run does one job.
 func (s *Store) run(ctx context.Context, j job) error {
-	c := &compaction{store: s, level: j.Level, w: &fileWriter{comp: s.blockParts}}
+	return s.replace(ctx, j.In, &compaction{store: s, level: j.Level, w: &fileWriter{comp: s.blockParts}})
+}
+
+// replace writes what c makes of in, then swaps it for them in one transaction.
+func (s *Store) replace(ctx context.Context, in []catalog.Block, c *compaction) error {
 	defer c.close()
 	defer func() { s.blockParts = c.w.comp }()
 	defer s.keepLease(ctx)()
 	began := time.Now()
-	if err := c.openInputs(ctx, j.In); err != nil {
+	if err := c.openInputs(ctx, in); err != nil {
 		return err
 	}
 	var out []catalog.Block
@@ -135,7 +140,7 @@ func (s *Store) run(ctx context.Context, j job) error {
 		err = inTime(began)
 	}
 	if err == nil {
-		err = s.swap(ctx, j.In, out, now.Add(s.cfg.Grace))
+		err = s.swap(ctx, in, out, now.Add(s.cfg.Grace))
 	}
 	if err == nil {
 		for i, b := range out {
@@ -169,15 +174,17 @@ func (s *Store) swap(ctx context.Context, in, out []catalog.Block, deleteAfter t
 
 // compaction merges inputs into one block for each service and window. Not safe for concurrent use.
 type compaction struct {
-	store     *Store
-	level     int
-	keep      func(si *seriesInfo, start int64) bool // of a series the profiles (or windows) that start then; nil: all. What a deletion or a pin takes out is not read on
-	w         *fileWriter
-	inputs    []*file
-	ancestors []blockID
-	reader    chunkReader
-	subset    subset
-	scratch   []uint64
+	store      *Store
+	level      int
+	keep       func(si *seriesInfo, start int64) bool // of a series the profiles (or windows) that start then; nil: all. What a deletion or a pin takes out is not read on
+	resolution int64                                  // of the outputs, in ms; 0: that of the inputs, which then have only one
+	window     int64                                  // of time that an output holds, in ms; 0: that of the resolution
+	w          *fileWriter
+	inputs     []*file
+	ancestors  []blockID
+	reader     chunkReader
+	subset     subset
+	scratch    []uint64
 }
 
 func (c *compaction) close() {
@@ -207,9 +214,27 @@ func (c *compaction) openInputs(ctx context.Context, in []catalog.Block) error {
 		}
 		c.ancestors = append(append(c.ancestors, ids...), f.opened.foot.id)
 	}
+	if err := c.setResolution(); err != nil {
+		return err
+	}
 	compare := func(a, b blockID) int { return slices.Compare(a[:], b[:]) }
 	slices.SortFunc(c.ancestors, compare)
 	c.ancestors = slices.Compact(c.ancestors)
+	return nil
+}
+
+// setResolution takes that of the inputs where none is given.
+func (c *compaction) setResolution() error {
+	if c.resolution == 0 {
+		for i, f := range c.inputs {
+			if r := f.opened.foot.resolution; i == 0 {
+				c.resolution = r
+			} else if r != c.resolution {
+				return fmt.Errorf("blocks of %d and of %d ms are not merged", c.resolution, r)
+			}
+		}
+	}
+	c.window = cmp.Or(c.window, windowWidth(c.resolution))
 	return nil
 }
 
@@ -217,6 +242,12 @@ func (c *compaction) openInputs(ctx context.Context, in []catalog.Block) error {
 type source struct {
 	file *file
 	ds   *dataset
+}
+
+// place is where a series is: in which source, and how.
+type place struct {
+	source int
+	info   *seriesInfo
 }
 
 // each makes the outputs one by one.
@@ -248,7 +279,7 @@ func (c *compaction) each(ctx context.Context, put func([]byte, catalog.Block) e
 // sources opens the service's datasets and lists the windows that they reach into.
 func (c *compaction) sources(service string) (out []source, windows []int64, err error) {
 	seen := map[int64]struct{}{}
-	size := blockWindow.Milliseconds()
+	size := c.window
 	for _, f := range c.inputs {
 		ds, err := f.dataset(service)
 		if err != nil {
@@ -264,11 +295,11 @@ func (c *compaction) sources(service string) (out []source, windows []int64, err
 				seen[lo] = struct{}{}
 				continue
 			}
-			heads, err := f.readHeads(context.Background(), []selected{{info: si}}, false)
+			starts, err := f.starts(si)
 			if err != nil {
 				return nil, nil, &inputError{f.name, err}
 			}
-			for _, t := range heads[0].start {
+			for _, t := range starts {
 				seen[windowStart(t, size)] = struct{}{}
 			}
 		}
@@ -276,21 +307,33 @@ func (c *compaction) sources(service string) (out []source, windows []int64, err
 	return out, slices.Sorted(maps.Keys(seen)), nil
 }
 
+// starts returns when a series' profiles or windows start.
+func (f *file) starts(si *seriesInfo) ([]int64, error) {
+	if si.sums != nil {
+		h, err := f.readWindowHead(si.sums, len(si.Columns), false)
+		if err != nil {
+			return nil, err
+		}
+		return h.start, nil
+	}
+	heads, err := f.readHeads(context.Background(), []selected{{info: si}}, false)
+	if err != nil {
+		return nil, err
+	}
+	return heads[0].start, nil
+}
+
 // block merges the service's profiles that start in the window at win; nil if there are none.
 func (c *compaction) block(ctx context.Context, service string, sources []source, win int64) ([]byte, catalog.Block, error) {
-	from, to := win, win+blockWindow.Milliseconds()
-	syms, place, remaps, err := c.symbols(ctx, sources, from, to)
+	from, to := win, win+c.window
+	syms, origin, remaps, err := c.symbols(ctx, sources, from, to)
 	if err != nil {
 		return nil, catalog.Block{}, err
 	}
 	now := c.store.cfg.Now()
-	c.w.reset(c.store.ids.next(now), c.level, now.UnixMilli(), 0)
-	c.w.last = now.UnixMilli() >= to+lateAfter.Milliseconds()
-	type origin struct {
-		source int
-		info   *seriesInfo
-	}
-	byKey, order := map[string][]origin{}, []*series(nil)
+	c.w.reset(c.store.ids.next(now), c.level, now.UnixMilli(), c.resolution)
+	c.w.last = c.resolution > 0 || now.UnixMilli() >= to+lateAfter.Milliseconds()
+	byKey, order := map[string][]place{}, []*series(nil)
 	var all []labels.Labels
 	for i, src := range sources {
 		for j := range src.ds.series {
@@ -302,18 +345,38 @@ func (c *compaction) block(ctx context.Context, service string, sources []source
 			if byKey[key] == nil {
 				order, all = append(order, &series{labels: si.Labels, typ: si.Type, columns: si.Columns}), append(all, si.Labels)
 			}
-			byKey[key] = append(byKey[key], origin{i, si})
+			byKey[key] = append(byKey[key], place{i, si})
 		}
 	}
 	slices.SortFunc(order, func(a, b *series) int { return compareSeries(a, b, c.w.version) })
 	c.w.begin(service, all)
 	c.w.sizes = objectSizes(syms, c.w.sizes[:0])
+	if c.resolution > 0 {
+		err = c.sumBlock(ctx, service, sources, order, byKey, remaps, from, to)
+	} else {
+		err = c.rawBlock(ctx, service, sources, order, byKey, remaps, from, to)
+	}
+	if err != nil {
+		return nil, catalog.Block{}, err
+	}
+	if c.w.ds.Profiles == 0 {
+		return nil, catalog.Block{}, nil
+	}
+	if err := c.w.end(syms, origin); err != nil {
+		return nil, catalog.Block{}, err
+	}
+	data, row := c.w.finish(c.ancestors)
+	return data, row, nil
+}
+
+// rawBlock writes the profiles of the series of order that start in [from, to).
+func (c *compaction) rawBlock(ctx context.Context, service string, sources []source, order []*series, byKey map[string][]place, remaps [][]uint32, from, to int64) error {
 	for _, s := range order {
 		last := int64(-1 << 63)
 		for _, o := range byKey[seriesKey(s.labels, s.typ, s.columns)] {
 			rs, err := c.records(ctx, sources[o.source].file, o.info, remaps[o.source], from, to)
 			if err != nil {
-				return nil, catalog.Block{}, &inputError{sources[o.source].file.name, fmt.Errorf("dataset %s: %w", service, err)}
+				return &inputError{sources[o.source].file.name, fmt.Errorf("dataset %s: %w", service, err)}
 			}
 			if len(rs) > 0 && o.info.maxStart >= last {
 				last, s.period = o.info.maxStart, o.info.Period
@@ -326,14 +389,7 @@ func (c *compaction) block(ctx context.Context, service string, sources []source
 		}
 		s.records = nil // one series at a time is in memory
 	}
-	if c.w.ds.Profiles == 0 {
-		return nil, catalog.Block{}, nil
-	}
-	if err := c.w.end(syms, place); err != nil {
-		return nil, catalog.Block{}, err
-	}
-	data, row := c.w.finish(c.ancestors)
-	return data, row, nil
+	return nil
 }
 
 // records reads the profiles of a series that start in [from, to), with their stacks mapped.

@@ -102,12 +102,15 @@ func (c *compaction) use(ctx context.Context, src source, stacks int, from, to i
 // used marks the stacks of the profiles that start in [from, to).
 func (c *compaction) used(ctx context.Context, src source, stacks int, from, to int64) ([]bool, error) {
 	used := make([]bool, stacks)
-	identity := make([]uint32, stacks)
-	for i := range identity {
-		identity[i] = uint32(i)
-	}
+	same := identity(stacks)
 	for i := range src.ds.series {
-		rs, err := c.records(ctx, src.file, &src.ds.series[i], identity, from, to)
+		if src.ds.series[i].sums != nil {
+			if err := c.usedSums(src.file, &src.ds.series[i], used, from, to); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		rs, err := c.records(ctx, src.file, &src.ds.series[i], same, from, to)
 		if err != nil {
 			return nil, err
 		}

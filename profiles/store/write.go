@@ -83,7 +83,7 @@ func (w *fileWriter) reset(id blockID, level int, created, resolution int64) {
 	w.buf = appendHeader(nil, w.version, level)
 }
 
-// begin starts the dataset of one service; datasets come in order of service. all are the labels of the series that will be added.
+// begin starts the dataset of one service; datasets come in order of service. all are the labels of the series that will be added, of which a segment need not know.
 func (w *fileWriter) begin(service string, all []labels.Labels) {
 	ds := datasetInfo{Dataset: catalog.Dataset{Service: service, MinStart: math.MaxInt64, MaxStart: math.MinInt64, MaxEnd: math.MinInt64}, version: w.version, resolution: w.foot.resolution}
 	w.foot.datasets = append(w.foot.datasets, ds)
