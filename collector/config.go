@@ -27,10 +27,11 @@ type Config struct {
 	TLSKey    string `yaml:"tls_key"`
 	Insecure  bool   `yaml:"insecure"`
 
-	Data          string   `yaml:"data"`
-	RetentionAge  Duration `yaml:"retention_age"`
-	RetentionSize Size     `yaml:"retention_size"`
-	CacheBytes    Size     `yaml:"cache_bytes"`
+	Data           string          `yaml:"data"`
+	RetentionAge   Duration        `yaml:"retention_age"`
+	RetentionSize  Size            `yaml:"retention_size"`
+	RetentionRules []RetentionRule `yaml:"retention_rules"`
+	CacheBytes     Size            `yaml:"cache_bytes"`
 
 	MaxBodyBytes         Size     `yaml:"max_body_bytes"`
 	MaxDecompressedBytes Size     `yaml:"max_decompressed_bytes"`
@@ -42,6 +43,8 @@ type Config struct {
 	MaxConcurrentPushes  int      `yaml:"max_concurrent_pushes"`
 	MaxConcurrentQueries int      `yaml:"max_concurrent_queries"`
 	QueryTimeout         Duration `yaml:"query_timeout"`
+	QueryCPU             Duration `yaml:"query_cpu"`
+	QueryMemory          Size     `yaml:"query_memory"`
 	MemoryLimit          Size     `yaml:"memory_limit"`
 
 	Discover       bool     `yaml:"discover"`
@@ -116,6 +119,8 @@ func DefaultConfig() Config {
 		MaxConcurrentPushes:  64,
 		MaxConcurrentQueries: 8,
 		QueryTimeout:         Duration(30 * time.Second),
+		QueryCPU:             Duration(20 * time.Second),
+		QueryMemory:          256 << 20,
 		Discover:             true,
 		DiscoverPeriod:       Duration(5 * time.Second),
 		ScrapePeriod:         Duration(15 * time.Second),
@@ -182,6 +187,17 @@ func (c *Config) Validate() error {
 		if err := t.validate(); err != nil {
 			bad(fmt.Sprintf("targets[%d]", i), "%w", err)
 		}
+	}
+	def := false
+	for i, r := range c.RetentionRules {
+		name := fmt.Sprintf("retention_rules[%d]", i)
+		if err := r.validate(); err != nil {
+			bad(name, "%w", err)
+		}
+		if r.Service == "" && def {
+			bad(name, "is the second without a service")
+		}
+		def = def || r.Service == ""
 	}
 	for i, r := range c.AgentRules {
 		if err := r.validate(); err != nil {

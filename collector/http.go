@@ -68,7 +68,7 @@ func (p *parts) routes() (*http.ServeMux, error) {
 	mux := http.NewServeMux()
 	receive.New(receive.Config{Sink: p.store, Processes: p.cat, Settings: p.rules.settings, Logger: p.log, Registerer: p.registry, Limits: receive.Limits{
 		BodyBytes: int64(c.MaxBodyBytes), DecompressedBytes: int64(c.MaxDecompressedBytes), Samples: c.MaxSamples, Labels: c.MaxLabels, LabelNameBytes: c.MaxLabelNameBytes,
-		LabelValueBytes: c.MaxLabelValueBytes, Concurrent: c.MaxConcurrentPushes, MaxAge: c.RetentionAge.D()}}).Register(mux)
+		LabelValueBytes: c.MaxLabelValueBytes, Concurrent: c.MaxConcurrentPushes, MaxAge: c.longestRaw()}}).Register(mux)
 
 	queries := http.NewServeMux()
 	api.New(api.Config{Store: p.store, Catalog: p.cat, Discovery: p.scraper, Concurrent: c.MaxConcurrentQueries, Timeout: c.QueryTimeout.D(), Version: p.opts.Version,

@@ -27,8 +27,9 @@ var settings = []setting{
 	{"tls_key", "PEM file with the certificate's private key", "no TLS"},
 	{"insecure", "allow an address that is not loopback without token or TLS", "closed by default"},
 	{"data", "directory for everything that is stored; one collector at a time", zeroDefault},
-	{"retention_age", "delete profiles older than this", "keep whatever the age"},
-	{"retention_size", "delete the oldest profiles while all take more bytes than this", "keep whatever the size"},
+	{"retention_age", "keep profiles as they came for this long; then they are added up, by minute until they are 30 days old and by hour until 400 (retention_rules)", "keep whatever the age"},
+	{"retention_size", "while all take more bytes than this, add up the oldest days but the last, then delete the oldest", "keep whatever the size"},
+	{"retention_rules", "for some services: service, raw, minutes, hours, size; the first that matches counts, one without a service changes the default (file only)", "the default for all"},
 	{"cache_bytes", "memory for opened blocks", zeroDefault},
 	{"max_body_bytes", "largest body of a push as sent; over it 413", zeroDefault},
 	{"max_decompressed_bytes", "largest push once decompressed, all its profiles together; over it 413", zeroDefault},
@@ -40,6 +41,8 @@ var settings = []setting{
 	{"max_concurrent_pushes", "pushes handled at once; over it 429", zeroDefault},
 	{"max_concurrent_queries", "queries handled at once; the next wait", zeroDefault},
 	{"query_timeout", "longest time of a query, waiting included; over it 503", zeroDefault},
+	{"query_cpu", "CPU time that one query may take; over it 422", "no limit"},
+	{"query_memory", "memory that one query may take for what it adds up; over it 422", "no limit"},
 	{"memory_limit", "soft limit of the collector's memory: its garbage collector works harder near it", "no limit, or what GOMEMLIMIT says"},
 	{"discover", "find the Go processes of this machine and scrape those with a pprof or gops endpoint", "only static targets and pushes"},
 	{"discover_period", "time between two looks at the machine's processes", zeroDefault},
@@ -192,6 +195,23 @@ func Markdown() string {
 }
 
 const markdownExample = `
+## Retention rules
+
+raw, minutes and hours say until which age profiles are kept as they came, added up by minute, and added up by hour; a step that ends no later than one before it is left out, and so are
+minutes and hours of 0. size bounds each of the services. What a rule does not set is as in the default. Whole days go to the next step at once, so that each lasts up to a day longer.
+What is pinned (sonde pin) is kept as it came, whatever its age and the size.
+
+` + "```yaml" + `
+retention_rules:
+  - service: checkout
+    raw: 30d
+  - service: '{service_name=~"batch-.*"}'
+    raw: 1d
+    hours: 0
+    size: 500MB
+  - minutes: 60d # the default of all others
+` + "```" + `
+
 ## Targets and agent rules
 
 ` + "```yaml" + `

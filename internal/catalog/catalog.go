@@ -26,7 +26,7 @@ type Block struct {
 	Created int64
 	// Resolution is 0 where the block holds raw profiles, else the width in ms of the windows in which their values are added up.
 	Resolution int64
-	// Pinned is the state of the pins (see Catalog.Pins) in which all that the block holds was found to be pinned, 0 for none.
+	// Pinned is the state of the pins (see Catalog.Pins) in which all that the block holds was found to be pinned, or less than 0 that in which nothing of it was; 0 where nobody looked.
 	Pinned   int64
 	Datasets []Dataset // one per service; a block of level >= 1 has one
 }
@@ -185,11 +185,11 @@ type Catalog interface {
 	Expire(ctx context.Context, keysBefore, processesBefore, eventsBefore int64) error
 	// PutPin stores a pin and returns its id.
 	PutPin(ctx context.Context, p Pin) (id int64, err error)
-	// Pins returns all pins by id, and their state: a number that grows with every pin that is removed.
+	// Pins returns all pins by id, and their state: a number that grows with every change of them.
 	Pins(ctx context.Context) (pins []Pin, state int64, err error)
 	// DeletePin removes a pin; ErrNotFound if there is none.
 	DeletePin(ctx context.Context, id int64) error
-	// MarkPinned notes that all of a live block is pinned in the given state of the pins; ErrConflict if it is not live.
+	// MarkPinned sets Pinned of a live block; ErrConflict if it is not live.
 	MarkPinned(ctx context.Context, block string, state int64) error
 	// PutDeletion stores a deletion that begins. One that is there is left as it is.
 	PutDeletion(ctx context.Context, d Deletion) error

@@ -23,6 +23,9 @@ func (db *DB) PutPin(ctx context.Context, p Pin) (id int64, err error) {
 		if err := t.row(`UPDATE counters SET value = value + 1 WHERE name = 'pin' RETURNING value`, nil, &id); err != nil {
 			return fmt.Errorf("number pin: %w", err)
 		}
+		if _, err := t.exec(`UPDATE counters SET value = value + 1 WHERE name = 'pins'`); err != nil {
+			return err
+		}
 		_, err := t.exec(`INSERT INTO pins (id, selector, type, start_at, end_at, note, created) VALUES (?, ?, ?, ?, ?, ?, COALESCE(NULLIF(CAST(? AS BIGINT), 0), NOW()))`,
 			id, p.Selector, p.Type, p.Start, p.End, p.Note, p.Created)
 		return err
@@ -32,7 +35,7 @@ func (db *DB) PutPin(ctx context.Context, p Pin) (id int64, err error) {
 
 // Pins implements Catalog.
 func (db *DB) Pins(ctx context.Context) (pins []Pin, state int64, err error) {
-	// The state first: pins that are removed in between make it too old, which costs a look and loses nothing.
+	// The state first: a change in between makes it too old, which costs a look and loses nothing.
 	if err := db.r.QueryRowContext(ctx, `SELECT value FROM counters WHERE name = 'pins'`).Scan(&state); err != nil {
 		return nil, 0, fmt.Errorf("read the state of the pins in catalogue: %w", err)
 	}

@@ -20,6 +20,7 @@ type metrics struct {
 	compactions    *prometheus.CounterVec
 	blockBytes     prometheus.Counter
 	expired        *prometheus.CounterVec
+	downsampled    *prometheus.CounterVec
 	garbage        prometheus.Counter
 	querySeconds   prometheus.Histogram
 	readBytes      prometheus.Counter
@@ -54,6 +55,7 @@ func newMetrics(s *Store) *metrics {
 	m.compactions = vec("compactions_total", "Compactions by result: done, conflict, failed.", "result")
 	m.blockBytes = counter("block_bytes_total", "Bytes written in blocks.")
 	m.expired = vec("expired_blocks_total", "Segments and blocks dropped by retention, by reason: age, size.", "reason")
+	m.downsampled = vec("downsampled_blocks_total", "Blocks that retention added up or merged, by reason: age, size, merge.", "reason")
 	m.garbage = counter("deleted_blobs_total", "Blobs deleted: garbage and orphans.")
 	m.querySeconds = histogram("merge_seconds", "Time of a merge.")
 	m.readBytes = counter("read_bytes_total", "Bytes that queries read from blobs.")
@@ -85,8 +87,8 @@ func (m *metrics) unregister(r prometheus.Registerer) {
 
 // usageCollector reads the catalogue when it is scraped: live bytes and how far compaction lags.
 type usageCollector struct {
-	store                       *Store
-	bytes, blobs, profiles, lag *prometheus.Desc
+	store                                        *Store
+	bytes, blobs, profiles, lag, waiting, behind *prometheus.Desc
 }
 
 func newUsageCollector(s *Store) *usageCollector {
@@ -96,36 +98,33 @@ func newUsageCollector(s *Store) *usageCollector {
 		blobs:    prometheus.NewDesc("sonde_store_live_blobs", "Live segments and blocks.", []string{"kind"}, nil),
 		profiles: prometheus.NewDesc("sonde_store_live_profiles", "Profiles in live segments and blocks.", nil, nil),
 		lag:      prometheus.NewDesc("sonde_store_compaction_lag_seconds", "Age of the oldest segment that is not compacted.", nil, nil),
+		waiting:  prometheus.NewDesc("sonde_store_compaction_waiting_bytes", "Bytes of segments that are not compacted.", nil, nil),
+		behind:   prometheus.NewDesc("sonde_store_compaction_behind_seconds", "How much longer the oldest segment has waited than it should: 0 where compaction keeps up.", nil, nil),
 	}
 }
 
 func (c *usageCollector) Describe(ch chan<- *prometheus.Desc) {
-	ch <- c.bytes
-	ch <- c.blobs
-	ch <- c.profiles
-	ch <- c.lag
+	for _, d := range []*prometheus.Desc{c.bytes, c.blobs, c.profiles, c.lag, c.waiting, c.behind} {
+		ch <- d
+	}
 }
 
 func (c *usageCollector) Collect(ch chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	u, err := c.store.Usage(ctx)
-	if err == nil {
-		var oldest int64
-		if oldest, err = c.store.oldestSegment(ctx); err == nil {
-			lag := 0.0
-			if oldest > 0 {
-				lag = float64(c.store.cfg.Now().UnixMilli()-oldest) / 1000
-			}
-			ch <- prometheus.MustNewConstMetric(c.lag, prometheus.GaugeValue, lag)
-		}
-	}
 	if err != nil {
 		ch <- prometheus.NewInvalidMetric(c.bytes, err)
 		return
 	}
-	ch <- prometheus.MustNewConstMetric(c.bytes, prometheus.GaugeValue, float64(u.Bytes))
-	ch <- prometheus.MustNewConstMetric(c.blobs, prometheus.GaugeValue, float64(u.Segments), "segment")
-	ch <- prometheus.MustNewConstMetric(c.blobs, prometheus.GaugeValue, float64(u.Blocks), "block")
-	ch <- prometheus.MustNewConstMetric(c.profiles, prometheus.GaugeValue, float64(u.Profiles))
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	gauge(c.bytes, float64(u.Bytes))
+	gauge(c.blobs, float64(u.Segments), "segment")
+	gauge(c.blobs, float64(u.Blocks), "block")
+	gauge(c.profiles, float64(u.Profiles))
+	gauge(c.lag, u.Backlog.Oldest.Seconds())
+	gauge(c.waiting, float64(u.Backlog.Bytes))
+	gauge(c.behind, u.Backlog.Behind.Seconds())
 }

@@ -11,9 +11,9 @@ import (
 
 // orphanAge is the age from which a blob that no row names is deleted: nothing that is older can still be registered. Of this process that is certain:
 // what it is about to register is in Store.underway, and a compaction holds the lock that the search for orphans needs. For other processes on the same
-// catalogue it rests on registerWithin and on clocks that agree to half an hour.
+// catalogue it rests on registerWithin and on clocks that agree to ten minutes.
 const (
-	orphanAge      = time.Hour
+	orphanAge      = 20 * time.Minute
 	registerWithin = orphanAge / 4 // from the start of the writing of a blob to its registration, and of the registration itself
 )
 

@@ -16,7 +16,7 @@ const (
 	fanIn          = 16               // blocks of one level, service and window that are merged into one of the next
 	lateAfter      = 30 * time.Minute // how long after its end a window is taken to be closed
 	settleAge      = 10 * time.Minute // age that the blocks of a closed window have when they are merged into one, so that late data is merged in gulps
-	maxInputBytes  = 256 << 20        // of one compaction: what is merged is held in memory
+	maxInputBytes  = 64 << 20         // of one compaction: its inputs are held in memory as they are on disk, its output beside them, and their symbols several times as large
 	maxInputCounts = 1024
 )
 
@@ -76,7 +76,8 @@ func planBlocks(blocks []catalog.Block, now time.Time, all bool) []job {
 	groups := map[blockGroup][]catalog.Block{}
 	var order []blockGroup
 	for _, b := range blocks {
-		if b.Level == 0 || len(b.Datasets) != 1 {
+		// Sums are merged by retention; what was taken out of a block because it is pinned must not be put back.
+		if b.Level == 0 || len(b.Datasets) != 1 || b.Resolution > 0 || b.Pinned > 0 {
 			continue
 		}
 		g := blockGroup{b.Datasets[0].Service, windowStart(b.Datasets[0].MinStart, blockWindow.Milliseconds())}
@@ -102,8 +103,10 @@ func planGroup(in []catalog.Block, windowEnd int64, now time.Time, all bool) (jo
 	closed := now.UnixMilli() >= windowEnd+lateAfter.Milliseconds()
 	settled := !slices.ContainsFunc(in, func(b catalog.Block) bool { return now.UnixMilli()-b.Created < settleAge.Milliseconds() })
 	if all || closed && settled {
-		if n := fitting(in); n > 1 {
-			return job{In: in[:n], Level: nextLevel(in[:n])}, true
+		for lo := range in { // behind two that are too large together there may be two that are not
+			if n := fitting(in[lo:]); n > 1 {
+				return job{In: in[lo : lo+n], Level: nextLevel(in[lo : lo+n])}, true
+			}
 		}
 		return job{}, false
 	}

@@ -35,7 +35,7 @@ func TestPlan(t *testing.T) {
 		{name: "old segments do not", blocks: many(2, 0, 61*time.Second, 0, 1000), want: "a00 a01 -> 1"},
 		{name: "nor do many", blocks: many(256, 0, time.Second, 0, 1000), want: "256 blocks -> 1"},
 		{name: "nor any when asked for", blocks: many(1, 0, time.Second, 0, 1000), all: true, want: "a00 -> 1"},
-		{name: "a compaction has a bounded size", blocks: many(4, 0, time.Minute, 0, 100<<20), want: "a00 a01 -> 1"},
+		{name: "a compaction has a bounded size", blocks: many(4, 0, time.Minute, 0, 30<<20), want: "a00 a01 -> 1"},
 		{name: "one segment is compacted however large it is", blocks: many(1, 0, time.Minute, 0, 1<<40), want: "a00 -> 1"},
 		{name: "blocks of an open window wait for more", blocks: many(15, 1, time.Hour, 0, 1000)},
 		{name: "sixteen of a level are merged", blocks: many(16, 1, time.Minute, 0, 1000), want: "16 blocks -> 2"},
@@ -44,6 +44,9 @@ func TestPlan(t *testing.T) {
 		{name: "late data waits for more of it", blocks: append(many(1, 1, time.Minute, 6*time.Hour, 1000), many(1, 3, time.Hour, 6*time.Hour, 1000)...)},
 		{name: "a closed window's only block stays", blocks: many(1, 3, time.Hour, 6*time.Hour, 1000), all: true},
 		{name: "blocks that are too large together stay", blocks: many(2, 3, time.Hour, 6*time.Hour, 200<<20), all: true},
+		{name: "behind two that are too large there may be two that are not", blocks: append(many(2, 3, time.Hour, 6*time.Hour, 60<<20), many(2, 4, time.Hour, 6*time.Hour, 1000)...), all: true, want: "d01 e00 e01 -> 5"},
+		{name: "sums are retention's", blocks: resolved(60_000, many(2, 3, time.Hour, 6*time.Hour, 1000)), all: true},
+		{name: "what is pinned stays apart", blocks: marked(1, many(2, 3, time.Hour, 6*time.Hour, 1000)), all: true},
 		{name: "services are apart", blocks: []catalog.Block{blk("x", 1, "cart", time.Hour, 6*time.Hour, 1), blk("y", 1, "pay", time.Hour, 6*time.Hour, 1)}, all: true},
 		{name: "windows are apart", blocks: []catalog.Block{blk("x", 1, "cart", time.Hour, 6*time.Hour, 1), blk("y", 1, "cart", time.Hour, 9*time.Hour, 1)}, all: true},
 		{name: "segments come first", blocks: append(many(16, 1, time.Minute, 0, 1), many(1, 0, time.Minute, 0, 1)...), want: "a00 -> 1; 16 blocks -> 2"},
@@ -68,33 +71,17 @@ func TestPlan(t *testing.T) {
 	}
 }
 
-func TestPlanExpiry(t *testing.T) {
-	at := func(id string, hoursAgo int, size int64) catalog.Block {
-		end := epoch - int64(hoursAgo)*3_600_000
-		return catalog.Block{ID: id, Size: size, Datasets: []catalog.Dataset{{MaxEnd: end}, {MaxEnd: end - 1_000_000}}}
+// resolved and marked set what blocks are by retention.
+func resolved(resolution int64, blocks []catalog.Block) []catalog.Block {
+	for i := range blocks {
+		blocks[i].Resolution = resolution
 	}
-	blocks := []catalog.Block{at("new", 1, 40), at("old", 100, 10), at("middle", 50, 30)}
-	for _, test := range []struct {
-		name     string
-		age      int64
-		maxBytes int64
-		want     string
-	}{
-		{"all are young and few", 200, 80, ""},
-		{"age", 60, 80, "old:age"},
-		{"a limit that is reached is not passed", 200, 70, "old:size"},
-		{"size", 200, 69, "old:size middle:size"},
-		{"age counts towards size", 60, 70, "old:age"},
-		{"everything", 200, 39, "old:size middle:size new:size"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			var got []string
-			for _, e := range planExpiry(blocks, epoch-test.age*3_600_000, test.maxBytes) {
-				got = append(got, e.block.ID+":"+e.reason)
-			}
-			if g := strings.Join(got, " "); g != test.want {
-				t.Errorf("expired %q, want %q", g, test.want)
-			}
-		})
+	return blocks
+}
+
+func marked(state int64, blocks []catalog.Block) []catalog.Block {
+	for i := range blocks {
+		blocks[i].Pinned = state
 	}
+	return blocks
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"regexp"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,16 +26,25 @@ type Config struct {
 	Registerer prometheus.Registerer // nil: no metrics
 	Now        func() time.Time      // nil: time.Now
 
-	GatherDelay time.Duration // longest wait of a push for its segment to be cut while another is written; 0: 500 ms
-	GatherPause time.Duration // shortest time from one cut to the next, so that the pushes of a fleet share segments; 0: 100 ms, < 0: none
-	GatherQuiet time.Duration // the pause ends early when no push came for this long; 0: 5 ms
-	GatherBytes int           // cut a segment at about this many bytes; 0: 4 MiB
-	MaxAge      time.Duration // retention by age; 0: 7 days
-	MaxBytes    int64         // retention by size of all live blobs; 0: 10 GB
-	MaxSeries   int           // series per service within 2 h; 0: 20,000
-	Staleness   time.Duration // longest time one gauge capture stands for; 0: 5 min
-	CacheBytes  int64         // opened blocks kept in memory; 0: 256 MiB
-	Grace       time.Duration // how long compacted and expired blobs stay for the queries that read them; 0: 15 min
+	GatherDelay  time.Duration   // longest wait of a push for its segment to be cut while another is written; 0: 500 ms
+	GatherPause  time.Duration   // shortest time from one cut to the next, so that the pushes of a fleet share segments; 0: 100 ms, < 0: none
+	GatherQuiet  time.Duration   // the pause ends early when no push came for this long; 0: 5 ms
+	GatherBytes  int             // cut a segment at about this many bytes; 0: 4 MiB
+	MaxAge       time.Duration   // how long raw profiles are kept; 0: 7 days
+	MinuteAge    time.Duration   // how long sums by minute are kept, from the profile on; 0: 30 days, < 0: there are none
+	HourAge      time.Duration   // how long sums by hour are kept, from the profile on; 0: 400 days, < 0: there are none
+	MaxBytes     int64           // retention by size of all live blobs; 0: 10 GB
+	ServiceBytes int64           // retention by size of each service; 0: only that of all
+	Retention    []RetentionRule // of services that have a retention of their own; the first that matches counts
+	MaxSeries    int             // series per service within 2 h; 0: 20,000
+	Staleness    time.Duration   // longest time one gauge capture stands for; 0: 5 min
+	CacheBytes   int64           // opened blocks kept in memory; 0: 256 MiB
+	Grace        time.Duration   // how long compacted and expired blobs stay for the queries that read them: longer than any query; 0: 1 min
+	QueryCPU     time.Duration   // CPU time that one query may take; 0: no limit
+	QueryMemory  int64           // bytes that one query may hold; 0: no limit
+	// Free returns how many bytes are free and how many there are on the disk of the blobs. Where few are left pushes are refused, so that compaction, retention and the catalogue
+	// can go on. nil: pushes are refused when a write fails
+	Free func() (free, total int64, err error)
 }
 
 // Push is what one request or one scrape brings, stored as a whole or not at all.
@@ -60,13 +70,17 @@ type Query struct {
 	Matchers []*labels.Matcher
 	Type     profiles.Type
 	From, To int64 // Unix ms
+	// Of the profiles that are selected these say which stacks count
+	Samples []*labels.Matcher // on pprof labels of samples, numbers in decimal; on span_id or trace_id: the samples of these spans, while raw profiles are kept
+	Focus   *regexp.Regexp    // stacks with a frame of a function whose name matches; nil: all
+	Ignore  *regexp.Regexp    // but no stacks with a frame of a function whose name matches; nil: none
 }
 
 // SeriesQuery asks for totals over time.
 type SeriesQuery struct {
 	Query
 	Step int64    // ms, > 0; points are at From + i*Step for whole steps
-	By   []string // group by these labels; none: one series
+	By   []string // group by these labels, by labels of samples as sample.NAME; none: one series
 	Top  int      // keep the series with the largest totals and add up the rest under the label set {__rest__="true"}; 0: all
 }
 
@@ -103,15 +117,16 @@ func (e *LimitError) Error() string { return e.What + " (limit " + e.Limit + ")"
 
 // Store is the profile store. Safe for concurrent use.
 type Store struct {
-	cfg     Config
-	log     *slog.Logger
-	ids     *idSource
-	cache   *cache
-	metrics *metrics
-	limiter seriesLimiter
-	sumUse  sumUse
-	holder  string // of the lease
-	leased  atomic.Bool
+	cfg      Config
+	log      *slog.Logger
+	ids      *idSource
+	cache    *cache
+	metrics  *metrics
+	limiter  seriesLimiter
+	sumUse   sumUse
+	lexicons lexicons // of queries
+	holder   string   // of the lease
+	leased   atomic.Bool
 
 	mu           sync.Mutex
 	pending      *batch
@@ -128,9 +143,17 @@ type Store struct {
 	underway sync.Map   // names of segments from before they are written until their registration has come to its end
 	learning sync.Mutex // held while a service's series are read
 
-	compacting sync.Mutex
-	blockParts *compressor          // of compactions; guarded by compacting
-	aside      map[string]time.Time // blobs that compactions could not read, and when; guarded by compacting
+	compacting  sync.Mutex
+	blockParts  *compressor          // of compactions; guarded by compacting
+	aside       map[string]time.Time // blobs that compactions could not read, and when; guarded by compacting
+	jumped      time.Time            // since when the clock has been ahead of retention's, zero where it is not; guarded by compacting
+	rowsExpired time.Time            // when rows were last expired; guarded by compacting
+
+	retention retention
+	more      atomic.Bool          // retention has more to do than it had time for
+	quiet     map[string]time.Time // what failed in Run, and when that was last logged; Run's own
+	lateSaid  time.Time            // when it was last logged that compaction does not keep up, zero where it does; Run's own
+	disk      diskGuard
 }
 
 // ErrClosed says that the store does not take pushes any more.
@@ -148,6 +171,8 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	s.holder = s.ids.next(cfg.Now()).String()
 	s.limiter.max = cfg.MaxSeries
+	s.retention = retention{rules: cfg.Retention, maxBytes: cfg.MaxBytes, def: Retention{Raw: cfg.MaxAge, Minutes: cfg.MinuteAge, Hours: cfg.HourAge, Bytes: cfg.ServiceBytes}}
+	s.disk.free = cfg.Free
 	s.metrics = newMetrics(s)
 	if _, err := cfg.Catalog.Now(ctx); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
@@ -177,7 +202,13 @@ func (c *Config) setDefaults() {
 	orDuration(&c.GatherQuiet, 5*time.Millisecond)
 	orDuration(&c.MaxAge, 7*24*time.Hour)
 	orDuration(&c.Staleness, 5*time.Minute)
-	orDuration(&c.Grace, 15*time.Minute)
+	orDuration(&c.Grace, time.Minute)
+	if c.MinuteAge == 0 {
+		c.MinuteAge = 30 * day
+	}
+	if c.HourAge == 0 {
+		c.HourAge = 400 * day
+	}
 	if c.GatherBytes <= 0 {
 		c.GatherBytes = 4 << 20
 	}
@@ -225,6 +256,7 @@ type Usage struct {
 	Segments, Blocks int
 	Bytes            int64
 	Profiles         int64
+	Backlog          Backlog
 }
 
 // Usage returns what the catalogue lists as live.
@@ -233,7 +265,7 @@ func (s *Store) Usage(ctx context.Context) (Usage, error) {
 	if err != nil {
 		return Usage{}, fmt.Errorf("add up usage: %w", err)
 	}
-	var u Usage
+	u := Usage{Backlog: backlog(blocks, s.cfg.Now())}
 	for _, b := range blocks {
 		if b.Level == 0 {
 			u.Segments++
