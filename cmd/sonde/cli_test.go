@@ -149,14 +149,14 @@ func TestDiff(t *testing.T) {
 	}{
 		{"the range before", []string{"--service", "cart", "--since", "1h"},
 			map[string]string{"from": unixMs(now.Add(-time.Hour).UnixMilli()), "base_from": unixMs(now.Add(-2 * time.Hour).UnixMilli()),
-				"base_to": unixMs(now.Add(-time.Hour).UnixMilli()), "view": "top", "base_query": ""},
+				"base_to": unixMs(now.Add(-time.Hour).UnixMilli()), "view": "top", "base_query": "", "normalize": "interval", "frames": "function"},
 			[]string{"3.00µs, base 2.00µs, change +1.00µs (+50.0%)", "500ns  1.00µs  +500ns"}},
-		{"ranges of two lengths are compared by rate", []string{"--since", "1h", "--base-from", "now-3h", "--base-to", "now-1h"},
-			map[string]string{"base_from": unixMs(now.Add(-3 * time.Hour).UnixMilli())},
-			[]string{"base 1.00µs (scaled by 0.5)", "+200.0%"}},
-		{"not scaled where not asked for", []string{"--since", "1h", "--base-from", "now-3h", "--base-to", "now-1h", "--norm", "none"},
-			nil, []string{"base 2.00µs, change"}},
-		{"by share", []string{"--norm", "share"}, nil, []string{"base 3.00µs (scaled by 1.5), change 0ns (+0.0%)", "-250ns"}},
+		{"a range of another length", []string{"--since", "1h", "--base-from", "now-3h", "--base-to", "now-1h"},
+			map[string]string{"base_from": unixMs(now.Add(-3 * time.Hour).UnixMilli()), "normalize": "interval"}, nil},
+		{"a gauge is a mean already", []string{"--type", "heap"}, map[string]string{"normalize": "none"}, nil},
+		{"as asked for", []string{"--normalize", "cpu", "--frames", "line", "--sample", `{account="A"}`, "--focus", "json", "--ignore", "test"},
+			map[string]string{"normalize": "cpu", "frames": "line", "sample": `{account="A"}`, "focus": "json", "ignore": "test"}, nil},
+		{"as it was once written", []string{"--norm", "rate"}, map[string]string{"normalize": "interval"}, nil},
 		{"two selections", []string{"--service", "cart", "--base-query", `{service_version="v1"}`},
 			map[string]string{"base_query": `{service_name="cart",service_version="v1"}`, "base_from": unixMs(now.Add(-time.Hour).UnixMilli())}, nil},
 	}
@@ -181,12 +181,91 @@ func TestDiff(t *testing.T) {
 	}
 }
 
-// TestDiffCovered: a side that was profiled for a tenth of the time is not a tenth of the other.
-func TestDiffCovered(t *testing.T) {
-	body := strings.Replace(diffJSON, `"stats":{}`, `"stats":{"covered_ms":6000},"base_stats":{"covered_ms":60000}`, 1)
+// TestDiffScaled: a side that was profiled for a tenth of the time is not a tenth of the other.
+func TestDiffScaled(t *testing.T) {
+	body := strings.Replace(diffJSON, `"stats":{}`, `"stats":{},"scale":{"normalize":"interval","now":0.5,"base":0.05}`, 1)
 	r := sonde(t, answers("/api/v1/diff", body, nil), "", "diff")
 	if want := "3.00µs, base 200ns (scaled by 0.1), change +2.80µs"; !strings.Contains(r.stdout, want) {
 		t.Errorf("no %q in\n%s", want, r.stdout)
+	}
+	body = strings.Replace(diffJSON, `"stats":{}`, `"stats":{},"scale":{"normalize":"none","now":1,"base":1,"missing":"base: no CPU"}`, 1)
+	r = sonde(t, answers("/api/v1/diff", body, nil), "", "diff", "--normalize", "cpu")
+	if !strings.Contains(r.stdout, "base 2.00µs, change +1.00µs") || r.stderr != "note: not normalized: base: no CPU\n" {
+		t.Errorf("%s%s", r.stderr, r.stdout)
+	}
+}
+
+const rankingJSON = `{"type":{"id":"heap:alloc_space","unit":"bytes","kind":"interval"},"from":1795258800000,"to":1795262400000,"normalize":"interval","per":"per second of process time","value":"total",
+"window":120000,"windows":4,"base_windows":30,"note":"only 4 windows","functions":3,"rows":[{"function":"main.slow","base":1024.5,"now":2048,"t":9,"q":3e-9,"log10_p":-10.2},
+{"function":"main.new","base":0,"now":0.25,"q":0.04,"log10_p":-1.9},{"function":"main.sure","base":3,"now":1,"q":0,"log10_p":-400.4}]}`
+
+func TestDiffRank(t *testing.T) {
+	time.Local = time.UTC
+	var q url.Values
+	r := sonde(t, answers("/api/v1/ranking", rankingJSON, &q), "", "diff", "--rank", "--type", "allocs", "--sort", "self", "--window", "2m", "-n", "7")
+	for k, v := range map[string]string{"value": "self", "window": "2m", "limit": "7", "normalize": "interval", "type": "allocs", "base_from": unixMs(now.Add(-2 * time.Hour).UnixMilli())} {
+		if q.Get(k) != v {
+			t.Errorf("parameter %s = %q, want %q", k, q.Get(k), v)
+		}
+	}
+	golden(t, "testdata/diff_rank.txt", []byte(r.stdout))
+	if r.code != 0 || r.stderr != "note: only 4 windows\n" {
+		t.Errorf("exit %d, %q", r.code, r.stderr)
+	}
+	for _, args := range [][]string{{"diff", "--rank", "a.pb.gz", "b.pb.gz"}, {"diff", "--rank", "--frames", "line"}} {
+		if r := sonde(t, nil, "", args...); r.code != exitUsage {
+			t.Errorf("%v: exit %d, %s", args, r.code, r.stderr)
+		}
+	}
+}
+
+func TestFormatNumber(t *testing.T) {
+	for _, c := range []struct {
+		v    float64
+		unit string
+		want string
+	}{{0, "count", "0"}, {0.0125, "count", "0.0125"}, {12.345, "count", "12.3"}, {1234567.8, "count", "1,234,568"}, {-2.5e9, "nanoseconds", "-2.50s"}, {0.25, "bytes", "0.25B"}, {1023.5, "bytes", "1024B"}} {
+		if got := formatNumber(c.v, c.unit); got != c.want {
+			t.Errorf("%g %s: %q, want %q", c.v, c.unit, got, c.want)
+		}
+	}
+}
+
+const callersJSON = `{"function":"main.b","self":100,"total":600,"all":1000,
+"callers":{"type":{"id":"cpu:cpu","unit":"nanoseconds","kind":"interval"},"total":600,"names":["main.b","main.a","main.main"],"name":[0,1,2],"depth":[0,1,2],"value":[600,600,600],"self":[0,0,600],"nodes":3,"stats":{"profiles":1}},
+"callees":{"type":{"id":"cpu:cpu","unit":"nanoseconds","kind":"interval"},"total":600,"names":["main.b","main.c","main.d"],"name":[0,1,2],"depth":[0,1,1],"value":[600,497,3],"self":[100,497,3],"nodes":3,"stats":{"profiles":1}}}`
+
+func TestCallers(t *testing.T) {
+	var q url.Values
+	r := sonde(t, answers("/api/v1/callers", callersJSON, &q), "", "callers", "main.b", "--service", "cart", "--frames", "line")
+	golden(t, "testdata/callers.txt", []byte(r.stdout))
+	if r.code != 0 || q.Get("function") != "main.b" || q.Get("frames") != "line" || q.Get("query") != `{service_name="cart"}` {
+		t.Errorf("exit %d, %s, asked %v", r.code, r.stderr, q)
+	}
+	none := strings.Replace(callersJSON, `"total":600,"all"`, `"total":0,"all"`, 1)
+	if r := sonde(t, answers("/api/v1/callers", none, nil), "", "callers", "main.b"); r.code != exitFailed || !strings.Contains(r.stderr, "hint: names are as") {
+		t.Errorf("exit %d, %s", r.code, r.stderr)
+	}
+	for _, bad := range []string{`{"all":1,"total":1}`, strings.Replace(callersJSON, `"depth":[0,1,1]`, `"depth":[0,2,1]`, 1)} {
+		if r := sonde(t, answers("/api/v1/callers", bad, nil), "", "callers", "main.b"); r.code != exitFailed {
+			t.Errorf("%s: exit %d", bad, r.code)
+		}
+	}
+}
+
+// TestSelection: what selects stacks is sent by every verb that merges, and a mistake in it is found before anybody is asked.
+func TestSelection(t *testing.T) {
+	for verb, path := range map[string]string{"top": "/api/v1/top", "flame": "/api/v1/flamegraph", "get": "/api/v1/profile"} {
+		var q url.Values
+		sonde(t, answers(path, `{"name":[]}`, &q), "", verb, "--sample", `{account="A"}`, "--focus", "a.*b", "--ignore", "c")
+		if q.Get("sample") != `{account="A"}` || q.Get("focus") != "a.*b" || q.Get("ignore") != "c" {
+			t.Errorf("%s asked %v", verb, q)
+		}
+		for _, bad := range [][]string{{"--sample", "{a"}, {"--focus", "("}, {"--ignore", "["}} {
+			if r := sonde(t, nil, "", append([]string{verb}, bad...)...); r.code != exitUsage || !strings.Contains(r.stderr, "read "+bad[0]) {
+				t.Errorf("%s %v: exit %d, %s", verb, bad, r.code, r.stderr)
+			}
+		}
 	}
 }
 

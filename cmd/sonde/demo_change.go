@@ -106,7 +106,7 @@ func (d *demoRun) announceChange(ctx context.Context) error {
 // second version does more of stands out then, where by time nearly all of it is more.
 func (d *demoRun) diffURL(change int64) string {
 	minute := time.Minute.Milliseconds()
-	return d.client.URL("/", url.Values{"type": {"cpu:cpu"}, "norm": {"share"},
+	return d.client.URL("/", url.Values{"type": {"cpu:cpu"}, "normalize": {"share"},
 		"query": {version("v2")}, "from": {unixMs(change)}, "to": {unixMs(change + minute)},
 		"base_query": {version("v1")}, "base_from": {unixMs(change - minute)}, "base_to": {unixMs(change)}})
 }

@@ -7,17 +7,20 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/sonde-io/sonde/profiles"
 )
 
 // baseFlags select what a diff compares with.
 type baseFlags struct {
-	query, from, to, norm, sort string
-	limit                       int
+	query, from, to, normalize, sort, window string
+	limit                                    int
+	frames                                   profiles.Frames
 }
 
 func (a *app) diffCommand() *cobra.Command {
@@ -28,14 +31,20 @@ func (a *app) diffCommand() *cobra.Command {
 		Short: "Compare two ranges, two selections, or two files",
 		Long: `Compare two ranges of time, two selections, or two local pprof files, by function.
 
-Without --base-from and --base-to the base is the range of the same length right before. --norm says how values of the base are
-scaled before they are subtracted: rate by the time in which processes were profiled on either side, so that neither a scrape
-of some seconds a minute nor a range without data counts as less (the default between ranges), share by the totals, none (the
-default between files). -o json prints both sides as they are.`,
+Without --base-from and --base-to the base is the range of the same length right before. --normalize says how values of the base
+are scaled before they are subtracted: interval by the time in which processes were profiled on either side, so that neither a
+scrape of some seconds a minute nor a range without data counts as less (the default between ranges of what is counted),
+instance by the number of processes, cpu by the CPU time that they used, share by the totals, none (the default for what is
+there at a moment, and between files). -o json prints both sides as they are, with the factors.
+
+--rank cuts both ranges into windows and orders the functions by how sure it is that they changed, rather than by how much: by
+Welch's test of the values in the windows of either side. Q is the chance that a function stands there by accident, with all
+functions tested at once taken into account.`,
 		Example: `  sonde diff --service cart --since 15m
   sonde diff --service cart --from 2026-11-20T14:00:00Z --to 2026-11-20T15:00:00Z \
              --base-from 2026-11-19T14:00:00Z --base-to 2026-11-19T15:00:00Z
-  sonde diff --query '{service_version="v2"}' --base-query '{service_version="v1"}' --norm share
+  sonde diff --query '{service_version="v2"}' --base-query '{service_version="v1"}' --normalize share
+  sonde diff --service cart --type allocs --since 1h --rank --normalize cpu
   sonde diff before.pb.gz after.pb.gz`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 0 && len(args) != 2 {
@@ -49,17 +58,25 @@ default between files). -o json prints both sides as they are.`,
 	fs.StringVar(&b.from, "base-from", "", "start of the base's range")
 	fs.StringVar(&b.to, "base-to", "", "end of the base's range, not included")
 	fs.StringVar(&b.query, "base-query", "", "the base's selector (default: the same)")
-	norm := &format{value: "", allowed: []string{"rate", "share", "none"}, what: "HOW"}
-	fs.Var(norm, "norm", "scale the base by: rate, share or none")
+	norm := normalizeFlag(cmd)
 	order := sortFlag(cmd, "total", "self")
 	fs.IntVarP(&b.limit, "limit", "n", 30, "number of functions")
+	frames := framesFlag(cmd)
+	rank := fs.Bool("rank", false, "order by how sure it is that a function changed")
+	fs.StringVar(&b.window, "window", "", "with --rank: length of the windows, 1m at least (default: about twenty of them)")
 	out := outputFlag(cmd, "table", "json")
 	a.clientFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if b.limit < 1 {
 			return usage(cmd, "read --limit: %d is not a number of functions", b.limit)
 		}
-		b.norm, b.sort = norm.value, order.value
+		b.normalize, b.sort, b.frames = norm.value, order.value, profiles.Frames(frames.value)
+		if *rank {
+			if len(args) == 2 {
+				return usage(cmd, "--rank needs many profiles on either side: it is for the collector, and two FILEs are given")
+			}
+			return a.rank(cmd, &q, &b, out.value == "json")
+		}
 		t, scale, err := a.diff(cmd, &q, &b, args)
 		if err != nil {
 			return err
@@ -78,40 +95,87 @@ const manyRows = 10_000
 // diff returns both sides and the factor by which the base's values are to be scaled.
 func (a *app) diff(cmd *cobra.Command, q *queryFlags, b *baseFlags, args []string) (*profiles.Top, float64, error) {
 	if len(args) == 2 {
-		t, err := a.diffFiles(cmd, q, args[0], args[1])
+		t, err := a.diffFiles(cmd, q, b, args[0], args[1])
 		if err != nil {
 			return nil, 0, err
 		}
-		return t, factor(b.norm, t, 1), nil
+		return t, a.baseFactor(t.Scale), nil
 	}
-	now := a.now()
-	params, r, err := q.params(cmd, now)
+	params, err := a.compareParams(cmd, q, b)
 	if err != nil {
 		return nil, 0, err
 	}
-	base, err := b.rangeOf(cmd, r, now)
-	if err != nil {
-		return nil, 0, err
-	}
-	if err := b.addTo(cmd, q, params, base); err != nil {
-		return nil, 0, err
-	}
+	params.Set("view", "top")
+	params.Set("limit", strconv.Itoa(manyRows))
+	params.Set("frames", string(b.frames))
 	var t profiles.Top
 	if err := a.ask(cmd.Context(), "/api/v1/diff", params, &t); err != nil {
 		return nil, 0, err
 	}
-	if b.norm == "" {
-		b.norm = "rate"
+	return &t, a.baseFactor(t.Scale), nil
+}
+
+// compareParams are the parameters of a comparison.
+func (a *app) compareParams(cmd *cobra.Command, q *queryFlags, b *baseFlags) (url.Values, error) {
+	now := a.now()
+	params, r, err := q.params(cmd, now)
+	if err != nil {
+		return nil, err
 	}
-	ratio := 1.0
+	base, err := b.rangeOf(cmd, r, now)
+	if err != nil {
+		return nil, err
+	}
+	params.Set("base_from", unixMs(base.From))
+	params.Set("base_to", unixMs(base.To))
+	if b.query != "" {
+		sel, err := joinSelector(cmd, q.service, b.query)
+		if err != nil {
+			return nil, err
+		}
+		params.Set("base_query", sel)
+	}
+	if b.normalize == "" {
+		b.normalize = string(profiles.NormalizeInterval)
+		if t, err := profiles.ParseType(q.typ); err == nil && t.Kind() == profiles.Gauge {
+			b.normalize = string(profiles.NormalizeNone) // a mean already: the length of its range does not matter
+		}
+	}
+	params.Set("normalize", b.normalize)
+	return params, nil
+}
+
+// normalizeFlag adds --normalize to cmd; --norm rate is how it was once written.
+func normalizeFlag(cmd *cobra.Command) *format {
+	f := &format{what: "HOW", old: map[string]string{"rate": string(profiles.NormalizeInterval)}}
+	var words []string
+	for _, n := range profiles.Normalizations {
+		words = append(words, string(n))
+	}
+	f.allowed = words
+	fs := cmd.Flags()
+	fs.Var(f, "normalize", "scale the base by: "+strings.Join(words, ", "))
+	fs.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+		if name == "norm" {
+			name = "normalize"
+		}
+		return pflag.NormalizedName(name)
+	})
+	if err := cmd.RegisterFlagCompletionFunc("normalize", cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic(err) // only for a flag that does not exist
+	}
+	return f
+}
+
+// baseFactor is what the base's values are multiplied with; where they could not be normalized as asked it says so.
+func (a *app) baseFactor(s *profiles.Scale) float64 {
 	switch {
-	case t.Type.Kind == "gauge": // a mean already: the length of its range does not matter
-	case t.BaseStats != nil && t.BaseStats.CoveredMs > 0 && t.Stats.CoveredMs > 0:
-		ratio = float64(t.Stats.CoveredMs) / float64(t.BaseStats.CoveredMs)
-	default:
-		ratio = float64(r.length()) / float64(base.length())
+	case s == nil || s.Now == 0:
+		return 1
+	case s.Missing != "":
+		fmt.Fprintf(a.stderr, "note: not normalized: %s\n", clean(s.Missing))
 	}
-	return &t, factor(b.norm, &t, ratio), nil
+	return s.Base / s.Now
 }
 
 func (b *baseFlags) rangeOf(cmd *cobra.Command, r timeRange, now time.Time) (timeRange, error) {
@@ -137,33 +201,6 @@ func (b *baseFlags) rangeOf(cmd *cobra.Command, r timeRange, now time.Time) (tim
 		return timeRange{}, usage(cmd, "the base's range is empty: it starts at %s and ends at %s", stamp(base.From), stamp(base.To))
 	}
 	return base, nil
-}
-
-func (b *baseFlags) addTo(cmd *cobra.Command, q *queryFlags, params url.Values, base timeRange) error {
-	params.Set("view", "top")
-	params.Set("limit", strconv.Itoa(manyRows))
-	params.Set("base_from", unixMs(base.From))
-	params.Set("base_to", unixMs(base.To))
-	if b.query == "" {
-		return nil
-	}
-	sel, err := joinSelector(cmd, q.service, b.query)
-	if err != nil {
-		return err
-	}
-	params.Set("base_query", sel)
-	return nil
-}
-
-// factor is what the base's values are multiplied with.
-func factor(norm string, t *profiles.Top, ratio float64) float64 {
-	switch {
-	case norm == "share" && value(t.BaseTotal) != 0:
-		return float64(t.Total) / float64(value(t.BaseTotal))
-	case norm == "rate":
-		return ratio
-	}
-	return 1
 }
 
 func (a *app) writeDiff(t *profiles.Top, scale float64, b *baseFlags) error {

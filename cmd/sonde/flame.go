@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -39,13 +40,14 @@ asked. -o json prints the columns that the web page draws.`,
 	cmd.Flags().IntVar(&view.depth, "depth", 0, "deepest level printed; 0: all")
 	cmd.Flags().Float64Var(&view.percent, "min", 1, "smallest share of the total printed, in percent")
 	cmd.Flags().IntVar(&nodes, "max-nodes", 8192, "nodes after which the smallest are folded into (other)")
+	frames := framesFlag(cmd)
 	out := outputFlag(cmd, "table", "json")
 	a.clientFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if nodes < 1 || nodes > 65536 {
 			return usage(cmd, "read --max-nodes: %d is not within 1 and 65536", nodes)
 		}
-		f, params, err := a.flame(cmd, &q, args, nodes)
+		f, params, err := a.flame(cmd, &q, args, nodes, profiles.Frames(frames.value))
 		if err != nil {
 			return err
 		}
@@ -58,9 +60,10 @@ asked. -o json prints the columns that the web page draws.`,
 }
 
 // flame reads a file or asks the collector; params are what it was asked, nil for a file.
-func (a *app) flame(cmd *cobra.Command, q *queryFlags, args []string, nodes int) (*profiles.Flame, url.Values, error) {
-	f, params, err := view(a, cmd, q, args, "/api/v1/flamegraph", "max_nodes", nodes, func(s *profiles.Stacks) *profiles.Flame {
-		return profiles.NewFlame(s, nil, profiles.FlameOptions{MaxNodes: nodes})
+func (a *app) flame(cmd *cobra.Command, q *queryFlags, args []string, nodes int, frames profiles.Frames) (*profiles.Flame, url.Values, error) {
+	more := url.Values{"max_nodes": {strconv.Itoa(nodes)}, "frames": {string(frames)}}
+	f, params, err := view(a, cmd, q, args, "/api/v1/flamegraph", more, func(s *profiles.Stacks) *profiles.Flame {
+		return profiles.NewFlame(s, nil, profiles.FlameOptions{MaxNodes: nodes, Frames: frames})
 	})
 	if err != nil {
 		return nil, nil, err

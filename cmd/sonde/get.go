@@ -17,16 +17,17 @@ func (a *app) getCommand() *cobra.Command {
 		Short: "Fetch merged profiles as one file",
 		Long: `Fetch merged profiles as one file: for go tool pprof, for other tools, or for a build.
 
-pprof is a gzipped pprof profile; folded is one stack a line, as flame graph scripts read it; json is the flame graph;
-pgo is a CPU profile reduced to what go build -pgo reads.`,
+pprof is a gzipped pprof profile; folded is one stack a line, as flame graph scripts read it; speedscope is JSON for
+https://www.speedscope.app; json is the table of all functions; pgo is a CPU profile reduced to what go build -pgo reads.`,
 		Example: `  sonde get --service cart --since 15m -f cart.pb.gz && go tool pprof cart.pb.gz
   sonde get --service cart --since 7d -o pgo -f default.pgo && go build -pgo=default.pgo
-  sonde get --service cart -o folded | grep encoding/json`,
+  sonde get --service cart -o folded | grep encoding/json
+  sonde get --service cart --type heap -o speedscope -f cart.speedscope.json`,
 		Args: cobra.NoArgs,
 	}
 	q.register(cmd)
 	cmd.Flags().StringVarP(&file, "output", "f", "", "file to write; - or none: standard output")
-	out := outputFlag(cmd, "pprof", "folded", "json", "pgo")
+	out := outputFlag(cmd, "pprof", "folded", "speedscope", "json", "pgo")
 	a.clientFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		params, _, err := q.params(cmd, a.now())

@@ -11,7 +11,7 @@ import (
 
 // localType is the type that --type asks of a file; zero where the flag is not given and the file's own main column counts.
 func localType(cmd *cobra.Command, q *queryFlags) (t profiles.Type, err error) {
-	for _, name := range []string{"service", "query", "since", "from", "to"} {
+	for _, name := range []string{"service", "query", "sample", "focus", "ignore", "since", "from", "to"} {
 		if cmd.Flags().Changed(name) {
 			return t, usage(cmd, "--%s is for the collector, and a FILE is given", name)
 		}
@@ -85,7 +85,7 @@ func profileOf(sample string) string {
 }
 
 // diffFiles compares two files, by the type of the second.
-func (a *app) diffFiles(cmd *cobra.Command, q *queryFlags, baseName, name string) (*profiles.Top, error) {
+func (a *app) diffFiles(cmd *cobra.Command, q *queryFlags, b *baseFlags, baseName, name string) (*profiles.Top, error) {
 	t, err := localType(cmd, q)
 	if err != nil {
 		return nil, err
@@ -101,5 +101,14 @@ func (a *app) diffFiles(cmd *cobra.Command, q *queryFlags, baseName, name string
 	if s.Type.Unit != base.Type.Unit {
 		return nil, fmt.Errorf("compare %s with %s: one is in %s, the other in %s", baseName, name, base.Type.Unit, s.Type.Unit)
 	}
-	return profiles.NewTop(s, base, profiles.TopOptions{Limit: manyRows}), nil
+	opt := profiles.TopOptions{Limit: manyRows, Frames: b.frames}
+	if n := profiles.Normalization(b.normalize); n != "" && n != profiles.NormalizeNone {
+		now, was := profiles.Side{Stacks: s}, profiles.Side{Stacks: base}
+		if s.Type.String() == "cpu:cpu" {
+			now.CPU, was.CPU = s, base
+		}
+		scale := profiles.NewScale(n, now, was)
+		opt.Scale = &scale
+	}
+	return profiles.NewTop(s, base, opt), nil
 }

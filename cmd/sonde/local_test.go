@@ -50,7 +50,9 @@ func TestLocalFiles(t *testing.T) {
 		{"an alias", []string{"top", "--type", "allocs", after}, []string{"heap:alloc_space: 70B"}},
 		{"flame", []string{"flame", after}, []string{"100.00%   3.00MiB    main.main\n", "  main.work\n"}},
 		{"diff", []string{"diff", before, after}, []string{"3.00MiB, base 1.00MiB, change +2.00MiB (+200.0%)", "+2.00MiB  main.work"}},
-		{"diff by share", []string{"diff", "--norm", "share", before, after}, []string{"(scaled by 3), change 0B"}},
+		{"diff by share", []string{"diff", "--normalize", "share", before, after}, []string{"(scaled by 3), change 0B"}},
+		{"by line", []string{"top", "--frames", "line", after}, []string{"100.00%  main.work:7", "main.main:9"}},
+		{"callers", []string{"callers", "main.work", after}, []string{"main.work: self 3.00MiB (100.00% of all), total 3.00MiB", "called by\n100.00%   3.00MiB    main.main\n", "calls\n  nothing\n"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -16,7 +16,8 @@ import (
 type format struct {
 	value   string
 	allowed []string
-	what    string // the words, in help; "": FORMAT
+	what    string            // the words, in help; "": FORMAT
+	old     map[string]string // words that mean one of them, from before it had its name
 }
 
 var _ pflag.Value = (*format)(nil)
@@ -24,6 +25,9 @@ var _ pflag.Value = (*format)(nil)
 func (f *format) String() string { return f.value }
 func (f *format) Type() string   { return cmp.Or(f.what, "FORMAT") }
 func (f *format) Set(s string) error {
+	if now, ok := f.old[s]; ok {
+		s = now
+	}
 	for _, a := range f.allowed {
 		if s == a {
 			f.value = s

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"maps"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -14,8 +16,9 @@ import (
 
 // queryFlags select profiles: whose, of which type, and when.
 type queryFlags struct {
-	service, query, typ string
-	since, from, to     string
+	service, query, typ   string
+	sample, focus, ignore string
+	since, from, to       string
 }
 
 func (q *queryFlags) register(cmd *cobra.Command) {
@@ -24,6 +27,9 @@ func (q *queryFlags) register(cmd *cobra.Command) {
 	fs.StringVarP(&q.service, "service", "s", "", "the service's name")
 	fs.StringVarP(&q.query, "query", "q", "", `selector, such as {service_name="cart",service_version=~"v1.*"}`)
 	fs.StringVarP(&q.typ, "type", "t", "cpu", "type of profile, or one of its columns: cpu, heap, allocs, goroutine, mutex, block, heap:alloc_objects")
+	fs.StringVar(&q.sample, "sample", "", `selector on the samples' own labels, such as {account="A"} or {trace_id="…"}`)
+	fs.StringVar(&q.focus, "focus", "", "only stacks with a function whose name matches this regular expression")
+	fs.StringVar(&q.ignore, "ignore", "", "only stacks without a function whose name matches this regular expression")
 	q.registerTimes(cmd)
 }
 
@@ -127,7 +133,40 @@ func (q *queryFlags) params(cmd *cobra.Command, now time.Time) (url.Values, time
 	if sel != "" {
 		v.Set("query", sel)
 	}
+	if err := q.filters(cmd, v); err != nil {
+		return nil, timeRange{}, err
+	}
 	return v, r, nil
+}
+
+// filters adds what selects stacks.
+func (q *queryFlags) filters(cmd *cobra.Command, v url.Values) error {
+	if q.sample != "" {
+		if _, err := profiles.ParseSelector(q.sample); err != nil {
+			return usage(cmd, "read --sample: %w", err)
+		}
+		v.Set("sample", q.sample)
+	}
+	for name, pattern := range map[string]string{"focus": q.focus, "ignore": q.ignore} {
+		if pattern == "" {
+			continue
+		}
+		if _, err := regexp.Compile(pattern); err != nil {
+			return usage(cmd, "read --%s: %w", name, err)
+		}
+		v.Set(name, pattern)
+	}
+	return nil
+}
+
+// framesFlag adds --frames to cmd.
+func framesFlag(cmd *cobra.Command) *format {
+	f := &format{value: string(profiles.FramesFunction), allowed: []string{string(profiles.FramesFunction), string(profiles.FramesLine), string(profiles.FramesAddress)}, what: "WHAT"}
+	cmd.Flags().Var(f, "frames", "what a frame is: function, line or address")
+	if err := cmd.RegisterFlagCompletionFunc("frames", cobra.FixedCompletions(f.allowed, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic(err) // only for a flag that does not exist
+	}
+	return f
 }
 
 func unixMs(ms int64) string { return strconv.FormatInt(ms, 10) }
@@ -135,9 +174,9 @@ func unixMs(ms int64) string { return strconv.FormatInt(ms, 10) }
 // stamp prints a time as people at this machine read it, to the second.
 func stamp(ms int64) string { return time.UnixMilli(ms).Format("2006-01-02 15:04:05") }
 
-// view makes a view of a local file, where args name one, or asks the collector at path for it, with most as its parameter param; params are
+// view makes a view of a local file, where args name one, or asks the collector at path for it, with the parameters in more too; params are
 // what it was asked, nil for a file.
-func view[V any](a *app, cmd *cobra.Command, q *queryFlags, args []string, path, param string, most int, local func(*profiles.Stacks) *V) (_ *V, params url.Values, _ error) {
+func view[V any](a *app, cmd *cobra.Command, q *queryFlags, args []string, path string, more url.Values, local func(*profiles.Stacks) *V) (_ *V, params url.Values, _ error) {
 	if len(args) == 1 {
 		t, err := localType(cmd, q)
 		if err != nil {
@@ -153,7 +192,7 @@ func view[V any](a *app, cmd *cobra.Command, q *queryFlags, args []string, path,
 	if err != nil {
 		return nil, nil, err
 	}
-	params.Set(param, strconv.Itoa(most))
+	maps.Copy(params, more)
 	v := new(V)
 	if err := a.ask(cmd.Context(), path, params, v); err != nil {
 		return nil, nil, err

@@ -82,7 +82,7 @@ func (a *app) root() *cobra.Command {
 	root.SetIn(a.stdin)
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
-	root.AddCommand(a.serveCommand(), a.demoCommand(), a.psCommand(), a.topCommand(), a.flameCommand(), a.getCommand(),
+	root.AddCommand(a.serveCommand(), a.demoCommand(), a.psCommand(), a.topCommand(), a.flameCommand(), a.callersCommand(), a.getCommand(),
 		a.diffCommand(), a.pushCommand(), a.checkCommand(), a.configCommand(), a.versionCommand(), a.demoServiceCommand())
 	for _, c := range root.Commands() {
 		// What cobra finds wrong, it finds before RunE.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -25,12 +26,14 @@ added up, what was there at a moment (heap in use, goroutines) is averaged over 
 input) that one pprof profile is read instead, and no collector is asked.`,
 		Example: `  sonde top --service cart --since 15m
   sonde top --query '{service_name="cart",service_version="v2"}' --type allocs
+  sonde top --service cart --sample '{account="A"}' --focus encoding/json --frames line
   sonde top cpu.pb.gz`,
 		Args: cobra.MaximumNArgs(1),
 	}
 	q.register(cmd)
 	order := sortFlag(cmd, "self", "total")
 	cmd.Flags().IntVarP(&limit, "limit", "n", 30, "number of functions")
+	frames := framesFlag(cmd)
 	out := outputFlag(cmd, "table", "json")
 	a.clientFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -41,7 +44,7 @@ input) that one pprof profile is read instead, and no collector is asked.`,
 		if order.value == "total" {
 			rows = max(limit, manyRows)
 		}
-		t, params, err := a.top(cmd, &q, args, rows)
+		t, params, err := a.top(cmd, &q, args, rows, profiles.Frames(frames.value))
 		if err != nil {
 			return err
 		}
@@ -58,9 +61,10 @@ input) that one pprof profile is read instead, and no collector is asked.`,
 }
 
 // top reads a file or asks the collector; params are what it was asked, nil for a file.
-func (a *app) top(cmd *cobra.Command, q *queryFlags, args []string, limit int) (*profiles.Top, url.Values, error) {
-	return view(a, cmd, q, args, "/api/v1/top", "limit", limit, func(s *profiles.Stacks) *profiles.Top {
-		return profiles.NewTop(s, nil, profiles.TopOptions{Limit: limit})
+func (a *app) top(cmd *cobra.Command, q *queryFlags, args []string, limit int, frames profiles.Frames) (*profiles.Top, url.Values, error) {
+	more := url.Values{"limit": {strconv.Itoa(limit)}, "frames": {string(frames)}}
+	return view(a, cmd, q, args, "/api/v1/top", more, func(s *profiles.Stacks) *profiles.Top {
+		return profiles.NewTop(s, nil, profiles.TopOptions{Limit: limit, Frames: frames})
 	})
 }
 

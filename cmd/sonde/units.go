@@ -9,14 +9,30 @@ import (
 
 // formatValue prints v of a pprof unit with three significant digits, as people read it: 1.25s, 12.3MiB, 1,234.
 func formatValue(v int64, unit string) string {
-	switch unit {
-	case "nanoseconds":
-		return scale(v, []step{{1, "ns"}, {1e3, "µs"}, {1e6, "ms"}, {1e9, "s"}, {60e9, "min"}, {3600e9, "h"}})
-	case "bytes":
-		return scale(v, []step{{1, "B"}, {1 << 10, "KiB"}, {1 << 20, "MiB"}, {1 << 30, "GiB"}, {1 << 40, "TiB"}})
-	default:
-		return group(v)
+	if steps, ok := unitSteps[unit]; ok {
+		return scale(float64(v), steps)
 	}
+	return group(v)
+}
+
+// formatNumber prints v, which need not be whole, as formatValue does.
+func formatNumber(v float64, unit string) string {
+	steps, ok := unitSteps[unit]
+	switch {
+	case ok && math.Abs(v) >= 9.995:
+		return scale(v, steps)
+	case ok:
+		return strconv.FormatFloat(v, 'g', 3, 64) + steps[0].name
+	case math.Abs(v) >= 999.5:
+		return group(int64(math.Round(v)))
+	}
+	return strconv.FormatFloat(v, 'g', 3, 64)
+}
+
+// unitSteps are the names of the sizes of pprof's units.
+var unitSteps = map[string][]step{
+	"nanoseconds": {{1, "ns"}, {1e3, "µs"}, {1e6, "ms"}, {1e9, "s"}, {60e9, "min"}, {3600e9, "h"}},
+	"bytes":       {{1, "B"}, {1 << 10, "KiB"}, {1 << 20, "MiB"}, {1 << 30, "GiB"}, {1 << 40, "TiB"}},
 }
 
 type step struct {
@@ -24,8 +40,7 @@ type step struct {
 	name string
 }
 
-func scale(v int64, steps []step) string {
-	f := float64(v)
+func scale(f float64, steps []step) string {
 	s := steps[0]
 	for _, c := range steps[1:] {
 		if math.Abs(f) >= c.size {

@@ -94,7 +94,6 @@ func TestDemo(t *testing.T) {
 
 	// The page's parameters are the API's.
 	q := link.Query()
-	q.Del("norm")
 	q.Set("view", "top")
 	q.Set("limit", "10000")
 	// A sample is 10 ms: enough of them for shares to mean something, on either side.
