@@ -105,6 +105,7 @@ func (h *Handler) Register(mux *http.ServeMux) {
 		{"top", h.top},
 		{"diff", h.diff},
 		{"callers", h.callers},
+		{"samplelabels", h.sampleLabels},
 		{"ranking", h.ranking},
 		{"profile", h.profile},
 		{"processes", h.processes},

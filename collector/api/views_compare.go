@@ -70,6 +70,21 @@ func (h *Handler) callers(ctx context.Context, r *http.Request) (any, error) {
 	return profiles.NewCallers(s, b, name, opt), nil
 }
 
+// sampleLabels answers with the labels that samples carry, and what each value of them stands for.
+func (h *Handler) sampleLabels(ctx context.Context, r *http.Request) (any, error) {
+	p := h.params(r, append(slices.Clone(common), "limit")...)
+	q := p.query()
+	limit := p.number("limit", 100, 1, 10_000)
+	if p.err != nil {
+		return nil, p.err
+	}
+	s, err := h.cfg.Store.Merge(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	return profiles.NewSampleLabels(s, limit), nil
+}
+
 // mergeBoth adds up both sides of a comparison.
 func (h *Handler) mergeBoth(ctx context.Context, q, base store.Query) (s, b *profiles.Stacks, own string, err error) {
 	s, own, err = h.merge(ctx, q)

@@ -73,6 +73,15 @@ func TestCallers(t *testing.T) {
 	}
 }
 
+func TestSampleLabels(t *testing.T) {
+	f := filled(t, nil)
+	var got profiles.SampleLabels
+	f.decode(t, &got, "samplelabels", "query", "cart", "type", "cpu")
+	if got.Total != 33e7 || got.Labels == nil || len(got.Labels) != 0 {
+		t.Errorf("%+v", got)
+	}
+}
+
 // TestRanking plants a regression in two steady fleets and one function that is noise.
 func TestRanking(t *testing.T) {
 	f := newFixture(t, nil)
