@@ -69,7 +69,7 @@ func (b *batch) add(p *Push, keys []string, staleness time.Duration, rec *record
 			ds.series[keys[i]] = s
 		}
 		r := record{start: pr.Start, end: pr.End, covered: min(pr.End-pr.Start, staleness.Milliseconds())}
-		r.groups = rec.record(ds.dict, pr.Data, &s.groups)
+		r.groups, r.spans = rec.record(ds.dict, pr.Data, &s.groups)
 		if n := len(s.records); n == 0 || pr.Start >= s.records[n-1].start {
 			s.period = pr.Data.Period
 		}
@@ -143,6 +143,7 @@ func (ds *batchDataset) compact(sub *subset) {
 			sub.use(id)
 		}
 	})
+	ds.eachSpan(func(r *spanRow) { sub.use(r.stack) })
 	ds.symbols = sub.copy()
 	if ds.origin == nil {
 		ds.origin = sub.origin(ds.dict)
@@ -154,6 +155,17 @@ func (ds *batchDataset) compact(sub *subset) {
 			r.stacks[i] = sub.stacks[id]
 		}
 	})
+	ds.eachSpan(func(r *spanRow) { r.stack = sub.stacks[r.stack] })
+}
+
+func (ds *batchDataset) eachSpan(fn func(*spanRow)) {
+	for _, s := range ds.series {
+		for i := range s.records {
+			for j := range s.records[i].spans {
+				fn(&s.records[i].spans[j])
+			}
+		}
+	}
 }
 
 func (ds *batchDataset) eachRows(fn func(*rows[int64])) {

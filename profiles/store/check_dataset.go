@@ -74,6 +74,9 @@ func (c *checker) series(ctx context.Context, si *seriesInfo, stacks int) error 
 	if n := h.len(); n == 0 || h.start[0] != si.minStart || h.start[n-1] != si.maxStart || slices.Max(h.end) != si.maxEnd {
 		return fmt.Errorf("heads: times do not match the series index")
 	}
+	if err := c.spans(si, stacks); err != nil {
+		return err
+	}
 	groups := groupsOf(si.Columns)
 	for k, cols := range groups {
 		if len(cols) == 0 {

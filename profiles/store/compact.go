@@ -185,6 +185,7 @@ type compaction struct {
 	reader     chunkReader
 	subset     subset
 	scratch    []uint64
+	spanSets   map[*dataset][]spanSet // of sources, where they were wanted
 }
 
 func (c *compaction) close() {
@@ -409,6 +410,9 @@ func (c *compaction) records(ctx context.Context, f *file, si *seriesInfo, remap
 			at := len(out)
 			for j := max(lo, first); j < min(hi, end); j++ {
 				out = append(out, record{start: h.start[j], end: h.end[j], covered: h.covered[j]})
+			}
+			if err := c.spans(f, si, chunk, max(lo, first)-first, remap, out[at:]); err != nil {
+				return nil, err
 			}
 			for k := range chunk.groups {
 				if err := c.group(f, chunk, k, max(lo, first)-first, remap, out[at:]); err != nil {

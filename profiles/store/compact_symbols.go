@@ -115,6 +115,9 @@ func (c *compaction) used(ctx context.Context, src source, stacks int, from, to 
 			return nil, err
 		}
 		for j := range rs {
+			for _, r := range rs[j].spans {
+				used[r.stack] = true
+			}
 			for k := range rs[j].groups {
 				for _, id := range rs[j].groups[k].stacks {
 					used[id] = true

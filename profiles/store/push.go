@@ -79,6 +79,7 @@ const maxNames = 1024
 // recorder turns decoded profiles into records. Not safe for concurrent use.
 type recorder struct {
 	names map[string]string // of columns, copied: those of a decoded profile are gone when it is used again
+	spans spanSplitter
 	ids   []uint32
 	order []uint64 // stack id and sample, ascending
 	sum   []int64
@@ -105,9 +106,13 @@ func (r *recorder) name(s string) string {
 }
 
 // record interns p's stacks into syms and returns its rows: sorted by stack, those of one stack added up, without rows that are zero
-// in all columns of their kind.
-func (r *recorder) record(syms *profiles.Symbols, p *profiles.Profile, groups *[kinds][]int) (rec [kinds]rows[int64]) {
+// in all columns of their kind. What it has of spans comes apart.
+func (r *recorder) record(syms *profiles.Symbols, p *profiles.Profile, groups *[kinds][]int) (rec [kinds]rows[int64], spans []spanRow) {
+	p, some := r.spans.split(p)
 	r.ids = syms.AddProfile(p, r.ids)
+	if some {
+		spans = r.spans.rows(p, r.ids)
+	}
 	r.order = slices.Grow(r.order[:0], len(r.ids))[:len(r.ids)]
 	sorted := true
 	for i, id := range r.ids {
@@ -122,7 +127,7 @@ func (r *recorder) record(syms *profiles.Symbols, p *profiles.Profile, groups *[
 			rec[k] = r.rows(p, cols)
 		}
 	}
-	return rec
+	return rec, spans
 }
 
 func (r *recorder) rows(p *profiles.Profile, cols []int) rows[int64] {

@@ -17,6 +17,7 @@ import (
 type record struct {
 	start, end, covered int64 // Unix ms, Unix ms, ms
 	groups              [kinds]rows[int64]
+	spans               []spanRow // by stack
 }
 
 // series is what identifies a series, with its profiles.
@@ -64,6 +65,7 @@ type fileWriter struct {
 	rollups  rollups
 	group    groupWriter
 	sizes    []int64 // by stack: of its objects in bytes, 0: not known
+	spanSets spanTable
 	subset   subset
 	raw      []byte
 	opened   *openedFile // what a reader of the file would have in memory
@@ -90,6 +92,7 @@ func (w *fileWriter) begin(service string, all []labels.Labels) {
 	w.ds = &w.foot.datasets[len(w.foot.datasets)-1]
 	w.index, w.rolled = newIndexWriter(w.version, w.foot.resolution), newIndexWriter(w.version, w.foot.resolution)
 	w.series, w.rollInfo = nil, nil
+	w.spanSets.reset()
 	for i := range w.regions {
 		w.regions[i] = w.regions[i][:0]
 	}
@@ -140,6 +143,7 @@ func (w *fileWriter) add(s *series) {
 		if w.version == version1 {
 			c.per = c.profiles
 		}
+		w.spans(&c, s.records[lo:hi], len(s.columns))
 		for k, cols := range groups {
 			c.groups[k] = w.rawGroup(groupRows(s.records[lo:hi], k), len(cols), c.per, w.pair(s, cols))
 		}
@@ -150,6 +154,15 @@ func (w *fileWriter) add(s *series) {
 		w.rollups.of(&info, len(w.series)).addRecords(w.rollups.size, s.records, h, &groups)
 	}
 	w.addInfo(info)
+}
+
+// spans writes the span rows of a chunk. Version 1 has none.
+func (w *fileWriter) spans(c *chunkInfo, rs []record, columns int) {
+	if w.version == version1 || !slices.ContainsFunc(rs, func(r record) bool { return len(r.spans) > 0 }) {
+		return
+	}
+	w.raw, c.spanRows = appendSpans(w.raw[:0], rs, columns, &w.spanSets)
+	c.spans = w.part(regionSpans, w.raw)
 }
 
 func (w *fileWriter) addInfo(info seriesInfo) {
@@ -313,7 +326,7 @@ func (w *fileWriter) end(sym *profiles.Symbols, from *origin) error {
 			return err
 		}
 	}
-	if err := w.symbolSection(sectionSpanSets, nil); err != nil {
+	if err := w.symbolSection(sectionSpanSets, w.spanSets.bytes()); err != nil {
 		return err
 	}
 	var rolled []byte
