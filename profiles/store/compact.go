@@ -179,6 +179,7 @@ type compaction struct {
 	keep       func(si *seriesInfo, start int64) bool // of a series the profiles (or windows) that start then; nil: all. What a deletion or a pin takes out is not read on
 	resolution int64                                  // of the outputs, in ms; 0: that of the inputs, which then have only one
 	window     int64                                  // of time that an output holds, in ms; 0: that of the resolution
+	back       bool                                   // the outputs are of version 1: raw, whatever the inputs are
 	w          *fileWriter
 	inputs     []*file
 	ancestors  []blockID
@@ -226,7 +227,7 @@ func (c *compaction) openInputs(ctx context.Context, in []catalog.Block) error {
 
 // setResolution takes that of the inputs where none is given.
 func (c *compaction) setResolution() error {
-	if c.resolution == 0 {
+	if c.resolution == 0 && !c.back {
 		for i, f := range c.inputs {
 			if r := f.opened.foot.resolution; i == 0 {
 				c.resolution = r
@@ -395,6 +396,9 @@ func (c *compaction) rawBlock(ctx context.Context, service string, sources []sou
 
 // records reads the profiles of a series that start in [from, to), with their stacks mapped.
 func (c *compaction) records(ctx context.Context, f *file, si *seriesInfo, remap []uint32, from, to int64) ([]record, error) {
+	if si.sums != nil {
+		return c.pseudoRecords(f, si, remap, from, to)
+	}
 	heads, err := f.readHeads(ctx, []selected{{info: si}}, false)
 	if err != nil {
 		return nil, err

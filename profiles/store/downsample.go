@@ -62,7 +62,10 @@ func (c *compaction) addSums(ctx context.Context, u *rollup, f *file, si *series
 // usedSums marks the stacks of a series' sums in [from, to).
 func (c *compaction) usedSums(f *file, si *seriesInfo, used []bool, from, to int64) error {
 	u := newRollup(rollupInfo{Columns: si.Columns})
-	if err := c.addSums(context.Background(), u, f, si, identity(len(used)), from, to); err != nil {
+	err := f.addSums(&c.reader, u, si.sums.size, si.sums, si.Columns, len(used), nil, func(start int64) bool {
+		return start >= from && start < to && (c.keep == nil || c.keep(si, start))
+	})
+	if err != nil {
 		return err
 	}
 	for k := range u.rows {
