@@ -3,6 +3,7 @@ package profiles
 import (
 	"cmp"
 	"math/bits"
+	"regexp"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -250,4 +251,25 @@ func (b bitmap) count() (n int) {
 		n += bits.OnesCount64(word)
 	}
 	return n
+}
+
+// MatchFunctions reports for each stack of a table, which must be a snapshot that tracks calls, whether it has a frame of a function whose name re matches. names is what
+// an earlier call with the same expression and an earlier snapshot of the same table returned, or nil.
+func (s *Symbols) MatchFunctions(re *regexp.Regexp, names []bool) (stacks, allNames []bool) {
+	c := s.calls
+	if len(names) < len(c.names) {
+		names = slices.Clone(names)
+		for i := len(names); i < len(c.names); i++ {
+			names = append(names, i > 0 && re.MatchString(c.names[i]))
+		}
+	}
+	nodes := make([]bool, len(c.parent))
+	for i := 1; i < len(nodes); i++ {
+		nodes[i] = names[c.name[i]] || nodes[c.parent[i]]
+	}
+	stacks = make([]bool, len(s.Stacks))
+	for i, st := range s.Stacks {
+		stacks[i] = nodes[c.leaf[st.Node]]
+	}
+	return stacks, names
 }

@@ -5,45 +5,64 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/sonde-io/sonde/profiles"
 )
 
-// TestMergeIsBounded: a query ends where its tree becomes too large, or where its context ends, also within one dataset.
-func TestMergeIsBounded(t *testing.T) {
+// TestQueriesAreBounded: a query ends where it holds too much memory or took too much CPU time, and where its context ends, also within one dataset.
+func TestQueriesAreBounded(t *testing.T) {
 	e := newEnv(t, nil)
 	types := []profiles.ValueType{{Type: "cpu", Unit: "nanoseconds"}}
 	var samples []sample
 	for i := range 600 {
 		samples = append(samples, sample{stack: []string{fmt.Sprintf("main.leaf%d", i), "main.main"}, values: []int64{1}})
 	}
-	start := e.clock.Now().UnixMilli() - 10_000
-	must(t, e.store.Append(t.Context(), Push{Profiles: []Profile{{
-		Labels: labels.FromStrings(serviceLabel, "cart"), Type: "cpu", Start: start, End: start + 10_000, Data: profileOf(types, 1, samples),
-	}}}))
+	start := e.clock.Now().UnixMilli() - 1_000_000
+	for i := range int64(20) {
+		must(t, e.store.Append(t.Context(), Push{Profiles: []Profile{{
+			Labels: labels.FromStrings(serviceLabel, "cart"), Type: "cpu", Start: start + i*10_000, End: start + (i+1)*10_000, Data: profileOf(types, 1, samples),
+		}}}))
+	}
 	cpu, err := profiles.ParseType("cpu")
 	must(t, err)
-	q := Query{Type: cpu, From: start, To: start + 1}
-	merge := func(most int, after int) error {
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		var m *merger
-		return e.store.visit(ctx, q, func() { m = newMerger(e.store, q); m.most = most }, func(f *file, ds *dataset) error {
-			return m.dataset(&endsAfter{Context: ctx, n: after}, f, ds)
-		})
+	q := Query{Type: cpu, From: start, To: start + 1_000_000}
+	queries := map[string]func(ctx context.Context) error{
+		"merge": func(ctx context.Context) error {
+			_, err := e.store.Merge(ctx, q)
+			return err
+		},
+		"series": func(ctx context.Context) error {
+			q := SeriesQuery{Query: q, Step: 10_000, By: []string{"sample.none"}}
+			_, err := e.store.Series(ctx, q)
+			return err
+		},
+		"windows": func(ctx context.Context) error {
+			return e.store.EachWindow(ctx, q, 60_000, func(Window) error { return nil })
+		},
 	}
-	if err := merge(601, 1<<30); err != nil {
-		t.Errorf("a tree of 601 nodes, of which as many are allowed: %v", err)
-	}
-	err = merge(100, 1<<30)
-	if le, ok := errors.AsType[*LimitError](err); !ok || le.Limit != "max_merge_nodes" || le.Max != 100 || le.Got > 110 {
-		t.Errorf("a tree of 601 nodes, of which 100 are allowed: %v", err)
-	}
-	for after := range 4 {
-		if err := merge(601, after); !errors.Is(err, context.Canceled) {
-			t.Errorf("a context that ended after %d looks at it: %v", after, err)
+	for name, query := range queries {
+		for _, c := range []struct {
+			limit  string
+			cpu    time.Duration
+			memory int64
+		}{{"", 0, 0}, {"", time.Hour, 1 << 20}, {"query_memory", time.Hour, 20_000}, {"query_cpu", 1, 1 << 20}} {
+			e.store.lexicons.m = nil // as if it were the first query
+			e.store.cfg.QueryCPU, e.store.cfg.QueryMemory = c.cpu, c.memory
+			err := query(t.Context())
+			le, ok := errors.AsType[*LimitError](err)
+			if c.limit == "" && err != nil || c.limit != "" && (!ok || le.Limit != c.limit || le.Got <= le.Max && c.limit == "query_memory") {
+				t.Errorf("%s with %v and %d bytes: %v, want limit %q", name, c.cpu, c.memory, err, c.limit)
+			}
+		}
+		e.store.cfg.QueryCPU, e.store.cfg.QueryMemory = 0, 0
+		for after := range 20 {
+			e.store.lexicons.m = nil
+			if err := query(&endsAfter{Context: t.Context(), n: after}); !errors.Is(err, context.Canceled) {
+				t.Errorf("%s whose context ended after %d looks at it: %v", name, after, err)
+			}
 		}
 	}
 }

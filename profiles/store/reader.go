@@ -24,7 +24,7 @@ const maxRun = 8 << 20
 // file is an open segment or block. Not safe for concurrent use; what it opens (index, symbols) is, and is shared through the cache.
 type file struct {
 	name   string
-	r      blob.Reader
+	r      blob.Reader // nil: tail is all of it
 	size   int64
 	tail   []byte // of the file, if it was read
 	opened *openedFile
@@ -37,37 +37,77 @@ type openedFile struct {
 	foot     *footer
 	mu       sync.Mutex
 	datasets map[string]*dataset
-	bytes    int64 // estimate of all of it
+	whole    []byte // of a small file all of it, once it was read
+	bytes    int64  // estimate of all of it
 }
 
-// dataset is what of a dataset stays in memory between queries. Immutable but for symbols, which are read when first needed.
+// dataset is what of a dataset stays in memory between queries. Immutable but for what mu guards, which is read when first needed.
 type dataset struct {
 	info    datasetInfo
 	series  []seriesInfo
 	rollups []rollupInfo
 	origin  *origin // nil: the file was not written by this process
 
-	mu      sync.Mutex
-	symbols *profiles.Symbols
+	hashed sync.Once
+	hashes []uint64 // of each series one number for its labels and type
+
+	mu        sync.Mutex
+	symbols   *profiles.Symbols
+	lexicon   uint64                   // that lexStacks is about; 0: none
+	lexStacks []uint32                 // of each stack its id in the lexicon
+	heads     map[*sumInfo]*windowHead // those that were read
 }
 
-// openFile opens the blob name; cached, if there, spares reading its footer.
+// openFile opens the blob name; cached, if there, spares reading its footer, and where the file is small all of it.
 func openFile(ctx context.Context, blobs blob.Store, name string, cached *openedFile) (*file, error) {
+	if cached != nil {
+		cached.mu.Lock()
+		whole := cached.whole
+		cached.mu.Unlock()
+		if whole != nil {
+			return &file{name: name, size: int64(len(whole)), tail: whole, opened: cached}, nil
+		}
+	}
 	r, err := blobs.Open(ctx, name)
 	if err != nil {
 		return nil, fmt.Errorf("open blob %s: %w", name, err)
 	}
 	f := &file{name: name, r: r, size: r.Size(), opened: cached}
 	if cached == nil {
-		if err := f.readFooter(); err != nil {
-			r.Close()
-			return nil, fmt.Errorf("read blob %s: %w", name, err)
-		}
+		err = f.readFooter()
+	}
+	if err == nil && f.size <= tailSize {
+		err = f.keepWhole()
+	}
+	if err != nil {
+		r.Close()
+		return nil, fmt.Errorf("read blob %s: %w", name, err)
 	}
 	return f, nil
 }
 
-func (f *file) close() { f.r.Close() }
+// keepWhole keeps all of a small file in memory: a segment, of which a query reads many, each for a few parts.
+func (f *file) keepWhole() error {
+	if int64(len(f.tail)) != f.size {
+		f.tail = make([]byte, f.size)
+		if err := f.readAt(f.tail, 0); err != nil {
+			return err
+		}
+	}
+	f.opened.mu.Lock()
+	defer f.opened.mu.Unlock()
+	if f.opened.whole == nil {
+		f.opened.whole = f.tail
+		f.opened.bytes += f.size
+	}
+	return nil
+}
+
+func (f *file) close() {
+	if f.r != nil {
+		f.r.Close()
+	}
+}
 
 func (f *file) readFooter() error {
 	if f.size < headerSize+trailerSize {
@@ -204,6 +244,19 @@ func (f *file) loadSymbols(ds *dataset) (*profiles.Symbols, error) {
 	if ds.symbols != nil {
 		return ds.symbols, nil
 	}
+	s, err := f.readSymbols(ds)
+	if err != nil {
+		return nil, err
+	}
+	ds.symbols = s
+	f.opened.mu.Lock()
+	f.opened.bytes += symbolBytes(s)
+	f.opened.mu.Unlock()
+	return s, nil
+}
+
+// readSymbols reads the dataset's symbols.
+func (f *file) readSymbols(ds *dataset) (*profiles.Symbols, error) {
 	s := &profiles.Symbols{}
 	for i := range symbolSections {
 		raw, err := f.section(ds.info.sections[i])
@@ -217,20 +270,16 @@ func (f *file) loadSymbols(ds *dataset) (*profiles.Symbols, error) {
 	if err := s.Validate(); err != nil {
 		return nil, fmt.Errorf("dataset %s: symbols: %w", ds.info.Service, err)
 	}
-	ds.symbols = s
-	f.opened.mu.Lock()
-	f.opened.bytes += symbolBytes(s)
-	f.opened.mu.Unlock()
 	return s, nil
 }
 
-// wantColumn finds t among s's columns: its kind and its place among the columns of that kind. An empty unit in t means any.
-func (s *seriesInfo) wantColumn(t profiles.Type) (kind profiles.Kind, place int, unit string, ok bool) {
-	if s.Type != t.Profile {
+// wantColumn finds t among the columns of profiles of type typ: its kind and its place among the columns of that kind. An empty unit in t means any.
+func wantColumn(typ string, columns []column, t profiles.Type) (kind profiles.Kind, place int, unit string, ok bool) {
+	if typ != t.Profile {
 		return 0, 0, "", false
 	}
 	var n [kinds]int
-	for _, c := range s.Columns {
+	for _, c := range columns {
 		if c.Sample == t.Sample && (t.Unit == "" || t.Unit == c.Unit) {
 			return c.Kind, n[c.Kind], c.Unit, true
 		}

@@ -1,0 +1,384 @@
+package store
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/bits"
+	"slices"
+
+	"github.com/sonde-io/sonde/profiles"
+)
+
+// noCell is what a stack that does not count has for a base.
+const noCell = ^uint32(0)
+
+// adder adds slices of chunks to cells, straight from their bytes. Not safe for concurrent use.
+type adder struct {
+	chunkReader
+	cells   []int128
+	samples int // values added up
+}
+
+// selection says what of a group counts, and where to.
+type selection struct {
+	place   int      // of the column among those of its kind
+	sums    bool     // the group's profiles are windows, its values sums
+	covered []int64  // for sums: of each window of the chunk, ms
+	weights []int64  // of each profile of the chunk what its values are multiplied with, 0 leaves it out; of windows 1 or 0
+	slots   []uint32 // of each profile what is added to its stack's base; nil: 0
+	base    []uint32 // by stack: its cell; noCell leaves the stack out
+	at      uint32   // what is added to every base
+}
+
+// addGroup adds what sel selects of a group of chunk, whose bytes b start at its stacks. Cells must be there for all bases.
+func (a *adder) addGroup(chunk *chunkInfo, g *groupInfo, b []byte, sel *selection) error {
+	if err := a.open(chunk, g, b, len(sel.base)); err != nil {
+		return err
+	}
+	for i := range chunk.slices() {
+		lo, hi := chunk.slice(i)
+		weights, at, uniform := sel.weights[lo:hi], sel.at, false
+		var slots []uint32
+		if sel.slots != nil {
+			slots = sel.slots[lo:hi]
+		}
+		switch used := countUsed(weights); {
+		case used == 0:
+			continue
+		case used == len(weights):
+			uniform = allEqual(weights) && allEqual(slots)
+		}
+		if uniform && slots != nil {
+			at += slots[0]
+		}
+		if err := a.addSlice(i, lo, hi, sel, weights, slots, at, uniform); err != nil {
+			return fmt.Errorf("column %d of chunk at %d: %w", sel.place, g.stacks.at, err)
+		}
+	}
+	return nil
+}
+
+func countUsed(weights []int64) (n int) {
+	for _, w := range weights {
+		if w != 0 {
+			n++
+		}
+	}
+	return n
+}
+
+func allEqual[T comparable](s []T) bool {
+	for _, v := range s {
+		if v != s[0] {
+			return false
+		}
+	}
+	return true
+}
+
+func (a *adder) addSlice(i, lo, hi int, sel *selection, weights []int64, slots []uint32, at uint32, uniform bool) error {
+	total, err := a.openStacks(i)
+	if err != nil {
+		return err
+	}
+	h, err := a.columnHead(sel.place)
+	if err != nil {
+		return err
+	}
+	if h.mode == modeMean && !sel.sums {
+		return fmt.Errorf("mode %d", h.mode)
+	}
+	if h.sampled() {
+		return a.addSampled(&h, total, sel, weights, slots, at, uniform)
+	}
+	if len(h.b) < total {
+		return fmt.Errorf("%d bytes for %d values", len(h.b), total)
+	}
+	narrow := !sel.sums || h.small && h.mode != modeMean // the values are int64s, as in a column of profiles
+	if uniform && narrow {
+		return a.addWhole(&h, sel.base, at, weights[0])
+	}
+	if err := a.openMembers(total); err != nil {
+		return err
+	}
+	if !narrow && !h.small {
+		return a.addWide(sel, weights, slots, lo, hi)
+	}
+	if narrow {
+		a.values, err = a.stacks.decodeNarrow(&h, a.values)
+	} else {
+		a.values, err = a.stacks.decodeMeans(&h, sel.covered[lo:hi], a.values)
+	}
+	if err != nil {
+		return err
+	}
+	if slots == nil {
+		a.scatter(sel.base, sel.at, weights)
+	} else {
+		a.scatterSlots(sel.base, sel.at, weights, slots)
+	}
+	return nil
+}
+
+// columnHead opens the open slice's share of a column, following it to the one that it equals.
+func (a *adder) columnHead(place int) (columnHead, error) {
+	b, err := a.share(2+place, a.slice)
+	if err != nil {
+		return columnHead{}, err
+	}
+	h, err := columnHeader(b, func(c int) ([]byte, error) {
+		if c >= place {
+			return nil, fmt.Errorf("it refers to column %d", c)
+		}
+		return a.share(2+c, a.slice)
+	})
+	if err == nil && h.mode == modeSame {
+		err = fmt.Errorf("it refers to a column that refers to another")
+	}
+	return h, err
+}
+
+// addWhole adds all rows of the open slice with one weight: counts and values are read, and which profiles they are of is not. One addition of 128 bits for each stack.
+func (a *adder) addWhole(h *columnHead, base []uint32, at uint32, weight int64) error {
+	st := &a.stacks
+	b, pos := h.b, 0
+	delta := h.mode == modeDelta
+	for i, id := range st.stacks {
+		n := int(st.counts[i])
+		var sum int128
+		var ok bool
+		switch {
+		case base[id] == noCell:
+			pos, ok = skipVarints(b, pos, n)
+			if !ok {
+				return errVarint
+			}
+			continue
+		case !h.small:
+			sum, pos, ok = sumWide(b, pos, n, delta, h.scale)
+		default:
+			var s int64
+			if delta {
+				s, pos, ok = sumDeltas(b, pos, n)
+			} else {
+				s, pos, ok = sumVarints(b, pos, n)
+			}
+			sum = profiles.Int128From(s * h.scale)
+		}
+		if !ok {
+			return errVarint
+		}
+		a.samples += n
+		if weight != 1 {
+			sum = sum.Mul(weight)
+		}
+		cell := &a.cells[base[id]+at]
+		var carry uint64
+		cell.Lo, carry = bits.Add64(cell.Lo, sum.Lo, 0)
+		cell.Hi += sum.Hi + int64(carry)
+	}
+	h.b = b[pos:]
+	return h.done()
+}
+
+// sumVarints adds up n zigzag varints from pos on, in 64 bits, and returns where they end.
+func sumVarints(b []byte, pos, n int) (sum int64, end int, ok bool) {
+	for ; n > 0; n-- {
+		if pos >= len(b) {
+			return 0, pos, false
+		}
+		u := uint64(b[pos])
+		if pos++; u >= 0x80 {
+			if u, pos = longVarint(b, pos, u); pos < 0 {
+				return 0, pos, false
+			}
+		}
+		sum += int64(u>>1) ^ -int64(u&1)
+	}
+	return sum, pos, true
+}
+
+// sumDeltas is sumVarints where each number is the difference to the one before.
+func sumDeltas(b []byte, pos, n int) (sum int64, end int, ok bool) {
+	v := int64(0)
+	for ; n > 0; n-- {
+		if pos >= len(b) {
+			return 0, pos, false
+		}
+		u := uint64(b[pos])
+		if pos++; u >= 0x80 {
+			if u, pos = longVarint(b, pos, u); pos < 0 {
+				return 0, pos, false
+			}
+		}
+		v += int64(u>>1) ^ -int64(u&1)
+		sum += v
+	}
+	return sum, pos, true
+}
+
+// longVarint reads the rest of a varint whose first byte, at pos-1, is first. The position is negative where there is none.
+func longVarint(b []byte, pos int, first uint64) (uint64, int) {
+	if pos < len(b) && b[pos] < 0x80 {
+		return first&0x7f | uint64(b[pos])<<7, pos + 1
+	}
+	if pos+1 < len(b) && b[pos+1] < 0x80 {
+		return first&0x7f | uint64(b[pos]&0x7f)<<7 | uint64(b[pos+1])<<14, pos + 2
+	}
+	u, n := binary.Uvarint(b[pos-1:])
+	if n <= 0 {
+		return 0, -1
+	}
+	return u, pos - 1 + n
+}
+
+// sumWide adds up n values in 128 bits.
+func sumWide(b []byte, pos, n int, delta bool, scale int64) (sum int128, end int, ok bool) {
+	prev := int64(0)
+	for ; n > 0; n-- {
+		v, k := binary.Varint(b[pos:])
+		if k <= 0 {
+			return int128{}, pos, false
+		}
+		pos += k
+		if delta {
+			v += prev
+			prev = v
+		}
+		sum = sum.Add(profiles.Int128From(v * scale))
+	}
+	return sum, pos, true
+}
+
+// skipVarints returns where the n varints from pos on end.
+func skipVarints(b []byte, pos, n int) (end int, ok bool) {
+	for n > 0 {
+		if pos+8 <= len(b) && n >= 8 { // eight bytes hold the ends of eight of them at most, and then nothing else
+			x := ^binary.LittleEndian.Uint64(b[pos:]) & 0x8080808080808080
+			n -= bits.OnesCount64(x)
+			pos += 8
+			continue
+		}
+		if pos >= len(b) {
+			return pos, false
+		}
+		if b[pos] < 0x80 {
+			n--
+		}
+		pos++
+	}
+	return pos, true
+}
+
+// decodeNarrow reads a column of int64s in stack-major order.
+func (c *chunkStacks) decodeNarrow(h *columnHead, out []int64) ([]int64, error) {
+	out = slices.Grow(out[:0], len(c.profile))[:len(c.profile)]
+	h.varints(out)
+	at := 0
+	if h.mode == modeDelta {
+		for _, n := range c.counts {
+			prev := int64(0)
+			of := out[at : at+int(n)]
+			for i, v := range of {
+				prev += v
+				of[i] = prev
+			}
+			at += int(n)
+		}
+	}
+	if h.scale != 1 {
+		for i := range out {
+			out[i] *= h.scale
+		}
+	}
+	return out, h.done()
+}
+
+// decodeMeans reads a column of sums of mode mean whose values fit int64s.
+func (c *chunkStacks) decodeMeans(h *columnHead, covered []int64, out []int64) ([]int64, error) {
+	out = slices.Grow(out[:0], len(c.profile))[:len(c.profile)]
+	h.varints(out)
+	at := 0
+	for _, n := range c.counts {
+		prev := int64(0)
+		for i := at; i < at+int(n); i++ {
+			prev += out[i]
+			out[i] = prev * covered[c.profile[i]]
+		}
+		at += int(n)
+	}
+	for i := range out {
+		if r := h.varint(); r != 0 {
+			out[i] += r * h.scale
+		}
+	}
+	return out, h.done()
+}
+
+// scatter adds the values of the profiles that have a weight to their stacks' cells.
+func (a *adder) scatter(base []uint32, at uint32, weights []int64) {
+	st, row := &a.stacks, 0
+	for i, id := range st.stacks {
+		end := row + int(st.counts[i])
+		if base[id] == noCell {
+			row = end
+			continue
+		}
+		cell := &a.cells[base[id]+at]
+		for k := row; k < end; k++ {
+			if w := weights[st.profile[k]]; w != 0 {
+				addScaled(cell, a.values[k], w)
+				a.samples++
+			}
+		}
+		row = end
+	}
+}
+
+// scatterSlots is scatter where each profile has a cell of its own beside its stack's.
+func (a *adder) scatterSlots(base []uint32, at uint32, weights []int64, slots []uint32) {
+	st, row := &a.stacks, 0
+	for i, id := range st.stacks {
+		end := row + int(st.counts[i])
+		if base[id] == noCell {
+			row = end
+			continue
+		}
+		for k := row; k < end; k++ {
+			if p := st.profile[k]; weights[p] != 0 {
+				addScaled(&a.cells[base[id]+at+slots[p]], a.values[k], weights[p])
+				a.samples++
+			}
+		}
+		row = end
+	}
+}
+
+// addWide adds sums that do not fit int64s.
+func (a *adder) addWide(sel *selection, weights []int64, slots []uint32, lo, hi int) error {
+	b, err := a.share(2+sel.place, a.slice)
+	if err != nil {
+		return err
+	}
+	if a.sums, err = a.stacks.decodeSumColumn(b, sel.covered[lo:hi], a.sums); err != nil {
+		return err
+	}
+	st, row := &a.stacks, 0
+	for i, id := range st.stacks {
+		end := row + int(st.counts[i])
+		for k := row; k < end && sel.base[id] != noCell; k++ {
+			p := st.profile[k]
+			if weights[p] == 0 {
+				continue
+			}
+			to := sel.base[id] + sel.at
+			if slots != nil {
+				to += slots[p]
+			}
+			a.cells[to] = a.cells[to].Add(a.sums[k])
+			a.samples++
+		}
+		row = end
+	}
+	return nil
+}

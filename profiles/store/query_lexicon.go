@@ -1,0 +1,163 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/sonde-io/sonde/profiles"
+)
+
+// lexicon numbers the stacks that queries of one service meet. The stacks of each dataset are mapped into it once, so that a query adds values of many blocks straight into
+// one array, without hashing a name and without building a tree: the tree of functions that views are made from is kept with it too. It only grows; results hold snapshots of it.
+type lexicon struct {
+	id      uint64
+	mu      sync.Mutex
+	table   *profiles.Symbols // guarded by mu
+	matches map[string][]bool // by regular expression which names match, as MatchFunctions keeps it; guarded by mu
+	view    atomic.Pointer[profiles.Symbols]
+	bytes   atomic.Int64
+	used    int64 // guarded by lexicons.mu
+}
+
+func newLexicon(id uint64) *lexicon {
+	l := &lexicon{id: id, table: profiles.NewSymbols(), matches: map[string][]bool{}}
+	l.table.TrackCalls()
+	l.view.Store(l.table.Snapshot())
+	return l
+}
+
+// maxLexiconNodes bounds one service's lexicon, in nodes of the stack tree: a service has some 10,000. maxMatches bounds the regular expressions whose matches are kept.
+const (
+	maxLexiconNodes = 1 << 20
+	maxMatches      = 8
+)
+
+// lexiconBytes estimates what a table takes with its index and its tree of functions. Strings are counted by their number.
+func lexiconBytes(s *profiles.Symbols) int64 {
+	return 4096 + int64(len(s.Nodes)*72+len(s.Stacks)*16+len(s.Locations)*48+len(s.Lines)*16+len(s.Functions)*56+len(s.Strings)*112+len(s.LabelSets)*32+len(s.Labels)*24)
+}
+
+// add interns all stacks of s and returns their numbers. What the table grows by is the query's.
+func (l *lexicon) add(ctx context.Context, b *budget, s *profiles.Symbols) (ids []uint32, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	before, calls := lexiconBytes(l.table), 0
+	ids = l.table.AddStacks(s, func(uint32) bool {
+		if calls++; err == nil && calls%256 == 0 {
+			if err = b.check(ctx); err == nil {
+				now := lexiconBytes(l.table)
+				err = b.take(now - before)
+				before = now
+			}
+		}
+		return err == nil
+	})
+	if err == nil {
+		err = b.take(lexiconBytes(l.table) - before)
+	}
+	l.bytes.Store(lexiconBytes(l.table))
+	l.view.Store(l.table.Snapshot())
+	return ids, err
+}
+
+// snapshot returns the table with all that was added before.
+func (l *lexicon) snapshot() *profiles.Symbols { return l.view.Load() }
+
+// matching reports for each stack of the snapshot view whether a function on it has a name that re matches.
+func (l *lexicon) matching(view *profiles.Symbols, re *regexp.Regexp) []bool {
+	key := re.String()
+	l.mu.Lock()
+	names := l.matches[key]
+	l.mu.Unlock()
+	stacks, names := view.MatchFunctions(re, names)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.matches[key] == nil && len(l.matches) >= maxMatches {
+		clear(l.matches)
+	}
+	if len(l.matches[key]) < len(names) {
+		l.matches[key] = names
+	}
+	return stacks
+}
+
+// lexicons holds a lexicon for each service, those used last. Safe for concurrent use.
+type lexicons struct {
+	mu   sync.Mutex
+	m    map[string]*lexicon
+	next uint64 // id of the next one
+	time int64
+}
+
+// get returns the service's lexicon.
+func (l *lexicons) get(service string) *lexicon {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.time++
+	x := l.m[service]
+	if x == nil || len(x.snapshot().Nodes) > maxLexiconNodes {
+		if l.m == nil {
+			l.m = map[string]*lexicon{}
+		}
+		l.next++
+		x = newLexicon(l.next)
+		l.m[strings.Clone(service)] = x
+	}
+	x.used = l.time
+	return x
+}
+
+// trim drops those not used for longest until the others take most bytes. Queries that read one go on with it.
+func (l *lexicons) trim(most int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	total := int64(0)
+	for _, x := range l.m {
+		total += x.bytes.Load()
+	}
+	for total > most {
+		oldest := ""
+		for name, x := range l.m {
+			if o := l.m[oldest]; o == nil || x.used < o.used {
+				oldest = name
+			}
+		}
+		total -= l.m[oldest].bytes.Load()
+		delete(l.m, oldest)
+	}
+}
+
+// lexiconStacks returns the dataset's stacks as lex numbers them. Its symbols are read if need be, and not kept.
+func (f *file) lexiconStacks(ctx context.Context, b *budget, ds *dataset, lex *lexicon) ([]uint32, error) {
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	if ds.lexicon == lex.id {
+		return ds.lexStacks, nil
+	}
+	s := ds.symbols
+	if s == nil {
+		var err error
+		if s, err = f.readSymbols(ds); err != nil {
+			return nil, err
+		}
+		for i, x := range s.Strings { // they share one allocation, all of which the lexicon would keep for one new name
+			s.Strings[i] = strings.Clone(x)
+		}
+	}
+	ids, err := lex.add(ctx, b, s)
+	if err != nil {
+		return nil, fmt.Errorf("dataset %s: %w", ds.info.Service, err)
+	}
+	f.opened.mu.Lock()
+	f.opened.bytes += int64(len(ids)-len(ds.lexStacks)) * 4
+	f.opened.mu.Unlock()
+	ds.lexicon, ds.lexStacks = lex.id, ids
+	return ids, nil
+}
+
+// trimLexicons keeps the lexicons to a quarter of what opened blocks may take.
+func (s *Store) trimLexicons() { s.lexicons.trim(s.cfg.CacheBytes / 4) }
