@@ -52,7 +52,7 @@ func scanBlockRow(rows *sql.Rows) (blockRow, error) {
 // Blocks implements Catalog.
 func (db *DB) Blocks(ctx context.Context, f BlockFilter) ([]Block, error) {
 	query, args := f.query()
-	rows, err := collect(ctx, db.r, db.d, scanBlockRow, query, args...)
+	rows, err := collect(ctx, &db.reads, db.d, scanBlockRow, query, args...)
 	if err != nil {
 		return nil, fmt.Errorf("list blocks in catalogue: %w", err)
 	}

@@ -17,6 +17,8 @@ type DB struct {
 	w, r     *sql.DB // the writer's one connection, and those that read
 	d        *dialect
 	readOnly bool
+	writes   statements // of w
+	reads    statements // of r
 
 	closing  sync.Once
 	closeErr error
@@ -43,7 +45,9 @@ type tx struct {
 	*sql.Tx
 	ctx   context.Context
 	d     *dialect
-	stmts map[string]*sql.Stmt // what ran already: parsing costs as much as running
+	kept  *statements
+	stmts map[string]*sql.Stmt // what ran already
+	fresh []string             // what had to be prepared for this transaction alone
 }
 
 // write runs fn in one transaction and commits it. ctx ends the wait for the writer's turn; once begun, a transaction is short and runs to its end,
@@ -64,21 +68,31 @@ func (db *DB) write(ctx context.Context, what string, fn func(t *tx) error) erro
 }
 
 func (db *DB) writeOnce(ctx context.Context, fn func(t *tx) error) error {
+	fresh, err := db.transact(ctx, fn)
+	for _, query := range fresh { // the connection is free again
+		db.writes.prepare(context.WithoutCancel(ctx), query)
+	}
+	return err
+}
+
+// transact runs fn in one transaction, commits it, and returns the statements that were new.
+func (db *DB) transact(ctx context.Context, fn func(t *tx) error) (fresh []string, err error) {
 	conn, err := db.w.Conn(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer conn.Close()
 	ctx = context.WithoutCancel(ctx)
 	sqlTx, err := conn.BeginTx(ctx, nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer sqlTx.Rollback() // does nothing after the commit
-	if err := fn(&tx{Tx: sqlTx, ctx: ctx, d: db.d, stmts: map[string]*sql.Stmt{}}); err != nil {
-		return err
+	t := &tx{Tx: sqlTx, ctx: ctx, d: db.d, kept: &db.writes, stmts: map[string]*sql.Stmt{}}
+	if err := fn(t); err != nil {
+		return t.fresh, err
 	}
-	return sqlTx.Commit()
+	return t.fresh, sqlTx.Commit()
 }
 
 // stmt returns query prepared. The end of the transaction closes it.
@@ -86,9 +100,14 @@ func (t *tx) stmt(query string) (*sql.Stmt, error) {
 	if s := t.stmts[query]; s != nil {
 		return s, nil
 	}
+	if kept := t.kept.get(query); kept != nil {
+		s := t.StmtContext(t.ctx, kept)
+		t.stmts[query] = s
+		return s, nil
+	}
 	s, err := t.PrepareContext(t.ctx, t.d.sql(query))
 	if err == nil {
-		t.stmts[query] = s
+		t.stmts[query], t.fresh = s, append(t.fresh, query)
 	}
 	return s, err
 }

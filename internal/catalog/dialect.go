@@ -10,13 +10,16 @@ type dialect struct {
 	name     string
 	numbered bool   // placeholders are $1, $2, … instead of ?
 	now      string // an expression: the database's clock in Unix milliseconds
+	// rowless says that CREATE TABLE takes WITHOUT ROWID, which keeps rows in the order of their key. Others do so, or have no use for it.
+	rowless bool
 	// check returns rows of one text column that say what is wrong with the database itself, or the word ok.
 	check []string
 }
 
 var sqlite = dialect{
-	name: "sqlite",
-	now:  "CAST(unixepoch('subsec') * 1000 AS BIGINT)",
+	name:    "sqlite",
+	now:     "CAST(unixepoch('subsec') * 1000 AS BIGINT)",
+	rowless: true,
 	check: []string{
 		"PRAGMA integrity_check",
 		`SELECT 'row ' || COALESCE(rowid, 0) || ' of ' || "table" || ' refers to nothing in ' || parent FROM pragma_foreign_key_check`,
@@ -26,6 +29,9 @@ var sqlite = dialect{
 // sql returns query as the database wants it: written with ? for each argument and NOW() for the clock.
 func (d *dialect) sql(query string) string {
 	query = strings.ReplaceAll(query, "NOW()", d.now)
+	if !d.rowless {
+		query = strings.ReplaceAll(query, " WITHOUT ROWID", "")
+	}
 	if !d.numbered {
 		return query
 	}

@@ -140,25 +140,17 @@ func (db *DB) seen(ctx context.Context, k Key) (bool, error) {
 		return false, err
 	}
 	if k.Idempotency != "" {
-		var one int
-		err := db.r.QueryRowContext(ctx, db.d.sql(`SELECT 1 FROM idempotency WHERE key = ?`), k.Idempotency).Scan(&one)
-		if errors.Is(err, sql.ErrNoRows) {
-			return false, nil
-		}
-		return err == nil, err
+		found, err := collect(ctx, &db.reads, db.d, scanOne[int], `SELECT 1 FROM idempotency WHERE key = ?`, k.Idempotency)
+		return len(found) > 0, err
 	}
 	if k.Instance == "" {
 		return false, nil
 	}
-	var b []byte
-	err := db.r.QueryRowContext(ctx, db.d.sql(selectWindowSet), k.Instance, int64(k.Part)).Scan(&b)
-	if errors.Is(err, sql.ErrNoRows) {
-		return false, nil
-	}
-	if err != nil {
+	found, err := collect(ctx, &db.reads, db.d, scanOne[[]byte], selectWindowSet, k.Instance, int64(k.Part))
+	if err != nil || len(found) == 0 {
 		return false, err
 	}
-	set, err := decodeWindowSet(b)
+	set, err := decodeWindowSet(found[0])
 	if err != nil {
 		return false, err
 	}

@@ -83,7 +83,7 @@ func migrateStep(ctx context.Context, db *sql.DB, d *dialect, all []migration) (
 		return false, nil
 	}
 	next := all[version]
-	if _, err := tx.ExecContext(ctx, next.sql); err != nil {
+	if _, err := tx.ExecContext(ctx, d.sql(next.sql)); err != nil {
 		return false, fmt.Errorf("run %s: %w", next.name, err)
 	}
 	if _, err := tx.ExecContext(ctx, d.sql(`INSERT INTO schema_migrations (version, name, applied) VALUES (?, ?, NOW())`), version+1, next.name); err != nil {

@@ -84,7 +84,7 @@ func TestNotACatalogue(t *testing.T) {
 		t.Error("OpenSQLite of a text file: no error")
 	}
 	must(t, os.WriteFile(path, nil, 0o600))
-	if _, err := ReadSQLite(t.Context(), path); err == nil || !strings.Contains(err.Error(), "is it a catalogue?") {
+	if _, err := ReadSQLite(t.Context(), path); !errors.Is(err, ErrNotCatalogue) {
 		t.Errorf("ReadSQLite of an empty file = %v", err)
 	}
 }
@@ -124,6 +124,9 @@ func TestMigrationNumbersHaveNoGap(t *testing.T) {
 func TestPlaceholders(t *testing.T) {
 	postgres := dialect{name: "postgres", numbered: true, now: "clock()"}
 	if got := postgres.sql(`SELECT ? WHERE a IN (` + marks(2) + `) AND b < NOW()`); got != `SELECT $1 WHERE a IN ($2, $3) AND b < clock()` {
+		t.Errorf("sql = %q", got)
+	}
+	if got := postgres.sql(`CREATE TABLE t (a TEXT) WITHOUT ROWID;`); got != `CREATE TABLE t (a TEXT);` {
 		t.Errorf("sql = %q", got)
 	}
 }

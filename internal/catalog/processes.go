@@ -45,24 +45,33 @@ func (t *tx) putProcesses(ps []Process) error {
 	if len(ps) == 0 {
 		return nil
 	}
-	now, err := t.now()
-	if err != nil {
-		return err
-	}
 	for _, p := range ps {
-		if err := t.putProcess(p, now); err != nil {
+		if err := t.putProcess(p); err != nil {
 			return fmt.Errorf("put process %s: %w", p.Instance, err)
 		}
 	}
 	return nil
 }
 
-func (t *tx) putProcess(p Process, now int64) error {
+// seenStep is how far (ms) last_seen may lie behind the last report: it is most of what pushes say of their process, and is written only this often. What is
+// judged by it is a minute at least.
+const seenStep = 20 * 1000
+
+// alive reports whether p says nothing but that a process of this service, gathered as it was, is still in this state.
+func (p *Process) alive(service, gatherer, state string) bool {
+	return p.Service == service && p.Gatherer == gatherer && p.Gatherer != "" && p.State == state &&
+		p.Labels.IsEmpty() && p.LabelsHash == "" && p.BuildID == "" && p.Version == "" && p.GoVersion == "" && p.Exe == "" && p.PID == 0 && p.BootID == "" &&
+		p.PIDNS == 0 && p.StartTicks == 0 && len(p.NSPIDs) == 0 && p.Host == "" && p.Reason == "" && p.Started == 0 && p.FirstSeen == 0
+}
+
+func (t *tx) putProcess(p Process) error {
 	if p.Instance == "" {
 		return errors.New("it has no instance id")
 	}
-	var service, build string
-	err := t.row(`SELECT service, build_id FROM processes WHERE instance = ?`, []any{p.Instance}, &service, &build)
+	var service, build, gatherer, state, reason string
+	var lastSeen int64
+	err := t.row(`SELECT service, build_id, gatherer, state, reason, last_seen FROM processes WHERE instance = ?`, []any{p.Instance},
+		&service, &build, &gatherer, &state, &reason, &lastSeen)
 	isNew := errors.Is(err, sql.ErrNoRows)
 	if err != nil && !isNew {
 		return err
@@ -71,7 +80,12 @@ func (t *tx) putProcess(p Process, now int64) error {
 		p.State = "running"
 	}
 	if p.LastSeen == 0 {
-		p.LastSeen = now
+		if p.LastSeen, err = t.now(); err != nil {
+			return err
+		}
+	}
+	if !isNew && reason == "" && p.alive(service, gatherer, state) && p.LastSeen >= lastSeen && p.LastSeen < lastSeen+seenStep {
+		return nil
 	}
 	if p.FirstSeen == 0 {
 		p.FirstSeen = p.LastSeen

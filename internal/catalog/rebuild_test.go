@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"encoding/binary"
 	"errors"
 	"os"
 	"path/filepath"
@@ -70,10 +71,11 @@ func TestSalvageOfADamagedFile(t *testing.T) {
 	whole, err := os.ReadFile(path)
 	must(t, err)
 	complete, partial, nothing := 0, 0, 0
-	for page := 0; page < len(whole)/4096; page++ {
+	size := int(binary.BigEndian.Uint16(whole[16:])) // of a page
+	for page := 0; page < len(whole)/size; page++ {
 		damaged := slices.Clone(whole)
-		for i := range 4096 {
-			damaged[page*4096+i] = byte(i * 7)
+		for i := range size {
+			damaged[page*size+i] = byte(i * 7)
 		}
 		bad := filepath.Join(dir, "bad.db")
 		must(t, os.WriteFile(bad, damaged, 0o600))
@@ -96,7 +98,7 @@ func TestSalvageOfADamagedFile(t *testing.T) {
 			os.Remove(bad + suffix)
 		}
 	}
-	t.Logf("of %d pages: %d times all was there, %d times a part, %d times nothing", len(whole)/4096, complete, partial, nothing)
+	t.Logf("of %d pages: %d times all was there, %d times a part, %d times nothing", len(whole)/size, complete, partial, nothing)
 	if complete == 0 || partial == 0 || nothing == 0 {
 		t.Error("want each of the three")
 	}

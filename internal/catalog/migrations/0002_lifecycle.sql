@@ -37,7 +37,7 @@ CREATE TABLE holds (
 INSERT INTO counters (name, value) VALUES ('pin', 0), ('pins', 1), ('retention', 0);
 
 -- What every push reads and writes is made anew in the order of its key, where SQLite would keep rows and keys apart: half the trees, and half the pages that a
--- commit writes. (processes and builds have long rows, which are kept better as they were.) Indices that served only what runs once an hour are gone.
+-- commit writes. (A database that has no WITHOUT ROWID is told nothing of it. processes and builds have long rows, which are kept better as they were.) Indices that served only what runs once an hour are gone.
 DROP INDEX processes_by_service;
 CREATE INDEX processes_by_service ON processes (service, build_id);
 
