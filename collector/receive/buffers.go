@@ -50,8 +50,24 @@ type request struct {
 	decompressed int64 // bytes of profiles so far
 	buffers      []*[]byte
 	profiles     []*profiles.Profile
+	slot         bool // it has one of the handler's slots
+	working      bool // it is one of those that decode
 }
 
+// startWork waits for the turn to decode: what is decoded takes a hundred times the memory of what was sent, and more at once than there are
+// processors get in each other's way. The turn ends with release.
+func (q *request) startWork() error {
+	select {
+	case q.h.working <- struct{}{}:
+		q.working = true
+		return nil
+	case <-q.r.Context().Done():
+		return &reply.Error{Status: http.StatusServiceUnavailable, Message: "the request was given up", RetryAfter: 1, Cause: q.r.Context().Err()}
+	}
+}
+
+// release gives back all that the request holds. It is called when the store has taken the push over, before the wait for its segment, and
+// at the request's end.
 func (q *request) release() {
 	giant := false
 	for _, b := range q.buffers {
@@ -73,6 +89,13 @@ func (q *request) release() {
 	q.h.budget.give(q.held)
 	q.h.decoding.Release(q.decoded)
 	q.held, q.decoded = 0, 0
+	if q.working {
+		<-q.h.working
+	}
+	if q.slot {
+		<-q.h.slots
+	}
+	q.working, q.slot = false, false
 }
 
 // hold takes n bytes of the budget until release.

@@ -79,6 +79,7 @@ func (h *Handler) push(q *request) (any, error) {
 	for i := range p.Profiles {
 		p.Profiles[i].Labels = k.labels
 	}
+	p.Taken = q.release
 	duplicate, err := h.append(ctx, p)
 	if err != nil {
 		return nil, err
@@ -197,9 +198,32 @@ func (h *Handler) checkInterval(what string, start, end int64) error {
 	return nil
 }
 
-// readProfiles reads the parts after meta: exactly those that entries list, in any order.
+// readProfiles reads the parts after meta and decodes them once all are there: nobody holds decoded profiles while a body is slow to come.
 func (q *request) readProfiles(mr *multipart.Reader, entries []profileJSON) ([]store.Profile, error) {
+	raws, err := q.readParts(mr, entries)
+	if err == nil {
+		err = q.startWork()
+	}
+	if err != nil {
+		return nil, err
+	}
 	out := make([]store.Profile, len(entries))
+	for i, e := range entries {
+		p, err := q.decode(partName(e.Part), raws[i])
+		if err != nil {
+			return nil, err
+		}
+		out[i] = store.Profile{Type: e.Type, Start: e.Start, End: e.End, Data: p}
+	}
+	return out, nil
+}
+
+// partName is what errors call a part.
+func partName(part string) string { return fmt.Sprintf("profile %q", part) }
+
+// readParts reads exactly the parts that entries list, in any order.
+func (q *request) readParts(mr *multipart.Reader, entries []profileJSON) ([][]byte, error) {
+	out := make([][]byte, len(entries))
 	for n := 0; ; n++ {
 		part, err := mr.NextRawPart()
 		if err == io.EOF { // itself, after the last boundary; a body that is cut short wraps it
@@ -219,19 +243,12 @@ func (q *request) readProfiles(mr *multipart.Reader, entries []profileJSON) ([]s
 		switch {
 		case i == len(entries):
 			return nil, reply.Errorf(http.StatusUnprocessableEntity, "part %.64q is not listed in meta.profiles", name)
-		case out[i].Data != nil:
+		case out[i] != nil:
 			return nil, reply.Errorf(http.StatusUnprocessableEntity, "part %q came twice", name)
 		}
-		what := fmt.Sprintf("profile %q", name)
-		raw, err := q.readAll(what, part)
-		if err != nil {
+		if out[i], err = q.readAll(partName(name), part); err != nil {
 			return nil, err
 		}
-		p, err := q.decode(what, raw)
-		if err != nil {
-			return nil, err
-		}
-		out[i] = store.Profile{Type: entries[i].Type, Start: entries[i].Start, End: entries[i].End, Data: p}
 	}
 }
 

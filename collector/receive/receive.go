@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"runtime"
 	"syscall"
 	"time"
 
@@ -66,9 +67,10 @@ type Config struct {
 // Handler answers pushes.
 type Handler struct {
 	cfg    Config
-	slots  chan struct{}
-	budget budget // of what is read
+	slots  chan struct{} // requests that are read, decoded or wait for the store to take them
+	budget budget        // of what is read
 
+	working  chan struct{}       // requests that decode, until the store has taken them
 	decoding *semaphore.Weighted // bytes of what is decoded
 	known    processCache
 	metrics  *metrics
@@ -89,6 +91,7 @@ func New(cfg Config) *Handler {
 	}
 	h := &Handler{cfg: cfg, slots: make(chan struct{}, cfg.Limits.Concurrent), metrics: newMetrics(cfg.Registerer)}
 	h.budget.left.Store(h.inflight())
+	h.working = make(chan struct{}, 2*runtime.GOMAXPROCS(0))
 	h.decoding = semaphore.NewWeighted(h.inflight())
 	return h
 }
@@ -119,16 +122,16 @@ func (h *Handler) endpoint(name string, serve func(*request) (any, error)) http.
 func (h *Handler) bounded(w http.ResponseWriter, r *http.Request, serve func(*request) (any, error)) (any, error) {
 	select {
 	case h.slots <- struct{}{}:
-		defer func() { <-h.slots }()
 	default:
 		return nil, &reply.Error{Status: http.StatusTooManyRequests, Message: "too many pushes at once", Limit: "max_concurrent_pushes",
 			Max: int64(cap(h.slots)), RetryAfter: 1}
 	}
+	req := &request{h: h, r: r, slot: true}
+	defer req.release()
 	if limit := h.cfg.Limits.BodyBytes; r.ContentLength > limit {
 		return nil, bodyTooLarge(limit, r.ContentLength)
 	}
-	req := &request{h: h, r: r, body: newPacedBody(w, http.MaxBytesReader(w, r.Body, h.cfg.Limits.BodyBytes))}
-	defer req.release()
+	req.body = newPacedBody(w, http.MaxBytesReader(w, r.Body, h.cfg.Limits.BodyBytes))
 	return serve(req)
 }
 

@@ -49,10 +49,14 @@ func (h *Handler) profile(q *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := q.startWork(); err != nil {
+		return nil, err
+	}
 	p, err := q.decode("profile", raw)
 	if err != nil {
 		return nil, err
 	}
+	a := profileAnswer{Status: "ok", Profiles: 1, Samples: len(p.Samples)}
 	start, end := s.interval(p, h.cfg.Now())
 	if err := h.checkInterval("profile", start, end); err != nil {
 		return nil, err
@@ -61,11 +65,11 @@ func (h *Handler) profile(q *request) (any, error) {
 	if s.push.Process.Instance == "" {
 		s.push.Process = nil // nobody to remember
 	}
+	s.push.Taken = q.release
 	duplicate, err := h.append(q.r.Context(), s.push)
 	if err != nil {
 		return nil, err
 	}
-	a := profileAnswer{Status: "ok", Profiles: 1, Samples: len(p.Samples)}
 	if duplicate {
 		a.Status = "duplicate"
 	}

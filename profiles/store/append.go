@@ -44,6 +44,9 @@ func (s *Store) Append(ctx context.Context, p Push) error {
 	if err != nil {
 		return err
 	}
+	if p.Taken != nil {
+		p.Taken()
+	}
 	select {
 	case <-b.done:
 	case <-ctx.Done():

@@ -54,6 +54,9 @@ type Push struct {
 	Build    *catalog.Build
 	Events   []catalog.Event
 	Profiles []Profile
+	// Taken, if not nil, is called when Append has taken over what it needs of Profiles, whose Data may be used again from there on. It waits for the
+	// segment after that. Where the push is refused, Taken is not called.
+	Taken func()
 }
 
 // Profile is one profile of one process. Data is not kept after Append returns.
