@@ -24,6 +24,13 @@ func (t *tx) addDeploy(p Process) error {
 	if p.Service == "" {
 		return nil
 	}
+	replica, err := t.isReplica(p)
+	if err != nil {
+		return fmt.Errorf("look for a deploy: %w", err)
+	}
+	if replica {
+		return nil
+	}
 	others, err := t.buildsInUse(p)
 	if err != nil {
 		return fmt.Errorf("look for a deploy: %w", err)
@@ -66,6 +73,14 @@ func previousBuild(p Process, others []buildInUse) *buildInUse {
 		return nil
 	}
 	return from
+}
+
+// isReplica reports whether another process of p's service runs the same build, which is no news. previousBuild would find that out as well, but from all
+// processes of the service: a thousand replicas that start together would read a million rows.
+func (t *tx) isReplica(p Process) (bool, error) {
+	found, err := collect(t.ctx, t.Tx, t.d, scanOne[int], `SELECT 1 FROM processes
+		WHERE service = ? AND build_id = ? AND instance <> ? AND state <> 'exited' AND last_seen >= ? LIMIT 1`, p.Service, p.BuildID, p.Instance, p.FirstSeen-quiet)
+	return len(found) > 0, err
 }
 
 // buildsInUse returns the builds of the other processes of p's service, the one seen last first.
