@@ -178,19 +178,19 @@ func (p *retentionPlan) age() (action, bool) {
 			to = p.r.of(service).at(b.step, p.since(b.end()))
 		}
 		if to > b.step {
-			return p.move(b, to, "age"), true
+			return p.move(b, to, 0, "age"), true
 		}
 	}
 	return action{}, false
 }
 
-// move adds up what there is of b's service, day and step.
-func (p *retentionPlan) move(b *planned, to int, reason string) action {
+// move adds up what there is of b's service, day and step that is at least so old.
+func (p *retentionPlan) move(b *planned, to int, old time.Duration, reason string) action {
 	service, from := b.Datasets[0].Service, windowStart(b.Datasets[0].MinStart, day.Milliseconds())
 	a := action{Step: to, Reason: reason}
 	for i := range p.blocks {
 		o := &p.blocks[i]
-		if !o.one() || o.step != b.step || o.hold == held || o.Datasets[0].Service != service || windowStart(o.Datasets[0].MinStart, day.Milliseconds()) != from {
+		if !o.one() || o.step != b.step || o.hold == held || o.Datasets[0].Service != service || windowStart(o.Datasets[0].MinStart, day.Milliseconds()) != from || p.since(o.end()) < old {
 			continue
 		}
 		if o.hold == partly {
@@ -202,7 +202,7 @@ func (p *retentionPlan) move(b *planned, to int, reason string) action {
 	return a
 }
 
-// size brings all services together below the limit, and each below its own. First days of raw profiles that are older than a day go to the next step, the oldest first: most of
+// size brings all services together below the limit, and each below its own. First raw profiles that are older than a day go to the next step, the oldest day first: most of
 // what they say stays, in a fraction of the bytes. Then the oldest sums go. Only when there are none left, profiles of the last day go, the oldest first: a limit is a limit.
 func (p *retentionPlan) size() (action, bool) {
 	total, byService := int64(0), map[string]int64{}
@@ -238,11 +238,11 @@ func (p *retentionPlan) shrink(bytes int64, which func(*planned) bool) (action, 
 	raw := func(b *planned) bool { return b.step == 0 }
 	for i := range p.blocks {
 		b := &p.blocks[i]
-		if !which(b) || b.step > 0 || !b.one() || b.hold == held || p.since(windowStart(b.Datasets[0].MinStart, day.Milliseconds())+day.Milliseconds()) < untouched {
+		if !which(b) || b.step > 0 || !b.one() || b.hold == held || p.since(b.end()) < untouched {
 			continue
 		}
 		if to := p.r.of(b.Datasets[0].Service).next(0); to > 0 {
-			return p.move(b, to, "size"), true
+			return p.move(b, to, untouched, "size"), true
 		}
 		break // there is no next step for the oldest: it goes as sums would
 	}
@@ -253,6 +253,9 @@ func (p *retentionPlan) shrink(bytes int64, which func(*planned) bool) (action, 
 			b := &p.blocks[i]
 			if bytes <= 0 || !which(b) || !kind(b) || b.hold == held {
 				continue
+			}
+			if len(drop.In) > 0 && b.step == 0 && b.one() && p.since(b.end()) >= untouched && p.r.of(b.Datasets[0].Service).next(0) > 0 {
+				break // its turn is to be added up
 			}
 			if b.hold == partly {
 				if len(drop.In) > 0 {

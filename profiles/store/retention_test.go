@@ -3,6 +3,7 @@ package store
 import (
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -189,4 +190,124 @@ func TestBelievable(t *testing.T) {
 			t.Errorf("%s: %v, want %v", test.name, got, test.want)
 		}
 	}
+}
+
+// TestRetentionSteps lets profiles grow old, day by day: they become sums by minute and by hour and then nothing, and over whole windows every answer stays the same.
+func TestRetentionSteps(t *testing.T) {
+	e := newEnv(t, func(c *Config) {
+		c.MaxAge, c.MinuteAge, c.HourAge, c.Grace = 7*day, 15*day, 40*day, time.Millisecond
+		c.Retention = []RetentionRule{{equal("service_name", "pay"), Retention{Raw: 3 * day, Hours: 10 * day}}}
+	})
+	all := fleetOf(t, e)
+	resolutions := func() map[string]int64 {
+		out := map[string]int64{}
+		blocks, err := e.cat.Blocks(t.Context(), catalog.BlockFilter{})
+		must(t, err)
+		for _, b := range blocks {
+			for _, ds := range b.Datasets {
+				out[ds.Service] = max(out[ds.Service], b.Resolution)
+				if b.Resolution < out[ds.Service] && b.Level > 0 {
+					t.Errorf("day %v: %s has blocks of different resolutions", e.clock.Now(), ds.Service)
+				}
+			}
+		}
+		return out
+	}
+	cart := all.without(func(s, _ string, _ int64) bool { return s != "cart" })
+	for d := range 43 {
+		must(t, e.store.Compact(t.Context(), false))
+		must(t, e.store.Clean(t.Context()))
+		got := resolutions()
+		_, hasCart := got["cart"]
+		_, hasPay := got["pay"]
+		switch d {
+		case 0, 3:
+			if got["cart"] != 0 || got["pay"] != 0 {
+				t.Errorf("day %d: %v, want raw profiles", d, got)
+			}
+		case 5:
+			if got["cart"] != 0 || got["pay"] != 3_600_000 {
+				t.Errorf("day %d: %v, want pay's hours", d, got)
+			}
+			e.equals(all)
+			e.check()
+		case 9, 14:
+			if got["cart"] != 60_000 {
+				t.Errorf("day %d: %v, want cart's minutes", d, got)
+			}
+			if d == 9 {
+				e.equals(all)
+			}
+		case 17, 39:
+			if got["cart"] != 3_600_000 || hasPay {
+				t.Errorf("day %d: %v, want cart's hours alone", d, got)
+			}
+			e.equals(cart)
+		case 42:
+			if hasCart {
+				t.Errorf("day %d: %v, want nothing", d, got)
+			}
+			e.equals(&reference{})
+		}
+		e.clock.set(e.clock.Now().Add(day).UnixMilli())
+	}
+	e.check()
+}
+
+// TestRetentionBySize: over the limit, old days are added up before anything goes.
+func TestRetentionBySize(t *testing.T) {
+	e := newEnv(t, func(c *Config) { c.Grace = time.Millisecond; c.MaxAge = 7 * day })
+	all := &reference{}
+	rng := rand.New(rand.NewPCG(7, 7))
+	for w := range 200 { // ten a minute of the same stacks
+		start := epoch + int64(w)*6000
+		p, samples := randomPush(rand.New(rand.NewPCG(7, 7)), "cart", "a", uint64(w+1), start, start+6000)
+		p.Profiles, samples = p.Profiles[:1], [][]sample{nil}
+		for i := range 60 {
+			samples[0] = append(samples[0], sample{stack: []string{fmt.Sprint("cart.f", i)}, values: []int64{rng.Int64N(1 << 20), rng.Int64N(1 << 40)}})
+		}
+		p.Profiles[0].Type, p.Profiles[0].Data = "cpu", profileOf(cpuTypes, 10_000_000, samples[0])
+		must(t, e.store.Append(t.Context(), p))
+		all.add(p, samples, 300_000)
+	}
+	must(t, e.store.Compact(t.Context(), true))
+	before, err := e.store.Usage(t.Context())
+	must(t, err)
+	e.clock.set(e.clock.Now().Add(day).UnixMilli())
+	must(t, e.store.Clean(t.Context()))
+	e.store.retention.maxBytes = before.Bytes - 1
+	for range 3 {
+		e.clock.set(e.clock.Now().Add(day).UnixMilli())
+		must(t, e.store.Clean(t.Context()))
+	}
+	after, err := e.store.Usage(t.Context())
+	must(t, err)
+	if after.Bytes >= before.Bytes || after.Profiles != before.Profiles {
+		t.Errorf("%d bytes of %d profiles, before it %d of %d: want fewer of as many", after.Bytes, after.Profiles, before.Bytes, before.Profiles)
+	}
+	e.equals(all)
+	e.check()
+}
+
+// TestDeleteFromSums: what was added up is taken apart too.
+func TestDeleteFromSums(t *testing.T) {
+	e := newEnv(t, func(c *Config) { c.MaxAge, c.MinuteAge, c.HourAge, c.Grace = day, 30*day, 400*day, time.Millisecond })
+	all := fleetOf(t, e)
+	must(t, e.store.Compact(t.Context(), true))
+	for range 4 {
+		e.clock.set(e.clock.Now().Add(day).UnixMilli())
+		must(t, e.store.Clean(t.Context()))
+	}
+	e.equals(all)
+	if blocks, err := e.cat.Blocks(t.Context(), catalog.BlockFilter{}); err != nil || len(blocks) != 2 || blocks[0].Resolution != 60_000 {
+		t.Fatalf("blocks are %+v, %v, want minutes of two services", blocks, err)
+	}
+	got, err := e.store.Delete(t.Context(), Deletion{Instance: "b", To: epoch + 7*240_000})
+	must(t, err)
+	want := all.without(func(_, i string, at int64) bool { return i == "b" && at < epoch+7*240_000 })
+	if n := int64(len(all.all) - len(want.all)); got.Profiles != n {
+		t.Errorf("it says that %d profiles are gone, want %d", got.Profiles, n)
+	}
+	e.equals(want)
+	e.check()
 }
