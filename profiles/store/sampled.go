@@ -333,3 +333,45 @@ func (s *sampledCounts) decodeColumn(own *columnHead, n int, rows []uint32, out 
 	}
 	return out, nil
 }
+
+// addSampled is addSlice for a column of one of the modes of this file.
+func (a *adder) addSampled(h *columnHead, total int, sel *selection, weights []int64, slots []uint32, at uint32, uniform bool) (err error) {
+	st := &a.stacks
+	a.values, err = a.sampled.decodeColumn(h, total, st.counts, a.values, func(c int) ([]byte, error) { return a.share(2+c, a.slice) })
+	if err != nil {
+		return err
+	}
+	if !uniform {
+		if err := a.openMembers(total); err != nil {
+			return err
+		}
+		if slots == nil {
+			a.scatter(sel.base, sel.at, weights)
+		} else {
+			a.scatterSlots(sel.base, sel.at, weights, slots)
+		}
+		return nil
+	}
+	row := 0
+	for i, id := range st.stacks {
+		of := a.values[row : row+int(st.counts[i])]
+		row += len(of)
+		if sel.base[id] == noCell {
+			continue
+		}
+		var sum int128
+		if h.small {
+			n := int64(0)
+			for _, v := range of {
+				n += v
+			}
+			sum = profiles.Int128From(n)
+		} else {
+			sum = profiles.Sum128(of)
+		}
+		a.samples += len(of)
+		cell := &a.cells[sel.base[id]+at]
+		*cell = cell.Add(sum.Mul(weights[0]))
+	}
+	return nil
+}
