@@ -21,6 +21,9 @@ import (
 // rebuildSuffix names the catalogue that is being made; what a rebuild that was interrupted left is made anew.
 const rebuildSuffix = ".rebuild"
 
+// bakTime is the layout of the time in the name of a catalogue that was replaced.
+const bakTime = "20060102-150405"
+
 // sqliteSuffixes are what SQLite adds to a database's name: the database, its log, the log's index.
 var sqliteSuffixes = [...]string{"", "-wal", "-shm"}
 
@@ -60,7 +63,7 @@ func rebuild(ctx context.Context, dir string, now time.Time) (_ *rebuilt, err er
 	if err := r.write(ctx, blobs, path, path+rebuildSuffix); err != nil {
 		return nil, err
 	}
-	r.Old, err = replaceCatalogue(path, path+rebuildSuffix, path+".bak-"+now.UTC().Format("20060102-150405"))
+	r.Old, err = replaceCatalogue(path, path+rebuildSuffix, path+".bak-"+now.UTC().Format(bakTime))
 	return r, err
 }
 

@@ -81,15 +81,14 @@ func TestCheckAndRebuild(t *testing.T) {
 			return os.WriteFile(path, []byte(strings.Repeat("nothing that a database would begin with\n", 500)), 0o600)
 		}, "it is not a catalogue of sonde", []string{"are lost: ", "the old catalogue is "}, false},
 		{"cut to nothing", func(path string) error { return os.Truncate(path, 0) }, "it is not a catalogue of sonde", []string{"lost"}, false},
-		{"without its second page", func(path string) error {
-			f, err := os.OpenFile(path, os.O_RDWR, 0)
+		{"with its first page alone", func(path string) error {
+			data, err := os.ReadFile(path)
 			if err != nil {
 				return err
 			}
-			defer f.Close()
-			_, err = f.WriteAt(make([]byte, 4096), 4096)
-			return err
-		}, "the catalogue is damaged", []string{"2 blobs live"}, true},
+			clear(data[4096:])
+			return os.WriteFile(path, data, 0o600)
+		}, "the catalogue is damaged", []string{"2 blobs live", "lost: "}, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := dataDirectory(t)

@@ -37,6 +37,9 @@ func Rebuild(ctx context.Context, blobs blob.Store, dead []string) (*Rebuilt, er
 		return nil, fmt.Errorf("rebuild catalogue: %w", err)
 	}
 	r.lineage.choose()
+	if err := r.missed(ctx); err != nil {
+		return nil, fmt.Errorf("rebuild catalogue: %w", err)
+	}
 	if err := r.dropRepeats(ctx); err != nil {
 		return nil, fmt.Errorf("rebuild catalogue: %w", err)
 	}
@@ -206,6 +209,41 @@ func (r *rebuild) keysOf(ctx context.Context, f *known, wanted map[filePart]stru
 		}
 	}
 	return out, nil
+}
+
+// missed says of the parts of replaced files that nothing seems to hold which profiles of theirs indeed nothing does. Where a push was stored again it is elsewhere.
+func (r *rebuild) missed(ctx context.Context) error {
+	for _, u := range r.lineage.unsure {
+		if u.file.row.Resolution != 0 {
+			r.lineage.report(u.file, "was replaced, and its sums of service %s from %d on are in no other: they were deleted or lost", u.part.service, u.part.window)
+			continue
+		}
+		wanted := map[filePart]struct{}{u.part: {}}
+		keys, err := r.keysOf(ctx, u.file, wanted)
+		if err != nil {
+			r.lineage.report(u.file, "was replaced, and what replaced it is not all there; it cannot be read: %v", err)
+			continue
+		}
+		for _, f := range r.lineage.files {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if f.gone || f.dead || f.row.Resolution != 0 || !f.overlaps(wanted) {
+				continue
+			}
+			found, err := r.keysOf(ctx, f, wanted)
+			if err != nil {
+				continue // it is among the problems
+			}
+			for k := range found {
+				delete(keys, k)
+			}
+		}
+		if len(keys) > 0 {
+			r.lineage.report(u.file, "was replaced, and %d of its profiles of service %s from %d on are in no other: they were deleted or lost", len(keys), u.part.service, u.part.window)
+		}
+	}
+	return nil
 }
 
 // more counts the profiles that a holds and b does not. Windows of downsampled blocks cannot be told apart: none counts.

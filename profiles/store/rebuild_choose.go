@@ -39,7 +39,14 @@ type lineage struct {
 	onDisk   map[uint32]*known
 	heirs    map[uint32][]*known            // of files on disk: those that name it as an ancestor
 	more     func(a, b *known) (int, error) // counts the profiles that a holds and b does not
+	unsure   []unsure
 	problems []Problem
+}
+
+// unsure is a part of a file that was replaced and that is in none of those it was replaced by.
+type unsure struct {
+	file *known
+	part filePart
 }
 
 func newLineage(more func(a, b *known) (int, error)) *lineage {
@@ -112,8 +119,8 @@ func (l *lineage) dropIncomplete() {
 				}
 			}
 			if again = again || dropped; !dropped {
-				l.report(f, "was compacted, and the block that holds its profiles of service %s from %d on is not there: it was deleted or lost", missing.service, missing.window)
-				f.gone = true // said once
+				l.unsure = append(l.unsure, unsure{f, missing})
+				f.gone = true // once
 			}
 		}
 	}
