@@ -71,8 +71,10 @@ func (p *parts) routes() (*http.ServeMux, error) {
 		LabelValueBytes: c.MaxLabelValueBytes, Concurrent: c.MaxConcurrentPushes, MaxAge: c.longestRaw()}}).Register(mux)
 
 	queries := http.NewServeMux()
-	api.New(api.Config{Store: p.store, Catalog: p.cat, Discovery: p.scraper, Concurrent: c.MaxConcurrentQueries, Timeout: c.QueryTimeout.D(), Version: p.opts.Version,
-		Started: p.started, MaxAge: c.RetentionAge.D(), MaxBytes: int64(c.RetentionSize), Logger: p.log, Registerer: p.registry}).Register(queries)
+	queryAPI := api.New(api.Config{Store: p.store, Catalog: p.cat, Discovery: p.scraper, Concurrent: c.MaxConcurrentQueries, Timeout: c.QueryTimeout.D(), Version: p.opts.Version,
+		Started: p.started, MaxAge: c.RetentionAge.D(), MaxBytes: int64(c.RetentionSize), Logger: p.log, Registerer: p.registry})
+	queryAPI.Register(queries)
+	queryAPI.RegisterKeeping(mux, p.store, p.backups)
 	compress, err := compressed()
 	if err != nil {
 		return nil, fmt.Errorf("make compression: %w", err)

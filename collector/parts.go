@@ -17,6 +17,7 @@ import (
 
 	"github.com/sonde-io/sonde/collector/discover"
 	"github.com/sonde-io/sonde/collector/scrape"
+	"github.com/sonde-io/sonde/internal/backup"
 	"github.com/sonde-io/sonde/internal/blob"
 	"github.com/sonde-io/sonde/internal/catalog"
 	"github.com/sonde-io/sonde/internal/fsys"
@@ -43,6 +44,7 @@ type parts struct {
 	closers []func() error // in order of opening
 	cat     catalog.Catalog
 	store   *store.Store
+	backups *backup.Host
 	scanner *discover.Scanner // nil: no discovery
 	scraper *scrape.Manager
 	handler http.Handler
@@ -112,6 +114,11 @@ func (p *parts) openData(ctx context.Context) error {
 		return err
 	}
 	p.closers = append(p.closers, p.store.Close)
+	p.backups = &backup.Host{Dir: dir, Catalog: cat, Blobs: blobs}
+	if err := p.backups.Sweep(); err != nil {
+		return fmt.Errorf("open data directory %s: remove copies of the catalogue that were left behind: %w", dir, err)
+	}
+	p.closers = append(p.closers, p.backups.Close)
 	p.ready.checks = append(p.ready.checks, check{"catalogue", func(ctx context.Context) error {
 		_, err := cat.Now(ctx)
 		return err
