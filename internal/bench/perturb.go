@@ -20,6 +20,7 @@ const ReplicaPeriod = 15_000
 // Replicas are many instances of one service. Their profiles are made out of the corpus' few: each is a copy of a file with a fifth of its samples left out and
 // the counts of a CPU profile drawn anew, so that no two are the same bytes. They are the same in every run.
 type Replicas struct {
+	Start     int64 // Unix ms, of window 0
 	instances int
 	types     []string
 	files     map[string][]*profiles.Profile
@@ -31,7 +32,7 @@ type Replicas struct {
 func NewReplicas(t testing.TB, instances int, types ...string) *Replicas {
 	t.Helper()
 	c := LoadCorpus(t, types...)
-	r := &Replicas{instances: instances, types: types, files: map[string][]*profiles.Profile{}}
+	r := &Replicas{Start: Epoch, instances: instances, types: types, files: map[string][]*profiles.Profile{}}
 	for _, typ := range types {
 		for _, data := range c.Data[ReplicaService][typ] {
 			p, err := profiles.Parse(data, profiles.Limits{})
@@ -69,7 +70,7 @@ func (r *Replicas) Send(t testing.TB, w int, push func(Window) error) {
 	var wg sync.WaitGroup
 	for i := range r.instances {
 		wg.Go(func() {
-			start := Epoch + int64(w)*ReplicaPeriod + int64(i)*ReplicaPeriod/int64(r.instances)
+			start := r.Start + int64(w)*ReplicaPeriod + int64(i)*ReplicaPeriod/int64(r.instances)
 			out := Window{Instance: r.Instance(i), Number: uint64(w + 1), Labels: r.labels[i], Start: start, End: start + ReplicaPeriod, Types: r.types}
 			for k := range r.types {
 				out.Profiles = append(out.Profiles, r.make(i, w, k))
