@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"weak"
 
 	"github.com/sonde-io/sonde/profiles"
 )
@@ -21,10 +22,15 @@ type lexicon struct {
 	view    atomic.Pointer[profiles.Symbols]
 	bytes   atomic.Int64
 	used    int64 // guarded by lexicons.mu
+
+	// Of the ingest's dictionary that the service's segments come from now: the numbers of its stacks, 0 for those not met yet but the empty one. Guarded by mu.
+	dict   weak.Pointer[profiles.Symbols]
+	known  []uint32
+	ingest sync.Locker // guards the dictionaries
 }
 
-func newLexicon(id uint64) *lexicon {
-	l := &lexicon{id: id, table: profiles.NewSymbols(), matches: map[string][]bool{}}
+func newLexicon(id uint64, ingest sync.Locker) *lexicon {
+	l := &lexicon{id: id, ingest: ingest, table: profiles.NewSymbols(), matches: map[string][]bool{}}
 	l.table.TrackCalls()
 	l.view.Store(l.table.Snapshot())
 	return l
@@ -45,8 +51,16 @@ func lexiconBytes(s *profiles.Symbols) int64 {
 func (l *lexicon) add(ctx context.Context, b *budget, s *profiles.Symbols) (ids []uint32, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.addLocked(ctx, b, s, func(uint32) bool { return true })
+}
+
+// addLocked is add for the stacks that want names.
+func (l *lexicon) addLocked(ctx context.Context, b *budget, s *profiles.Symbols, want func(uint32) bool) (ids []uint32, err error) {
 	before, calls := lexiconBytes(l.table), 0
-	ids = l.table.AddStacks(s, func(uint32) bool {
+	ids = l.table.AddStacks(s, func(id uint32) bool {
+		if !want(id) {
+			return false
+		}
 		if calls++; err == nil && calls%256 == 0 {
 			if err = b.check(ctx); err == nil {
 				now := lexiconBytes(l.table)
@@ -59,10 +73,65 @@ func (l *lexicon) add(ctx context.Context, b *budget, s *profiles.Symbols) (ids 
 	if err == nil {
 		err = b.take(lexiconBytes(l.table) - before)
 	}
-	l.bytes.Store(lexiconBytes(l.table))
+	l.bytes.Store(lexiconBytes(l.table) + 4*int64(len(l.known)))
 	l.view.Store(l.table.Snapshot())
 	return ids, err
 }
+
+// addPlaces is add for a dataset whose stacks are known to be at o.stacks of dict, the ingest's dictionary: most were met in the segment before.
+func (l *lexicon) addPlaces(ctx context.Context, b *budget, o *origin, dict *profiles.Symbols) ([]uint32, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.dict != o.dict {
+		l.dict, l.known = o.dict, nil
+	}
+	if n := len(dict.Stacks) - len(l.known); n > 0 {
+		l.known = append(l.known, make([]uint32, n)...)
+	}
+	missing := 0
+	for _, id := range o.stacks {
+		if id != 0 && l.known[id] == 0 {
+			l.known[id] = wanted
+			missing++
+		}
+	}
+	if missing > 0 {
+		added, err := l.addLocked(ctx, b, dict, func(id uint32) bool { return int(id) < len(l.known) && l.known[id] == wanted })
+		for id, k := range l.known {
+			if k == wanted {
+				l.known[id] = 0
+				if err == nil {
+					l.known[id] = added[id]
+				}
+			}
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	ids := make([]uint32, len(o.stacks))
+	for i, id := range o.stacks {
+		ids[i] = l.known[id]
+	}
+	return ids, nil
+}
+
+// dictionary returns the dictionary that o is about as it is now, nil where there is none any more.
+func (l *lexicon) dictionary(o *origin) *profiles.Symbols {
+	if o == nil {
+		return nil
+	}
+	dict := o.dict.Value()
+	if dict == nil {
+		return nil
+	}
+	l.ingest.Lock()
+	defer l.ingest.Unlock()
+	return snapshot(dict)
+}
+
+// wanted marks in lexicon.known the stacks that are about to be added.
+const wanted = ^uint32(0)
 
 // snapshot returns the table with all that was added before.
 func (l *lexicon) snapshot() *profiles.Symbols { return l.view.Load() }
@@ -91,6 +160,8 @@ type lexicons struct {
 	m    map[string]*lexicon
 	next uint64 // id of the next one
 	time int64
+
+	ingest sync.Locker // guards the dictionaries of the ingest
 }
 
 // get returns the service's lexicon.
@@ -104,7 +175,7 @@ func (l *lexicons) get(service string) *lexicon {
 			l.m = map[string]*lexicon{}
 		}
 		l.next++
-		x = newLexicon(l.next)
+		x = newLexicon(l.next, l.ingest)
 		l.m[strings.Clone(service)] = x
 	}
 	x.used = l.time
@@ -138,6 +209,14 @@ func (f *file) lexiconStacks(ctx context.Context, b *budget, ds *dataset, lex *l
 	if ds.lexicon == lex.id {
 		return ds.lexStacks, nil
 	}
+	if dict := lex.dictionary(ds.origin); dict != nil {
+		ids, err := lex.addPlaces(ctx, b, ds.origin, dict)
+		if err != nil {
+			return nil, fmt.Errorf("dataset %s: %w", ds.info.Service, err)
+		}
+		f.keepLexicon(ds, lex, ids)
+		return ids, nil
+	}
 	s := ds.symbols
 	if s == nil {
 		var err error
@@ -152,11 +231,16 @@ func (f *file) lexiconStacks(ctx context.Context, b *budget, ds *dataset, lex *l
 	if err != nil {
 		return nil, fmt.Errorf("dataset %s: %w", ds.info.Service, err)
 	}
+	f.keepLexicon(ds, lex, ids)
+	return ids, nil
+}
+
+// keepLexicon keeps where the dataset's stacks are in lex.
+func (f *file) keepLexicon(ds *dataset, lex *lexicon, ids []uint32) {
 	f.opened.mu.Lock()
 	f.opened.bytes += int64(len(ids)-len(ds.lexStacks)) * 4
 	f.opened.mu.Unlock()
 	ds.lexicon, ds.lexStacks = lex.id, ids
-	return ids, nil
 }
 
 // trimLexicons keeps the lexicons to a quarter of what opened blocks may take.

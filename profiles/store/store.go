@@ -176,6 +176,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	s.limiter.max = cfg.MaxSeries
 	s.retention = retention{rules: cfg.Retention, maxBytes: cfg.MaxBytes, def: Retention{Raw: cfg.MaxAge, Minutes: cfg.MinuteAge, Hours: cfg.HourAge, Bytes: cfg.ServiceBytes}}
 	s.disk.free = cfg.Free
+	s.lexicons.ingest = &s.mu
 	s.metrics = newMetrics(s)
 	if _, err := cfg.Catalog.Now(ctx); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)

@@ -344,10 +344,14 @@ func (w *fileWriter) end(sym *profiles.Symbols, from *origin) error {
 		return err
 	}
 	w.place()
-	w.opened.datasets[w.ds.Service] = &dataset{info: *w.ds, series: w.series, rollups: w.rollInfo, symbols: sym, origin: from}
-	w.opened.bytes += indexBytes(w.series, w.rollInfo) + symbolBytes(sym)
-	if from != nil {
+	ds := &dataset{info: *w.ds, series: w.series, rollups: w.rollInfo, origin: from}
+	w.opened.datasets[w.ds.Service] = ds
+	w.opened.bytes += indexBytes(w.series, w.rollInfo)
+	if from != nil { // the dictionary has the symbols; where it is gone they are read
 		w.opened.bytes += int64(4 * len(from.stacks))
+	} else {
+		ds.symbols = sym
+		w.opened.bytes += symbolBytes(sym)
 	}
 	return nil
 }
