@@ -112,35 +112,6 @@ func (c *chunkStacks) profileMajor(columns [][]int64, n int, remap []uint32, out
 	return out
 }
 
-func (r *rows[V]) columns() int {
-	if len(r.stacks) == 0 {
-		return 0
-	}
-	return len(r.values) / len(r.stacks)
-}
-
-// sortRows brings rows into ascending order of stacks, which are distinct.
-func sortRows(r *rows[int64], scratch []uint64) []uint64 {
-	if slices.IsSorted(r.stacks) {
-		return scratch
-	}
-	n, cols := len(r.stacks), r.columns()
-	scratch = slices.Grow(scratch[:0], n)[:n]
-	for i, s := range r.stacks {
-		scratch[i] = uint64(s)<<32 | uint64(i)
-	}
-	slices.Sort(scratch)
-	values := make([]int64, len(r.values))
-	for i, x := range scratch {
-		r.stacks[i] = uint32(x >> 32)
-		for c := range cols {
-			values[c*n+i] = r.values[c*n+int(uint32(x))]
-		}
-	}
-	r.values = values
-	return scratch
-}
-
 // groupsOf returns, for each kind, the indices of the columns of that kind.
 func groupsOf(cols []column) [kinds][]int {
 	var g [kinds][]int

@@ -185,7 +185,6 @@ type compaction struct {
 	ancestors  []blockID
 	reader     chunkReader
 	subset     subset
-	scratch    []uint64
 	spanSets   map[*dataset][]spanSet // of sources, where they were wanted
 }
 
@@ -352,6 +351,9 @@ func (c *compaction) block(ctx context.Context, service string, sources []source
 	}
 	slices.SortFunc(order, func(a, b *series) int { return compareSeries(a, b, c.w.version) })
 	c.w.begin(service, all)
+	if c.w.last && c.w.version > version1 {
+		syms = canonical(syms)
+	}
 	c.w.sizes = objectSizes(syms, c.w.sizes[:0])
 	if c.resolution > 0 {
 		err = c.sumBlock(ctx, service, sources, order, byKey, remaps, from, to)
@@ -456,7 +458,6 @@ func (c *compaction) group(f *file, chunk *chunkInfo, kind, skip int, remap []ui
 		}
 		for j := max(lo, skip); j < min(hi, skip+len(out)); j++ {
 			out[j-skip].groups[kind] = all[j-lo]
-			c.scratch = sortRows(&out[j-skip].groups[kind], c.scratch)
 		}
 	}
 	return nil

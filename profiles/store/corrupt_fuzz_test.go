@@ -23,9 +23,11 @@ func fuzzPart(kind byte, n uint16, data []byte) {
 			check.dataset(context.Background(), ds.Service)
 		}
 	case kind <= sectionIndex:
-		s := &profiles.Symbols{}
-		if decodeSymbols(data, int(kind)-1, s) == nil {
-			_ = s.Validate()
+		for version := version1; version <= version2; version++ {
+			s := &profiles.Symbols{Functions: make([]profiles.SymFunction, n)}
+			if decodeSymbols(data, int(kind)-1, s, version) == nil {
+				_ = s.Validate()
+			}
 		}
 	case kind == sectionIndex+1:
 		var info datasetInfo

@@ -261,7 +261,7 @@ func (f *file) readSymbols(ds *dataset) (*profiles.Symbols, error) {
 	for i := range symbolSections {
 		raw, err := f.section(ds.info.sections[i])
 		if err == nil {
-			err = decodeSymbols(raw, i, s)
+			err = decodeSymbols(raw, i, s, ds.info.version)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("dataset %s: %s: %w", ds.info.Service, sectionNames[i], err)

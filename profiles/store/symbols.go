@@ -3,6 +3,7 @@ package store
 import (
 	"encoding/binary"
 	"fmt"
+	"strings"
 
 	"github.com/sonde-io/sonde/profiles"
 )
@@ -28,9 +29,12 @@ var sectionNames = [sectionCount]string{"strings", "functions", "mappings", "loc
 
 // appendSymbols encodes one of the symbol sections. Tables are written column by column, each column as the difference to what is
 // likely, because that is what zstd makes the most of.
-func appendSymbols(b []byte, section int, s *profiles.Symbols) []byte {
+func appendSymbols(b []byte, section int, s *profiles.Symbols, version int) []byte {
 	switch section {
 	case sectionStrings:
+		if version > version1 {
+			return appendFrontCoded(b, s.Strings)
+		}
 		return appendStrings(b, s.Strings)
 	case sectionFunctions:
 		return appendFunctions(b, s.Functions)
@@ -43,16 +47,12 @@ func appendSymbols(b []byte, section int, s *profiles.Symbols) []byte {
 		}
 		return b
 	case sectionLocations:
-		return appendLocations(b, s)
+		if version > version1 {
+			return appendLocations(b, s)
+		}
+		return appendLocations1(b, s)
 	case sectionNodes:
-		b = binary.AppendUvarint(b, uint64(len(s.Nodes)))
-		for i, n := range s.Nodes {
-			b = binary.AppendUvarint(b, uint64(uint32(i)-n.Parent))
-		}
-		for _, n := range s.Nodes {
-			b = binary.AppendUvarint(b, uint64(n.Location))
-		}
-		return b
+		return appendNodes(b, s.Nodes, version)
 	case sectionLabelSets:
 		return appendLabelSets(b, s)
 	default:
@@ -69,12 +69,12 @@ func appendSymbols(b []byte, section int, s *profiles.Symbols) []byte {
 	}
 }
 
-func appendStrings(b []byte, strings []string) []byte {
-	b = binary.AppendUvarint(b, uint64(len(strings)))
-	for _, x := range strings {
+func appendStrings(b []byte, list []string) []byte {
+	b = binary.AppendUvarint(b, uint64(len(list)))
+	for _, x := range list {
 		b = binary.AppendUvarint(b, uint64(len(x)))
 	}
-	for _, x := range strings {
+	for _, x := range list {
 		b = append(b, x...)
 	}
 	return b
@@ -101,7 +101,8 @@ func appendFunctions(b []byte, fs []profiles.SymFunction) []byte {
 	return b
 }
 
-func appendLocations(b []byte, s *profiles.Symbols) []byte {
+// appendLocations1 is appendLocations of version 1.
+func appendLocations1(b []byte, s *profiles.Symbols) []byte {
 	b = binary.AppendUvarint(b, uint64(len(s.Locations)))
 	for _, l := range s.Locations {
 		b = binary.AppendUvarint(b, uint64(l.Lines.Len()))
@@ -123,6 +124,115 @@ func appendLocations(b []byte, s *profiles.Symbols) []byte {
 		for _, x := range s.Lines[l.Lines.Lo:l.Lines.Hi] {
 			b = binary.AppendVarint(b, x.Line-s.Functions[x.Function].StartLine)
 		}
+	}
+	return b
+}
+
+func appendLocations(b []byte, s *profiles.Symbols) []byte {
+	b = binary.AppendUvarint(b, uint64(len(s.Locations)))
+	for _, l := range s.Locations {
+		b = binary.AppendUvarint(b, uint64(l.Lines.Len()))
+	}
+	for _, l := range s.Locations {
+		b = binary.AppendUvarint(b, uint64(l.Mapping))
+	}
+	prev := uint64(0)
+	for _, l := range s.Locations {
+		b = binary.AppendVarint(b, int64(l.Address-prev))
+		prev = l.Address
+	}
+	outer := int64(0)
+	for _, l := range s.Locations {
+		if l.Lines.Len() > 0 {
+			f := int64(s.Lines[l.Lines.Hi-1].Function)
+			b = binary.AppendVarint(b, f-outer)
+			outer = f
+		}
+	}
+	for _, l := range s.Locations {
+		for i := l.Lines.Lo; i+1 < l.Lines.Hi; i++ {
+			b = binary.AppendUvarint(b, uint64(s.Lines[i].Function))
+		}
+	}
+	var before profiles.SymLine
+	for _, l := range s.Locations {
+		for i := l.Lines.Lo; i < l.Lines.Hi; i++ {
+			x, from := s.Lines[i], s.Functions[s.Lines[i].Function].StartLine
+			if i+1 == l.Lines.Hi {
+				if x.Function == before.Function {
+					from = before.Line
+				}
+				before = x
+			}
+			b = binary.AppendVarint(b, x.Line-from)
+		}
+	}
+	return b
+}
+
+// How the parents of nodes are written, from version 2 on.
+const (
+	parentsBack = iota // index - parent
+	parentsUp          // the nodes are depth first: how far the parent is above the node before
+)
+
+// appendNodes encodes the tree: from version 2 on depth first order shows, and takes less.
+func appendNodes(b []byte, nodes []profiles.SymNode, version int) []byte {
+	b = binary.AppendUvarint(b, uint64(len(nodes)))
+	form := byte(parentsBack)
+	at := len(b)
+	if version > version1 {
+		b = append(b, parentsUp)
+		form = parentsUp
+		for i := 1; i < len(nodes) && form == parentsUp; i++ {
+			up, n := 0, uint32(i-1)
+			for n != nodes[i].Parent && n != 0 {
+				n = nodes[n].Parent
+				up++
+			}
+			if n != nodes[i].Parent {
+				b, form = append(b[:at], parentsBack), parentsBack
+				break
+			}
+			b = binary.AppendUvarint(b, uint64(up))
+		}
+	}
+	if form == parentsBack {
+		for i, n := range nodes {
+			b = binary.AppendUvarint(b, uint64(uint32(i)-n.Parent))
+		}
+	}
+	for _, n := range nodes {
+		b = binary.AppendUvarint(b, uint64(n.Location))
+	}
+	return b
+}
+
+// maxShared bounds what a string may share with the one before it, and so what a reader makes of few bytes.
+const maxShared = 255
+
+// appendFrontCoded encodes strings: how many bytes each shares with the one before, then the others' number, then those.
+func appendFrontCoded(b []byte, list []string) []byte {
+	b = binary.AppendUvarint(b, uint64(len(list)))
+	shared := func(i int) int {
+		n := 0
+		if i > 0 {
+			for most := min(len(list[i]), len(list[i-1]), maxShared); n < most && list[i][n] == list[i-1][n]; {
+				n++
+			}
+		}
+		return n
+	}
+	at := len(b)
+	for i := range list {
+		b = append(b, byte(shared(i)))
+	}
+	same := b[at:len(b):len(b)]
+	for i, x := range list {
+		b = binary.AppendUvarint(b, uint64(len(x)-int(same[i])))
+	}
+	for i, x := range list {
+		b = append(b, x[same[i]:]...)
 	}
 	return b
 }
@@ -153,11 +263,15 @@ func bit(v bool) byte {
 }
 
 // decodeSymbols fills s from one section; they come in order. References are checked by Validate, once all are read.
-func decodeSymbols(b []byte, section int, s *profiles.Symbols) error {
+func decodeSymbols(b []byte, section int, s *profiles.Symbols, version int) error {
 	d := &decoder{b: b}
 	switch section {
 	case sectionStrings:
-		s.Strings = decodeStrings(d)
+		if version > version1 {
+			s.Strings = decodeFrontCoded(d)
+		} else {
+			s.Strings = decodeStrings(d)
+		}
 	case sectionFunctions:
 		decodeFunctions(d, s)
 	case sectionMappings:
@@ -166,19 +280,9 @@ func decodeSymbols(b []byte, section int, s *profiles.Symbols) error {
 			s.Mappings[i] = profiles.SymMapping{Start: d.uvarint(), Limit: d.uvarint(), Offset: d.uvarint(), File: d.uint32(), BuildID: d.uint32(), HasFunctions: d.uvarint() == 1}
 		}
 	case sectionLocations:
-		decodeLocations(d, s)
+		decodeLocations(d, s, version)
 	case sectionNodes:
-		s.Nodes = make([]profiles.SymNode, d.count(2))
-		for i := range s.Nodes {
-			back := d.uint32()
-			if back > uint32(i) {
-				d.fail(fmt.Errorf("node %d has its parent %d before it", i, back))
-			}
-			s.Nodes[i].Parent = uint32(i) - back
-		}
-		for i := range s.Nodes {
-			s.Nodes[i].Location = d.uint32()
-		}
+		decodeNodes(d, s, version)
 	case sectionLabelSets:
 		decodeLabelSets(d, s)
 	default:
@@ -244,7 +348,76 @@ func decodeFunctions(d *decoder, s *profiles.Symbols) {
 	}
 }
 
-func decodeLocations(d *decoder, s *profiles.Symbols) {
+func decodeFrontCoded(d *decoder) []string {
+	n := d.count(2)
+	shared := d.bytes(uint64(n))
+	rest, total := make([]uint32, n), uint64(0)
+	for i := range rest {
+		rest[i] = d.uint32()
+		total += uint64(rest[i])
+	}
+	own := d.bytes(total)
+	out := make([]string, n)
+	if d.err != nil {
+		return out
+	}
+	for _, k := range shared {
+		total += uint64(k)
+	}
+	var all strings.Builder // one allocation, which the strings share
+	all.Grow(int(total))
+	prev := ""
+	for i, k := range shared {
+		if int(k) > len(prev) {
+			d.fail(fmt.Errorf("string %d shares %d bytes with one of %d", i, k, len(prev)))
+			return out
+		}
+		at := all.Len()
+		all.WriteString(prev[:k])
+		all.Write(own[:rest[i]])
+		own = own[rest[i]:]
+		prev = all.String()[at:]
+		out[i] = prev
+	}
+	return out
+}
+
+func decodeNodes(d *decoder, s *profiles.Symbols, version int) {
+	s.Nodes = make([]profiles.SymNode, d.count(2))
+	form := byte(parentsBack)
+	if version > version1 {
+		form = d.byte()
+	}
+	switch form {
+	case parentsBack:
+		for i := range s.Nodes {
+			back := d.uint32()
+			if back > uint32(i) {
+				d.fail(fmt.Errorf("node %d has its parent %d before it", i, back))
+			}
+			s.Nodes[i].Parent = uint32(i) - back
+		}
+	case parentsUp:
+		for i := 1; i < len(s.Nodes); i++ {
+			parent := uint32(i - 1)
+			for range d.uint32() { // as often, all nodes together, as there are nodes: each step takes back one down
+				if parent == 0 {
+					d.fail(fmt.Errorf("node %d has its parent above the root", i))
+					return
+				}
+				parent = s.Nodes[parent].Parent
+			}
+			s.Nodes[i].Parent = parent
+		}
+	default:
+		d.fail(fmt.Errorf("nodes have form %d", form))
+	}
+	for i := range s.Nodes {
+		s.Nodes[i].Location = d.uint32()
+	}
+}
+
+func decodeLocations(d *decoder, s *profiles.Symbols, version int) {
 	s.Locations = make([]profiles.SymLocation, d.count(3))
 	lines := uint64(0)
 	for i := range s.Locations {
@@ -265,16 +438,48 @@ func decodeLocations(d *decoder, s *profiles.Symbols) {
 		s.Locations[i].Address = addr
 	}
 	s.Lines = make([]profiles.SymLine, lines)
+	if version == version1 {
+		for i := range s.Lines {
+			s.Lines[i].Function = d.uint32()
+		}
+	} else {
+		decodeLineFunctions(d, s)
+	}
 	for i := range s.Lines {
-		f := d.uint32()
-		if int(f) >= len(s.Functions) {
+		if f := s.Lines[i].Function; d.err != nil || int(f) >= len(s.Functions) {
 			d.fail(fmt.Errorf("line %d is of function %d of %d", i, f, len(s.Functions)))
 			return
 		}
-		s.Lines[i].Function = f
 	}
-	for i := range s.Lines {
-		s.Lines[i].Line = d.varint() + s.Functions[s.Lines[i].Function].StartLine
+	var before profiles.SymLine
+	for _, l := range s.Locations {
+		for i := l.Lines.Lo; i < l.Lines.Hi; i++ {
+			x := &s.Lines[i]
+			from := s.Functions[x.Function].StartLine
+			outermost := version > version1 && i+1 == l.Lines.Hi
+			if outermost && x.Function == before.Function {
+				from = before.Line
+			}
+			if x.Line = from + d.varint(); outermost {
+				before = *x
+			}
+		}
+	}
+}
+
+// decodeLineFunctions reads the functions of lines: those of outermost ones, then those that were inlined.
+func decodeLineFunctions(d *decoder, s *profiles.Symbols) {
+	outer := int64(0)
+	for _, l := range s.Locations {
+		if l.Lines.Len() > 0 {
+			outer += d.varint()
+			s.Lines[l.Lines.Hi-1].Function = d.index(outer)
+		}
+	}
+	for _, l := range s.Locations {
+		for i := l.Lines.Lo; i+1 < l.Lines.Hi; i++ {
+			s.Lines[i].Function = d.uint32()
+		}
 	}
 }
 

@@ -321,7 +321,7 @@ func (w *fileWriter) symbolSection(i int, raw []byte) error {
 func (w *fileWriter) end(sym *profiles.Symbols, from *origin) error {
 	w.flushRollups("")
 	for i := range symbolSections {
-		w.raw = appendSymbols(w.raw[:0], i, sym)
+		w.raw = appendSymbols(w.raw[:0], i, sym, w.version)
 		if err := w.symbolSection(i, w.raw); err != nil {
 			return err
 		}
