@@ -70,6 +70,14 @@ func startServe(t testing.TB, dir string, args ...string) *server {
 
 func launch(t testing.TB, dir, addr string, args []string) *server {
 	t.Helper()
+	s := spawn(t, dir, addr, args)
+	s.await(t)
+	return s
+}
+
+// spawn starts the command and does not wait for it.
+func spawn(t testing.TB, dir, addr string, args []string) *server {
+	t.Helper()
 	bin, err := sonde()
 	if err != nil {
 		t.Fatal(err)
@@ -91,12 +99,18 @@ func launch(t testing.TB, dir, addr string, args []string) *server {
 			t.Logf("sonde serve wrote:\n%s", s.log.tail(60))
 		}
 	})
+	return s
+}
+
+// await returns when s is ready.
+func (s *server) await(t testing.TB) {
+	t.Helper()
 	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		resp, err := http.Get(s.url + "/readyz")
 		if err == nil {
 			resp.Body.Close()
 			if resp.StatusCode == http.StatusOK {
-				return s
+				return
 			}
 		}
 		select {
