@@ -122,6 +122,7 @@ type BlockFilter struct {
 type ProcessFilter struct {
 	Instance string
 	Service  string
+	Build    string
 	BootID   string
 	Since    int64 // last seen at or after
 	Limit    int
@@ -146,7 +147,7 @@ type EventFilter struct {
 type Catalog interface {
 	// Register stores r. If any key was seen before it changes nothing and returns a *DuplicateError.
 	Register(ctx context.Context, r Registration) error
-	// Seen reports which of keys were registered before.
+	// Seen reports which of keys were registered before. It may not know of a window that another program has just registered: Register has the last word.
 	Seen(ctx context.Context, keys []Key) ([]bool, error)
 	// Blocks returns the live blocks that f selects, ordered by ID, each with the datasets that f selects.
 	Blocks(ctx context.Context, f BlockFilter) ([]Block, error)

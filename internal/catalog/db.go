@@ -19,6 +19,7 @@ type DB struct {
 	readOnly bool
 	writes   statements // of w
 	reads    statements // of r
+	highest  highest
 
 	closing  sync.Once
 	closeErr error

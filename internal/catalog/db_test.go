@@ -480,9 +480,20 @@ func TestTwoProgramsOnOneFile(t *testing.T) {
 	if len(blocks) != 4*each || len(events) != 4*each {
 		t.Errorf("%d blocks and %d events, want %d", len(blocks), len(events), 4*each)
 	}
+	third := openAt(t, path)
 	for w := range uint64(4*each + 1) {
-		if seen, err := dbs[0].Seen(t.Context(), []Key{{Instance: "i", Window: w + 1}}); err != nil || seen[0] != (w < 4*each) {
+		key := []Key{{Instance: "i", Window: w + 1}}
+		if seen, err := third.Seen(t.Context(), key); err != nil || seen[0] != (w < 4*each) {
 			t.Errorf("window %d seen %v, %v", w+1, seen, err)
+		}
+		// One that registered windows itself may not know of higher ones, until it is told to register them.
+		if w < 4*each {
+			if err := dbs[0].Register(t.Context(), Registration{Keys: key}); !errors.Is(err, ErrDuplicate) {
+				t.Errorf("register window %d again: %v", w+1, err)
+			}
+			if seen, err := dbs[0].Seen(t.Context(), key); err != nil || !seen[0] {
+				t.Errorf("window %d seen %v, %v by who registered it again", w+1, seen, err)
+			}
 		}
 	}
 	if _, err := os.Stat(path); err != nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 )
 
 // series is what numbers its windows: one part of one instance.
@@ -123,6 +124,47 @@ func (t *tx) putSets(sets map[series]*storedSet) error {
 	return nil
 }
 
+// maxHighest bounds the series whose highest window is remembered.
+const maxHighest = 64 << 10
+
+// highest is the highest window of each series that this program registered, of those that it registered lately. A window above it is new, as far as this program
+// knows, and need not be looked for: it is what a sender that is not repeating itself sends.
+type highest struct {
+	mu sync.Mutex
+	m  map[series]uint64
+}
+
+// isNew reports whether k is above all that is known of its series; false where nothing is.
+func (h *highest) isNew(k Key) bool {
+	if k.Idempotency != "" {
+		return false
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	last, ok := h.m[series{k.Instance, k.Part}]
+	return ok && k.Window > last
+}
+
+// learn takes note of keys that were registered, or, where it is not known whether they were, forgets their series.
+func (h *highest) learn(keys []Key, registered bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.m == nil || len(h.m)+len(keys) > maxHighest {
+		h.m = map[series]uint64{}
+	}
+	for _, k := range keys {
+		if k.Idempotency != "" || k.Instance == "" {
+			continue
+		}
+		id := series{k.Instance, k.Part}
+		if registered {
+			h.m[id] = max(h.m[id], k.Window)
+		} else {
+			delete(h.m, id)
+		}
+	}
+}
+
 // Seen implements Catalog.
 func (db *DB) Seen(ctx context.Context, keys []Key) ([]bool, error) {
 	seen := make([]bool, len(keys))
@@ -136,7 +178,7 @@ func (db *DB) Seen(ctx context.Context, keys []Key) ([]bool, error) {
 }
 
 func (db *DB) seen(ctx context.Context, k Key) (bool, error) {
-	if err := k.check(); err != nil {
+	if err := k.check(); err != nil || db.highest.isNew(k) {
 		return false, err
 	}
 	if k.Idempotency != "" {

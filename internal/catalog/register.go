@@ -4,7 +4,7 @@ import "context"
 
 // Register implements Catalog.
 func (db *DB) Register(ctx context.Context, r Registration) error {
-	return db.write(ctx, "register", func(t *tx) error {
+	err := db.write(ctx, "register", func(t *tx) error {
 		if err := t.addKeys(r.Keys); err != nil {
 			return err
 		}
@@ -21,6 +21,8 @@ func (db *DB) Register(ctx context.Context, r Registration) error {
 		}
 		return t.addEvents(r.Events)
 	})
+	db.highest.learn(r.Keys, err == nil)
+	return err
 }
 
 // PutProcesses implements Catalog.
