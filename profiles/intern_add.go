@@ -12,18 +12,30 @@ func (s *Symbols) AddProfile(p *Profile, ids []uint32) []uint32 {
 	d := adderPool.Get().(*adder)
 	d.start(s, p)
 	ids = slices.Grow(ids[:0], len(p.Samples))
-	for i := range p.Samples {
-		h := d.stackContent(&p.Samples[i])
-		id := s.index.known.find(h)
-		if id == 0 {
-			if id = d.stack(&p.Samples[i]); id != 0 {
-				s.index.known.insert(h, id)
-			}
-		}
-		ids = append(ids, id)
+	for lo := 0; lo < len(p.Samples); lo += len(d.stacks) {
+		ids = d.add(p.Samples[lo:min(lo+len(d.stacks), len(p.Samples))], ids)
 	}
 	if d.finish() {
 		adderPool.Put(d)
+	}
+	return ids
+}
+
+// add interns the stacks of some samples. All are hashed before the first is looked for: a lookup mostly waits for memory, and those that follow one another closely wait together.
+func (d *adder) add(samples []Sample, ids []uint32) []uint32 {
+	for i := range samples {
+		d.stacks[i] = d.stackContent(&samples[i])
+	}
+	known := &d.s.index.known
+	for i := range samples {
+		h := d.stacks[i]
+		id := known.find(h)
+		if id == 0 {
+			if id = d.stack(&samples[i]); id != 0 {
+				known.insert(h, id)
+			}
+		}
+		ids = append(ids, id)
 	}
 	return ids
 }
@@ -38,7 +50,8 @@ type adder struct {
 	functions, locations, mappings []uint32 // of p: its id in s plus one, 0: not yet looked up
 	lines                          []SymLine
 	labels                         []SymLabel
-	hashes                         []uint64 // of the paths to the nodes of a stack
+	hashes                         []uint64    // of the paths to the nodes of a stack
+	stacks                         [64]content // of samples
 	texts                          textCache
 }
 
