@@ -51,7 +51,7 @@ func (h *Handler) services(ctx context.Context, r *http.Request) (any, error) {
 }
 
 func (h *Handler) labels(ctx context.Context, r *http.Request) (any, error) {
-	p := h.params(r, common...)
+	p := h.params(r, listing...)
 	q := p.anyType()
 	if p.err != nil {
 		return nil, p.err
@@ -64,7 +64,7 @@ func (h *Handler) labels(ctx context.Context, r *http.Request) (any, error) {
 }
 
 func (h *Handler) labelValues(ctx context.Context, r *http.Request) (any, error) {
-	p := h.params(r, common...)
+	p := h.params(r, listing...)
 	q := p.anyType()
 	if p.err != nil {
 		return nil, p.err
@@ -82,7 +82,7 @@ type typeJSON struct {
 }
 
 func (h *Handler) types(ctx context.Context, r *http.Request) (any, error) {
-	p := h.params(r, common...)
+	p := h.params(r, listing...)
 	q := p.anyType()
 	if p.err != nil {
 		return nil, p.err

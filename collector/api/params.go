@@ -1,8 +1,11 @@
 package api
 
 import (
+	"cmp"
+	"context"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,23 +14,31 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/sonde-io/sonde/collector/reply"
+	"github.com/sonde-io/sonde/internal/catalog"
 	"github.com/sonde-io/sonde/profiles"
 	"github.com/sonde-io/sonde/profiles/store"
 )
 
 // params reads the parameters of one request and keeps the first error, so that endpoints check once.
 type params struct {
-	v   url.Values
-	now time.Time
-	err error
+	v        url.Values
+	now      time.Time
+	err      error
+	relative bool // the start of the range was given relative to now
+
+	ctx     context.Context
+	catalog Catalog
 }
 
-// common are the parameters that select profiles.
-var common = []string{"query", "type", "from", "to"}
+// listing are the parameters that select profiles, and common those and the ones that select stacks in them.
+var (
+	listing = []string{"query", "type", "from", "to", "build"}
+	common  = append(slices.Clone(listing), "sample", "focus", "ignore")
+)
 
 // params reads r's parameters, of which those named in known (and no others) may be given, once each.
 func (h *Handler) params(r *http.Request, known ...string) *params {
-	p := &params{now: h.cfg.Now()}
+	p := &params{now: h.cfg.Now(), ctx: r.Context(), catalog: h.cfg.Catalog}
 	var err error
 	if p.v, err = url.ParseQuery(r.URL.RawQuery); err != nil {
 		p.fail("read parameters: %v", err)
@@ -71,14 +82,24 @@ func (p *params) time(name, def string) int64 {
 	return t
 }
 
-// span reads [from, to).
+// minSnapped is the shortest range relative to now whose start is taken at a whole minute.
+const minSnapped = 5 * time.Minute
+
+// span reads [from, to). A start relative to now is taken at the whole minute, so that windows of sums answer what lies behind it; explicit times are taken as they are.
 func (p *params) span(from, fromDef, to, toDef string) (lo, hi int64) {
 	lo, hi = p.time(from, fromDef), p.time(to, toDef)
+	if text := cmp.Or(p.v.Get(from), fromDef); strings.HasPrefix(text, "now-") && hi-lo >= minSnapped.Milliseconds() {
+		lo = floor(lo, time.Minute.Milliseconds())
+		p.relative = true
+	}
 	if p.err == nil && hi <= lo {
 		p.fail("parameter %s (%d) is not after %s (%d)", to, hi, from, lo)
 	}
 	return lo, hi
 }
+
+// floor returns the last multiple of size up to t.
+func floor(t, size int64) int64 { return t - ((t%size)+size)%size }
 
 // selector reads a selector, or a bare service name, which may hold anything but the selector's own signs.
 func (p *params) selector(name string) []*labels.Matcher {
@@ -121,7 +142,71 @@ func (p *params) anyType() store.Query {
 		q.Type = p.typ()
 	}
 	q.From, q.To = p.span("from", "now-1h", "to", "now")
+	p.stacks(&q)
+	if id := p.v.Get("build"); id != "" && p.err == nil {
+		q.Matchers = append(q.Matchers, p.build(id, q.From)...)
+	}
 	return q
+}
+
+// stacks reads which stacks count.
+func (p *params) stacks(q *store.Query) {
+	if text := strings.TrimSpace(p.v.Get("sample")); text != "" {
+		if !strings.HasPrefix(text, "{") {
+			p.fail("parameter sample: %.64q is not a selector of sample labels, such as {account=\"A\"}", text)
+		}
+		q.Samples = p.selector("sample")
+	}
+	q.Focus, q.Ignore = p.regexp("focus"), p.regexp("ignore")
+}
+
+// maxRegexp bounds a regular expression on function names, in bytes.
+const maxRegexp = 4096
+
+// regexp reads a regular expression, nil where none is given.
+func (p *params) regexp(name string) *regexp.Regexp {
+	text := p.v.Get(name)
+	if text == "" {
+		return nil
+	}
+	if len(text) > maxRegexp {
+		p.fail("parameter %s: %d bytes, at most %d are accepted", name, len(text), maxRegexp)
+		return nil
+	}
+	re, err := regexp.Compile(text)
+	if err != nil {
+		p.fail("parameter %s: %.200q is no regular expression: %v", name, text, err)
+	}
+	return re
+}
+
+// maxBuildProcesses bounds the processes that a build may stand for.
+const maxBuildProcesses = 10_000
+
+// build finds the processes of a build that were there from since on. A build is no label of the profiles: two builds may have one version.
+func (p *params) build(id string, since int64) []*labels.Matcher {
+	ps, err := p.catalog.Processes(p.ctx, catalog.ProcessFilter{Build: id, Since: since, Limit: maxBuildProcesses + 1})
+	switch {
+	case err != nil:
+		p.err = err
+	case len(ps) == 0:
+		p.err = reply.Errorf(http.StatusNotFound, "parameter build: no process of build %.128q is known in the range", id)
+	case len(ps) > maxBuildProcesses:
+		p.err = &reply.Error{Status: http.StatusUnprocessableEntity, Message: "parameter build: too many processes in the range", Limit: "max_build_processes", Max: maxBuildProcesses, Hint: "a shorter range"}
+	}
+	if p.err != nil {
+		return nil
+	}
+	instances := make([]string, len(ps))
+	for i := range ps {
+		instances[i] = regexp.QuoteMeta(ps[i].Instance)
+	}
+	m, err := labels.NewMatcher(labels.MatchRegexp, "service_instance_id", strings.Join(instances, "|"))
+	if err != nil {
+		p.err = err
+		return nil
+	}
+	return []*labels.Matcher{m}
 }
 
 // number reads a whole number in [lo, hi].
@@ -160,33 +245,40 @@ func (p *params) list(name string) []string {
 	return out
 }
 
+// steps are the steps of series that are chosen where none is given: those from a minute on are windows of sums, or a whole number of them.
+var steps = []time.Duration{5 * time.Second, 10 * time.Second, 15 * time.Second, 30 * time.Second, time.Minute, 2 * time.Minute, 5 * time.Minute, 10 * time.Minute,
+	20 * time.Minute, 30 * time.Minute, time.Hour, 2 * time.Hour, 6 * time.Hour, 12 * time.Hour, 24 * time.Hour}
+
 const (
-	minStep      = 5 * time.Second
-	defaultSteps = 120
+	defaultSteps = 100    // at least, where the range is long enough
 	maxSteps     = 11_000 // more points than any screen has pixels
 )
 
-// step reads the step of a series over [from, to) in ms.
-func (p *params) step(from, to int64) int64 {
+// step reads the step in ms of a series over [from, to), and returns where the range starts: of a range relative to now at a multiple of the step, so that the points of two answers are at the same times.
+func (p *params) step(from, to int64) (step, start int64) {
 	text := p.v.Get("step")
 	if p.err != nil {
-		return 1
+		return 1, from
 	}
-	var step int64
 	if text == "" {
-		step = max((to-from)/defaultSteps, minStep.Milliseconds())
-		// A whole number of seconds reads better on an axis.
-		step = (step + 999) / 1000 * 1000
+		for _, s := range steps {
+			if ms := s.Milliseconds(); step == 0 || ms <= (to-from)/defaultSteps {
+				step = ms
+			}
+		}
 	} else {
 		d, err := profiles.ParseDuration(text)
 		if err != nil || d < time.Millisecond {
 			p.fail("parameter step: %.64q is not a duration such as 15s, nor a number of seconds", text)
-			return 1
+			return 1, from
 		}
 		step = d.Milliseconds()
 	}
 	if n := (to - from + step - 1) / step; n > maxSteps {
 		p.err = &reply.Error{Status: http.StatusUnprocessableEntity, Message: "parameter step: too many steps in the range", Limit: "max_steps", Max: maxSteps, Got: n, Hint: "a larger step"}
 	}
-	return step
+	if p.relative && step >= time.Minute.Milliseconds() && step <= 24*time.Hour.Milliseconds() {
+		from = floor(from, step)
+	}
+	return step, from
 }

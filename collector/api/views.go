@@ -31,7 +31,7 @@ type seriesAnswer struct {
 func (h *Handler) series(ctx context.Context, r *http.Request) (any, error) {
 	p := h.params(r, append(slices.Clone(common), "by", "step", "top")...)
 	q := store.SeriesQuery{Query: p.query(), By: p.list("by"), Top: p.number("top", 10, 0, 1000)}
-	q.Step = p.step(q.From, q.To)
+	q.Step, q.From = p.step(q.From, q.To)
 	if p.err == nil {
 		p.err = validBy(q.By)
 	}

@@ -176,6 +176,9 @@ func (db *DB) Processes(ctx context.Context, f ProcessFilter) ([]Process, error)
 	if f.Service != "" {
 		where, args = append(where, "service = ?"), append(args, f.Service)
 	}
+	if f.Build != "" {
+		where, args = append(where, "build_id = ?"), append(args, f.Build)
+	}
 	if f.BootID != "" {
 		where, args = append(where, "boot_id = ?"), append(args, f.BootID)
 	}

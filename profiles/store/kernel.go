@@ -382,3 +382,27 @@ func (a *adder) addWide(sel *selection, weights []int64, slots []uint32, lo, hi 
 	}
 	return nil
 }
+
+// addSpans adds what sel and of select of the span rows of chunk, whose bytes are b.
+func (a *adder) addSpans(chunk *chunkInfo, b []byte, sel *selection, of *spanTask) error {
+	raw, err := chunk.spans.open(b, nil)
+	var rows *spanRows
+	if err == nil {
+		rows, err = decodeSpans(raw, chunk.spanRows, chunk.profiles, of.columns, len(sel.base), len(of.sets))
+	}
+	if err != nil {
+		return fmt.Errorf("spans at %d: %w", chunk.spans.at, err)
+	}
+	for i, p := range rows.profile {
+		base := sel.base[rows.stack[i]]
+		if sel.weights[p] == 0 || base == noCell || !of.sets[rows.set[i]] {
+			continue
+		}
+		if sel.slots != nil {
+			base += sel.slots[p]
+		}
+		addScaled(&a.cells[base], rows.values[of.column][i], sel.weights[p])
+		a.samples++
+	}
+	return nil
+}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -96,10 +97,10 @@ func (m *merger) add(ctx context.Context, f *file, ds *dataset, tasks []task, wi
 
 // run reads tasks and adds them up. base returns the bases of the stacks of sources with the labels.
 func (a *adder) run(ctx context.Context, b *budget, f *file, tasks []task, base func(labels.Labels) ([]uint32, error)) error {
-	slices.SortFunc(tasks, func(x, y task) int { return int(int64(x.group.stacks.at) - int64(y.group.stacks.at)) })
+	slices.SortFunc(tasks, func(x, y task) int { return cmp.Compare(x.span().at, y.span().at) })
 	spans := make([]span, len(tasks))
 	for i := range tasks {
-		spans[i] = tasks[i].group.span(tasks[i].sel.place)
+		spans[i] = tasks[i].span()
 	}
 	return f.each(ctx, spans, func(i int, bytes []byte) error {
 		t := &tasks[i]
@@ -109,6 +110,9 @@ func (a *adder) run(ctx context.Context, b *budget, f *file, tasks []task, base 
 		}
 		if err != nil {
 			return err
+		}
+		if t.group == nil {
+			return a.addSpans(t.chunk, bytes, &t.sel, t.spans)
 		}
 		return a.addGroup(t.chunk, t.group, bytes, &t.sel)
 	})

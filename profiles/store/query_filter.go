@@ -14,21 +14,23 @@ const samplePrefix = "sample."
 
 // stackFilter decides which stacks of one lexicon count, and to which group of sample labels each belongs. Not safe for concurrent use.
 type stackFilter struct {
-	q      *Query
-	by     []string // labels of samples
-	groups []labels.Labels
-	index  map[string]int32 // of groups, by their values
-	sets   []int32          // by label set: its group, -1: it does not count
-	keep   []int32          // by stack: its group, -1: it does not count
+	q       *Query
+	samples []*labels.Matcher // but those on span labels
+	by      []string          // labels of samples
+	groups  []labels.Labels
+	index   map[string]int32 // of groups, by their values
+	sets    []int32          // by label set: its group, -1: it does not count
+	keep    []int32          // by stack: its group, -1: it does not count
 }
 
 func newStackFilter(q *Query, by []string) stackFilter {
-	return stackFilter{q: q, by: by, index: map[string]int32{}}
+	samples, _ := splitSamples(q.Samples)
+	return stackFilter{q: q, samples: samples, by: by, index: map[string]int32{}}
 }
 
 // active reports whether there is anything to decide.
 func (s *stackFilter) active() bool {
-	return len(s.q.Samples) > 0 || s.q.Focus != nil || s.q.Ignore != nil || len(s.by) > 0
+	return len(s.samples) > 0 || s.q.Focus != nil || s.q.Ignore != nil || len(s.by) > 0
 }
 
 // update decides about the stacks of view, a snapshot of lex, that are new since the last call.
@@ -62,7 +64,7 @@ func (s *stackFilter) update(b *budget, lex *lexicon, view *profiles.Symbols) er
 
 // group returns the group of a label set, or -1 where the set does not match.
 func (s *stackFilter) group(view *profiles.Symbols, set profiles.Span) int32 {
-	for _, m := range s.q.Samples {
+	for _, m := range s.samples {
 		if !m.Matches(sampleLabel(view, set, m.Name)) {
 			return -1
 		}

@@ -18,6 +18,7 @@ type scan struct {
 	by     []string // series labels that the answer tells apart
 	budget *budget
 	sink   sink
+	spans  []*labels.Matcher // on span labels: only samples that have some count
 
 	unit   string
 	stats  profiles.MergeStats
@@ -36,16 +37,32 @@ type sink interface {
 	wantsHeads() bool
 }
 
-// task is a group of a chunk that is to be read, and what of it counts.
+// task is a group of a chunk, or its span rows, that are to be read, and what of them counts.
 type task struct {
 	labels labels.Labels // of the series or the rollup
 	chunk  *chunkInfo
-	group  *groupInfo
+	group  *groupInfo // nil: the span rows
 	sel    selection
+	spans  *spanTask
+}
+
+// spanTask says what of the span rows of a chunk counts.
+type spanTask struct {
+	sets            []bool // by span set
+	column, columns int
+}
+
+// span returns the bytes of the file that a task reads.
+func (t *task) span() span {
+	if t.group == nil {
+		return span{t.chunk.spans.at, uint64(t.chunk.spans.stored)}
+	}
+	return t.group.span(t.sel.place)
 }
 
 func newScan(s *Store, q *Query, b *budget) *scan {
-	return &scan{timeline: timeline{from: q.From, to: q.To, slots: 1}, q: q, use: s.sumUse, budget: b, series: map[uint64]struct{}{}, last: -1 << 63}
+	_, spans := splitSamples(q.Samples)
+	return &scan{timeline: timeline{from: q.From, to: q.To, slots: 1}, q: q, use: s.sumUse, budget: b, spans: spans, series: map[uint64]struct{}{}, last: -1 << 63}
 }
 
 // asked is a series or a rollup of the dataset at hand with the column that the query wants.
@@ -66,6 +83,11 @@ func (s *scan) dataset(ctx context.Context, f *file, ds *dataset) error {
 		return err
 	}
 	d := datasetScan{scan: s, f: f, ds: ds}
+	if len(s.spans) > 0 {
+		if none, err := d.matchSpans(); none || err != nil {
+			return err
+		}
+	}
 	err := d.rollups()
 	if err == nil {
 		err = d.others(ctx)
@@ -102,6 +124,7 @@ type datasetScan struct {
 	*scan
 	f     *file
 	ds    *dataset
+	sets  []bool    // by span set, where the query asks for spans: whether it counts
 	left  [][]spell // by series: what rollups do not answer; nil: all of the range
 	done  []bool    // by series: left is what there is left
 	tasks []task
@@ -122,15 +145,19 @@ func (d *datasetScan) want(ls labels.Labels, typ string, period, end int64, colu
 
 // rollups answers what whole windows of rollups can.
 func (d *datasetScan) rollups() error {
-	if d.use == sumsNever && d.ds.info.resolution == 0 {
+	if d.use == sumsNever && d.ds.info.resolution == 0 || d.sets != nil {
 		return nil
 	}
 	for i := range d.ds.rollups {
 		r := &d.ds.rollups[i]
-		if r.maxStart < d.from || r.minStart >= d.to || !d.answers(r) || !matchLabels(d.q.Matchers, r.Labels) {
+		if r.maxStart < d.from || r.minStart >= d.to || r.Type != d.q.Type.Profile {
 			continue
 		}
-		src, ok := d.want(r.Labels, r.Type, r.Period, r.maxStart, r.Columns)
+		ls, ok := d.answers(r)
+		if !ok {
+			continue
+		}
+		src, ok := d.want(ls, r.Type, r.Period, r.maxStart, r.Columns)
 		if !ok {
 			continue
 		}
@@ -154,19 +181,34 @@ func (d *datasetScan) rollups() error {
 	return nil
 }
 
-// answers reports whether the query asks for nothing that the rollup's members differ in.
-func (d *datasetScan) answers(r *rollupInfo) bool {
-	for _, m := range d.q.Matchers {
-		if slices.Contains(r.Dropped, m.Name) {
-			return false
+// answers reports whether the query selects all members of a rollup that reach into the range, and does not tell them apart. It returns the labels that stand for them.
+func (d *datasetScan) answers(r *rollupInfo) (labels.Labels, bool) {
+	dropped := slices.ContainsFunc(d.q.Matchers, func(m *labels.Matcher) bool { return slices.Contains(r.Dropped, m.Name) }) ||
+		slices.ContainsFunc(d.by, func(name string) bool { return slices.Contains(r.Dropped, name) })
+	if !dropped {
+		return r.Labels, matchLabels(d.q.Matchers, r.Labels)
+	}
+	var first *seriesInfo
+	for _, i := range r.members {
+		info := &d.ds.series[i]
+		switch {
+		case info.maxStart < d.from || info.minStart >= d.to:
+			continue
+		case !matchLabels(d.q.Matchers, info.Labels):
+			return r.Labels, false
+		case first == nil:
+			first = info
+		}
+		for _, name := range d.by {
+			if info.Labels.Get(name) != first.Labels.Get(name) {
+				return r.Labels, false
+			}
 		}
 	}
-	for _, name := range d.by {
-		if slices.Contains(r.Dropped, name) {
-			return false
-		}
+	if first == nil {
+		return r.Labels, false
 	}
-	return true
+	return first.Labels, true
 }
 
 // countSeries counts a series that reaches into the range.
@@ -225,7 +267,7 @@ func (d *datasetScan) addTasks(src *asked, chunks []chunkInfo, sel selection) {
 		if sel.slots != nil {
 			of.slots = sel.slots[lo:hi]
 		}
-		d.tasks = append(d.tasks, task{src.labels, c, g, of})
+		d.tasks = append(d.tasks, task{labels: src.labels, chunk: c, group: g, sel: of})
 	}
 }
 
@@ -307,10 +349,77 @@ func (d *datasetScan) raw(src *asked, info *seriesInfo, h *head, spells []spell)
 			}
 		}
 	}
-	if weights != nil {
-		d.addTasks(src, info.chunks, selection{place: src.place, weights: weights, slots: slots})
+	if weights == nil {
+		return nil
+	}
+	sel := selection{place: src.place, weights: weights, slots: slots}
+	if d.sets == nil {
+		d.addTasks(src, info.chunks, sel)
+	} else {
+		d.addSpanTasks(src, info, sel)
 	}
 	return nil
+}
+
+// matchSpans finds the span sets that count. none says that the dataset has none of them.
+func (d *datasetScan) matchSpans() (none bool, err error) {
+	if d.ds.info.resolution != 0 {
+		return true, nil
+	}
+	sets, err := d.f.readSpanSets(d.ds)
+	if err != nil {
+		return true, err
+	}
+	d.sets, none = make([]bool, len(sets)), true
+	for i, set := range sets {
+		if i == 0 { // the empty one
+			continue
+		}
+		d.sets[i] = true
+		for _, m := range d.scan.spans {
+			d.sets[i] = d.sets[i] && m.Matches(set.label(m.Name))
+		}
+		none = none && !d.sets[i]
+	}
+	return none, nil
+}
+
+// label returns the set's span_id or trace_id.
+func (s *spanSet) label(name string) string {
+	if name == spanLabel {
+		return s.span
+	}
+	return s.trace
+}
+
+// splitSamples tells matchers on span labels from those on others, which are among the labels of stacks.
+func splitSamples(ms []*labels.Matcher) (others, spans []*labels.Matcher) {
+	for _, m := range ms {
+		if m.Name == spanLabel || m.Name == traceLabel {
+			spans = append(spans, m)
+		} else {
+			others = append(others, m)
+		}
+	}
+	return others, spans
+}
+
+// addSpanTasks is addTasks for the span rows of a series.
+func (d *datasetScan) addSpanTasks(src *asked, info *seriesInfo, sel selection) {
+	first := 0
+	for i := range info.chunks {
+		c := &info.chunks[i]
+		lo, hi := first, first+c.profiles
+		first = hi
+		if c.spanRows == 0 || countUsed(sel.weights[lo:hi]) == 0 {
+			continue
+		}
+		of := selection{weights: sel.weights[lo:hi]}
+		if sel.slots != nil {
+			of.slots = sel.slots[lo:hi]
+		}
+		d.tasks = append(d.tasks, task{labels: src.labels, chunk: c, sel: of, spans: &spanTask{d.sets, src.column, len(info.Columns)}})
+	}
 }
 
 // windowHead returns the head of sums of ds, reading it if it is not in memory.

@@ -57,6 +57,7 @@ type seriesAdder struct {
 	n        int
 	seriesBy []string
 	sampleBy []string
+	heads    bool // are enough
 	groups   map[string]*group
 	order    []*group
 	filters  map[uint64]*stackFilter // by lexicon
@@ -77,6 +78,8 @@ func newSeriesAdder(s *Store, q *SeriesQuery, n int, b *budget) *seriesAdder {
 	}
 	a.scan = newScan(s, &q.Query, b)
 	a.scan.sink, a.scan.by = a, a.seriesBy
+	filter := newStackFilter(&q.Query, a.sampleBy)
+	a.heads = !filter.active() && len(a.scan.spans) == 0
 	a.scan.slots = n + 1
 	if q.Step < q.To-q.From {
 		a.scan.origin, a.scan.step = q.From, q.Step
@@ -85,8 +88,7 @@ func newSeriesAdder(s *Store, q *SeriesQuery, n int, b *budget) *seriesAdder {
 }
 
 func (a *seriesAdder) wantsHeads() bool {
-	f := newStackFilter(&a.q.Query, a.sampleBy)
-	return !f.active()
+	return a.heads
 }
 
 func (a *seriesAdder) head(ls labels.Labels, slot uint32, _, _ int64, total int128) error {
