@@ -1,8 +1,9 @@
 // The HTTP API of the same origin, as ARCHITECTURE.md describes it.
 
 import type { TypeInfo } from "./format";
-import type { Columns, } from "./flame/model";
-import type { Row } from "./flame/focus";
+import type { Columns } from "./flame/model";
+import type { Row } from "./flame/rows";
+import type { Normalize } from "./url";
 
 export interface Service {
   name: string;
@@ -40,6 +41,58 @@ export interface Flame extends Answer, Columns {
   dropped: number;
   stats: Stats;
   base_stats?: Stats;
+  scale?: Scale;
+}
+
+/** Scale says what the values of a diff's sides are to be multiplied with. */
+export interface Scale {
+  normalize: Normalize;
+  per?: string;
+  now: number;
+  base: number;
+  missing?: string; // why it is not as asked for
+}
+
+/** Callers is one function from both sides; node 0 of both flame graphs is the function. */
+export interface Callers {
+  function: string;
+  file: string;
+  kind: string;
+  self: number;
+  total: number;
+  base_self?: number;
+  base_total?: number;
+  all: number;
+  callers: Flame;
+  callees: Flame;
+}
+
+/** SampleLabel is a label of the samples themselves, with its largest values. */
+export interface SampleLabel {
+  name: string;
+  values: { value: string; total: number }[];
+}
+
+/** Ranked is a function with the means of its normalized values on both sides. */
+export interface Ranked {
+  function: string;
+  file: string;
+  kind: string;
+  base: number;
+  now: number;
+  t: number;
+  q: number;
+  log10_p: number;
+}
+
+export interface Ranking extends Answer {
+  per?: string;
+  window: number;
+  windows: number;
+  base_windows: number;
+  note?: string;
+  functions: number;
+  rows: Ranked[];
 }
 
 export interface Top extends Answer {

@@ -6,10 +6,11 @@ import { formatShare, formatValue, typeTitle } from "./format";
 import { ErrorNote, NothingHere } from "./notices";
 import { parseSelector, serviceOf, withLabel } from "./selector";
 import { coverageOf, profiledPart } from "./coverage";
-import { by, currentType, events, flame, go, labels, linkTo, range, series, services, view } from "./state";
+import { by, currentType, events, flame, go, labels, linkTo, range, sampleLabels, series, services, view } from "./state";
 import { palette, token } from "./theme";
 import { clock, toParam } from "./time";
 import { plotOptions } from "./plot";
+import type { View } from "./url";
 
 /** seriesName is what a group is called: its labels' values. */
 export function seriesName(s: OneSeries): string {
@@ -31,6 +32,7 @@ export function ChartPanel() {
   const type = data?.type ?? currentType.value;
   const known = labels.value.data ?? [];
   const options = [...new Set(["service_name", "service_version", ...known, ...(by.value ? [by.value] : [])])].sort();
+  const ofSamples = (sampleLabels.value.data ?? []).map((l) => `sample.${l.name}`).filter((l) => !options.includes(l));
   const some = data?.series?.some((s) => s.total !== 0);
   return (
     <section class="chart" aria-label="Totals over time" aria-busy={loading}>
@@ -40,6 +42,7 @@ export function ChartPanel() {
           <select value={by.value} aria-label="Group by" onChange={(e) => go({ by: e.currentTarget.value }, true)}>
             <option value="">(total)</option>
             {options.map((l) => <option key={l}>{l}</option>)}
+            {ofSamples.length > 0 && <optgroup label="labels of the samples">{ofSamples.map((l) => <option key={l} value={l}>{l.slice(7)}</option>)}</optgroup>}
           </select>
         </label>
         <span class="group" role="group" aria-label="Chart">
@@ -70,6 +73,15 @@ function lastSeen(): number | undefined {
   return list.length ? Math.max(...list) : undefined;
 }
 
+/** onlyWith narrows what is shown to one value of a label, of the process or (sample.NAME) of the samples; null where it is so already. */
+function onlyWith(name: string, value: string): Partial<View> | null {
+  const key = name.startsWith("sample.") ? "sample" : "query";
+  const old = view.value[key];
+  if (!parseSelector(old)) return null;
+  const next = withLabel(old, key === "sample" ? name.slice(7) : name, value);
+  return next === old ? null : { [key]: next, by: null };
+}
+
 /** Legend is the chart's names with their shares; a click narrows to one. */
 function Legend(p: { data?: Series }) {
   const list = p.data?.series ?? [];
@@ -79,12 +91,12 @@ function Legend(p: { data?: Series }) {
       {list.map((s, i) => {
         const label = Object.entries(s.labels)[0];
         const name = seriesName(s);
-        const pick = label && !s.labels.__rest__ && label[1] && parseSelector(view.value.query) ? withLabel(view.value.query, label[0], label[1]) : "";
+        const pick = label && !s.labels.__rest__ && label[1] ? onlyWith(label[0], label[1]) : null;
         return (
           <li key={name}>
             <i class="swatch" ref={(e) => void (e && (e.style.background = colourOf(i, s)))} data-theme-key={palette.value?.background} />
-            {pick && pick !== view.value.query ? (
-              <a href={linkTo({ query: pick })} title={`Only ${name}`} onClick={(e) => (e.preventDefault(), go({ query: pick, by: null }))}>{name}</a>
+            {pick ? (
+              <a href={linkTo(pick)} title={`Only ${name}`} onClick={(e) => (e.preventDefault(), go(pick))}>{name}</a>
             ) : (
               <span>{name}</span>
             )}

@@ -1,9 +1,9 @@
 import { useEffect, useState } from "preact/hooks";
 import { Popover } from "./popover";
 import { TimesForm } from "./range";
-import { flame, fromText, go, range, scale, view } from "./state";
+import { currentType, defaultNormalize, fromText, go, range, scale, view } from "./state";
 import { formatDuration, parseDuration, rangeLabel, toParam } from "./time";
-import type { View } from "./url";
+import type { Normalize, View } from "./url";
 
 /** previousOf is the baseline right before a range; relative where the range is. */
 export function previousOf(from: string, to: string): Pick<View, "baseFrom" | "baseTo"> {
@@ -14,13 +14,22 @@ export function previousOf(from: string, to: string): Pick<View, "baseFrom" | "b
   return { baseFrom: toParam(r.from - (r.to - r.from)), baseTo: toParam(r.from) };
 }
 
+// What the sides are divided by, of what is counted and of gauges.
+const names: Record<Normalize, [string, string]> = {
+  interval: ["per second profiled", "per process"],
+  instance: ["per process", ""],
+  cpu: ["per CPU second", "per core in use"],
+  share: ["share of total", "share of total"],
+  none: ["as they are", "means as they are"],
+};
+
 const shifts = ["1h", "1d", "7d"];
 
 /** CompareBar chooses the baseline of a diff and how its two sides are made comparable. */
 export function CompareBar() {
   const v = view.value;
-  const gauge = flame.value.data?.type.kind === "gauge";
-  const norm = scale.value.norm;
+  const gauge = currentType.value?.kind === "gauge";
+  const norm = v.normalize || defaultNormalize.value;
   return (
     <div class="bar second" role="group" aria-label="Baseline">
       <span class="label">compared with</span>
@@ -40,17 +49,12 @@ export function CompareBar() {
         )}
       </Popover>
       <BaseSelector />
-      <span class="group" role="group" aria-label="Make the sides comparable">
-        <button
-          aria-pressed={norm !== "share"} onClick={() => go({ norm: "" }, true)}
-          title={gauge ? "Means over each range, as they are" : "Each side divided by the time in which its processes were profiled: what one of them used"}
-        >
-          {gauge ? "mean" : "per second"}
-        </button>
-        <button aria-pressed={norm === "share"} onClick={() => go({ norm: "share" }, true)} title="Each frame as a share of its side's total">share of total</button>
-      </span>
+      <select aria-label="Make the sides comparable" value={norm} title={scale.value.missing} onChange={(e) => go({ normalize: e.currentTarget.value as Normalize }, true)}>
+        {(Object.keys(names) as Normalize[]).filter((n) => !gauge || n !== "instance").map((n) => <option key={n} value={n}>{names[n][gauge ? 1 : 0]}</option>)}
+      </select>
+      {scale.value.missing && <span class="note" role="status" title={scale.value.missing}>as they are: {scale.value.missing}</span>}
       <button onClick={swap} title="Exchange the baseline and the range">swap</button>
-      <button onClick={() => go({ baseFrom: "", baseTo: "", baseQuery: "", norm: "", sort: "" })}>end comparison</button>
+      <button onClick={() => go({ baseFrom: "", baseTo: "", baseQuery: "", normalize: "", sort: "" })}>end comparison</button>
     </div>
   );
 }

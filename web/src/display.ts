@@ -1,17 +1,15 @@
-// How values are shown in the mode that is on: plain, per second of the range, or as a share of its side.
+// How values are shown in the mode that is on: plain, per second, per process, or as a share of its side.
 
 import { formatRate, formatShare, formatValue, signed, type TypeInfo } from "./format";
 import { scale } from "./state";
 
-/** scaled writes a value that was multiplied by its side's factor. */
+/** scaledText writes a value that was multiplied by its side's factor. */
 export function scaledText(v: number, type: TypeInfo): string {
-  switch (scale.value.norm) {
-    case "share":
-      return formatShare(v, 1);
-    case "rate":
-      return scale.value.now === 1 ? formatValue(v, type.unit) : formatRate(v, type);
-  }
-  return formatValue(Math.abs(v) < 1e6 && type.unit === "count" ? Math.round(v * 100) / 100 : v, type.unit);
+  const { norm } = scale.value;
+  if (norm === "share") return formatShare(v, 1);
+  if (norm === "interval" && type.kind !== "gauge") return formatRate(v, type);
+  const text = formatValue(Math.abs(v) < 1e6 && type.unit === "count" ? Math.round(v * 100) / 100 : v, type.unit);
+  return norm === "cpu" && type.kind !== "gauge" ? `${text}/s` : text;
 }
 
 /** deltaText writes a difference with its sign. */

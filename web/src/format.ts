@@ -78,6 +78,13 @@ export function formatShare(part: number, whole: number): string {
   return `${a >= 99.95 ? p.toFixed(0) : a >= 9.995 ? p.toFixed(1) : p.toFixed(2)} %`;
 }
 
+/** formatChance writes a probability: "0.041", "3e-9"; below what a number holds log10 says how small it is. */
+export function formatChance(p: number, log10: number): string {
+  if (p >= 0.9995) return "1";
+  if (p >= 0.001) return p.toFixed(3);
+  return p > 0 ? p.toExponential(0) : `1e${Math.round(log10)}`;
+}
+
 /** formatChange writes how now differs from base: "+25 %", "new", "gone". */
 export function formatChange(now: number, base: number): string {
   if (base === 0) return now === 0 ? "–" : "new";

@@ -1,13 +1,13 @@
 import { useState } from "preact/hooks";
 import { apiPath, Failure, send, token, type Params } from "./api";
 import { Popover } from "./popover";
-import { currentType, range, view } from "./state";
+import { currentType, filters, range, view } from "./state";
 import { formatView } from "./url";
 
 /** profileParams names what is shown, with fixed times, for /api/v1/profile. */
 function profileParams(): Params {
   const { from, to } = range.value;
-  return { query: view.value.query, type: currentType.value?.id ?? view.value.type, from, to };
+  return { query: view.value.query, type: currentType.value?.id ?? view.value.type, from, to, ...filters(view.value) };
 }
 
 function shellQuote(s: string): string {
@@ -30,7 +30,8 @@ export function Menu() {
         <>
           <div class="menu">
             <button onClick={() => void copy(fixedLink(), "Link copied.").then(setSaid)}>copy link <span class="note">with the times fixed</span></button>
-            <button onClick={() => void download().then(setSaid)}>download pprof</button>
+            <button onClick={() => void download("pprof", "pb.gz").then(setSaid)}>download pprof</button>
+            <button onClick={() => void download("speedscope", "speedscope.json").then(setSaid)}>download for speedscope.app</button>
             <button onClick={() => void copy(pprofCommand(), "Command copied.").then(setSaid)}>copy pprof command</button>
           </div>
           <input class="mono" aria-label="Command for go tool pprof" readOnly value={pprofCommand()} onFocus={(e) => e.currentTarget.select()} />
@@ -51,7 +52,6 @@ function fixedLink(): string {
   return location.origin + location.pathname + formatView(v);
 }
 
-
 /** copy puts text on the clipboard; where the browser refuses (a page without TLS) it says so. */
 export async function copy(text: string, done: string): Promise<string> {
   try {
@@ -69,13 +69,13 @@ export async function copy(text: string, done: string): Promise<string> {
 }
 
 // A plain link could not send the token.
-async function download(): Promise<string> {
+async function download(format: string, extension: string): Promise<string> {
   try {
-    const params = profileParams();
+    const params: Params = { ...profileParams(), format };
     const blob = await (await send("profile", params)).blob();
     const a = document.createElement("a");
     a.href = URL.createObjectURL(blob);
-    a.download = `${String(params.type).replace(":", "-")}-${new Date(range.value.to).toISOString().slice(0, 19).replace(/:/g, "")}Z.pb.gz`;
+    a.download = `${String(params.type).replace(":", "-")}-${new Date(range.value.to).toISOString().slice(0, 19).replace(/:/g, "")}Z.${extension}`;
     a.click();
     setTimeout(() => URL.revokeObjectURL(a.href), 10_000);
     return `Saved ${a.download}.`;
@@ -89,7 +89,7 @@ const keys: [string, string][] = [
   ["← → ↑ ↓", "move in the flame graph"],
   ["Enter", "zoom into the frame"],
   ["f", "only this function"],
-  ["Esc", "one step back: zoom, focus, search"],
+  ["Esc", "one step back: zoom, only this function, search"],
   ["Shift + drag", "on the chart: choose the baseline"],
 ];
 

@@ -31,7 +31,8 @@ function unquote(s: string): string {
   return s.replace(/\\(.)/g, (_, c: string) => (c === "n" ? "\n" : c === "t" ? "\t" : c));
 }
 
-function quote(s: string): string {
+/** quote writes a value as selectors want it. */
+export function quote(s: string): string {
   return `"${s.replace(/\\/g, "\\\\").replace(/"/g, '\\"').replace(/\n/g, "\\n").replace(/\t/g, "\\t")}"`;
 }
 

@@ -1,12 +1,12 @@
 // What the page shows (view, from the address) and what it has loaded for it.
 
 import { computed, effect, signal, untracked, type Signal } from "@preact/signals";
-import { Failure, get, serverNow, type Event, type Flame, type Params, type Series, type Service, type Status, type Top } from "./api";
+import { Failure, get, serverNow, type Callers, type Event, type Flame, type Params, type Ranking, type SampleLabel, type Series, type Service, type Status, type Top } from "./api";
 import type { TypeInfo } from "./format";
 import { serviceOf } from "./selector";
 import { rebin, withBaseline } from "./series";
 import { isRelative, parseTime, toParam } from "./time";
-import { formatView, isDiff, parseView, type View } from "./url";
+import { formatView, isDiff, parseView, type Normalize, type View } from "./url";
 
 export const view = signal<View>(parseView(globalThis.location?.search ?? "")); // the unit tests have no address
 
@@ -38,6 +38,13 @@ export const labels = loaded<string[]>();
 export const series = loaded<Series>();
 export const flame = loaded<Flame>();
 export const top = loaded<Top>();
+/** near is the function that is chosen (fn) with its callers and callees, only the one that is shown alone. */
+export const near = loaded<Callers>();
+export const only = loaded<Callers>();
+export const ranking = loaded<Ranking>();
+export const sampleLabels = loaded<SampleLabel[]>();
+/** asked are the parameters of what is shown, for those who ask for more of the same. */
+const asked = signal<Params | null>(null);
 export const events = loaded<Event[]>();
 export const status = signal<{ status?: Status; summary?: string }>({});
 /** The page asks for a token while this is true. */
@@ -149,7 +156,7 @@ async function loadAll(v: View): Promise<void> {
   void into(labels, async () => (await get<{ labels: string[] | null }>("labels", q, abort)).labels ?? [], abort);
   void into(events, async () => (await get<{ events: Event[] | null }>("events", { service: serviceOf(v.query), from: lo, to: hi }, abort)).events ?? [], abort);
   const typed = into(types, async () => (await get<{ types: TypeInfo[] | null }>("types", q, abort)).types ?? [], abort);
-  if (!v.type) await typed;
+  if (!v.type || (r.base && !v.normalize)) await typed; // a gauge is compared otherwise than what is counted
   if (abort.aborted) return;
   const type = v.type || currentType.value?.id;
   if (type) loadProfile(v, r, type, abort);
@@ -160,25 +167,48 @@ async function loadAll(v: View): Promise<void> {
   if (!abort.aborted && services.value.data?.length === 0) void loadStatus(abort);
 }
 
+/** filters are the parameters that select stacks. */
+export function filters(v: View): Params {
+  return { sample: v.sample, focus: v.focus, ignore: v.ignore };
+}
+
 function loadProfile(v: View, r: Range, type: string, abort: AbortSignal): void {
-  const q: Params = { query: v.query, type, from: r.from, to: r.to };
+  const q: Params = { query: v.query, type, from: r.from, to: r.to, ...filters(v) };
   const [lo, hi] = chartRange(r);
   const step = chartStep(hi - lo);
   const end = lo + Math.ceil((hi - lo) / step) * step; // whole steps: the server leaves a ragged last one out
-  const loadSeries = (query: string) => get<Series>("series", { query, type, from: lo, to: end, by: by.value, step: step / 1000 }, abort);
+  const loadSeries = (query: string) => get<Series>("series", { ...q, query, from: lo, to: end, by: by.value, step: step / 1000 }, abort);
   void into(series, async () => {
     const other = r.base && v.baseQuery && v.baseQuery !== v.query ? v.baseQuery : "";
     const [now, base] = await Promise.all([loadSeries(v.query), other ? loadSeries(other) : null]);
     return rebin(base ? withBaseline(now, base) : now);
   }, abort);
-  if (r.base) {
-    const d: Params = { ...q, base_query: v.baseQuery, base_from: r.base[0], base_to: r.base[1] };
-    void into(flame, () => get<Flame>("diff", { ...d, view: "flame" }, abort), abort);
-    void into(top, () => get<Top>("diff", { ...d, view: "top", limit: topLimit }, abort), abort);
-  } else {
-    void into(flame, () => get<Flame>("flamegraph", q, abort), abort);
-    void into(top, () => get<Top>("top", { ...q, limit: topLimit }, abort), abort);
-  }
+  const frames = v.frames === "function" ? "" : v.frames;
+  const d: Params = r.base ? { ...q, frames, base_query: v.baseQuery, base_from: r.base[0], base_to: r.base[1], normalize: v.normalize || defaultNormalize.value } : { ...q, frames };
+  asked.value = d;
+  const drawn = into(flame, () => (r.base ? get<Flame>("diff", { ...d, view: "flame" }, abort) : get<Flame>("flamegraph", d, abort)), abort);
+  void into(top, () => (r.base ? get<Top>("diff", { ...d, view: "top", limit: topLimit }, abort) : get<Top>("top", { ...d, limit: topLimit }, abort)), abort);
+  void drawn.then(() => {
+    if (!abort.aborted) void into(sampleLabels, async () => (await get<{ labels: SampleLabel[] | null }>("samplelabels", { ...q, limit: 20 }, abort)).labels ?? [], abort);
+  });
+}
+
+/** follow loads path into target with what is shown and what more adds, whenever either changes; null: nothing is wanted. */
+function follow<T>(target: Signal<Loaded<T>>, path: string, more: () => Params | null): void {
+  const wanted = computed(() => JSON.stringify(more())); // other changes of the address load nothing again
+  let running: AbortController | undefined;
+  effect(() => {
+    const extra = JSON.parse(wanted.value) as Params | null;
+    const q = asked.value;
+    running?.abort();
+    untracked(() => {
+      if (!extra || !q) target.value = { loading: false };
+      else {
+        const { signal } = (running = new AbortController());
+        void into(target, () => get<T>(path, { ...q, ...extra }, signal), signal);
+      }
+    });
+  });
 }
 
 // loadStatus serves the empty page: what is stored, and what discovery found. Both only add to it, so their errors are not worth a word.
@@ -193,12 +223,15 @@ export function start(): void {
   addEventListener("popstate", () => (view.value = parseView(location.search)));
   const wanted = computed(() => {
     const v = view.value;
-    return JSON.stringify([v.query, v.type, v.from, v.to, v.baseQuery, v.baseFrom, v.baseTo, by.value, refreshed.value]);
+    return JSON.stringify([v.query, v.type, filters(v), v.frames, v.from, v.to, v.baseQuery, v.baseFrom, v.baseTo, isDiff(v) && v.normalize, by.value, refreshed.value]);
   });
   effect(() => {
     void wanted.value;
     untracked(() => void loadAll(view.peek())); // what loading reads must not start it again
   });
+  follow(only, "callers", () => (view.value.only ? { function: view.value.only } : null));
+  follow(near, "callers", () => (view.value.fn ? { function: view.value.fn, max_nodes: 1024 } : null));
+  follow(ranking, "ranking", () => (isDiff(view.value) && view.value.sort === "sure" ? { frames: "", limit: topLimit } : null));
   effect(() => {
     if (!view.value.live || !isRelative(view.value.to)) return;
     const timer = setInterval(() => document.visibilityState === "visible" && refresh(), 10_000);
@@ -210,20 +243,11 @@ export function refresh(): void {
   refreshed.value++;
 }
 
-const wantedNorm = computed(() => view.value.norm); // by itself, so that other changes of the address lay nothing out again
+/** defaultNormalize is how a diff is made comparable that does not say: a gauge is a mean already. */
+export const defaultNormalize = computed<Normalize>(() => (currentType.value?.kind === "gauge" ? "none" : "interval"));
 
 /** scale says how a diff's two sides are made comparable. */
 export const scale = computed(() => {
-  const r = range.value;
-  const f = flame.value.data;
-  const kind = f?.type.kind ?? "interval";
-  const norm = wantedNorm.value || (kind === "gauge" ? "plain" : "rate");
-  if (!r.base || !f) return { now: 1, base: 1, norm };
-  if (norm === "share") return { now: f.total ? 1 / f.total : 1, base: f.base_total ? 1 / f.base_total : 1, norm };
-  if (norm === "plain" || kind === "gauge") return { now: 1, base: 1, norm: "plain" };
-  // By the time in which processes were profiled, where both sides tell: a side whose data ends early, or that was scraped for some seconds
-  // of each minute only, is not less for that.
-  const now = f.stats.covered_ms, base = f.base_stats?.covered_ms ?? 0;
-  if (now > 0 && base > 0) return { now: 1000 / now, base: 1000 / base, norm };
-  return { now: 1000 / (r.to - r.from), base: 1000 / (r.base[1] - r.base[0]), norm };
+  const s = range.value.base ? flame.value.data?.scale : undefined;
+  return { now: s?.now ?? 1, base: s?.base ?? 1, norm: s?.normalize ?? "none", missing: s?.missing ?? "" };
 });

@@ -2,42 +2,23 @@ import { computed } from "@preact/signals";
 import type { RefObject } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { scaledText, deltaText } from "./display";
-import { rowsOf, type Row } from "./flame/focus";
+import { rowsOf, sortLines, type Line, type Row } from "./flame/rows";
 import { shown, zoomNode } from "./flame/panel";
-import { formatChange, formatShare, formatValue, type TypeInfo } from "./format";
+import { formatChange, formatChance, formatShare, formatValue, type TypeInfo } from "./format";
 import { fitName, matcher } from "./names";
+import { NearPanel } from "./near";
 import { ErrorNote } from "./notices";
-import { flame, go, scale, top, view } from "./state";
+import { flame, go, ranking, scale, top, view } from "./state";
+import { formatDuration } from "./time";
 import { isDiff, type SortKey } from "./url";
 
-/** Line is a row with its sides scaled. */
-export interface Line extends Row {
-  base: number; // total of the baseline, scaled
-  now: number; // total, scaled
-  delta: number;
-}
-
-/** sortLines orders lines; equal ones by name, so that nothing jumps between loads. */
-export function sortLines(lines: Line[], key: SortKey, asc: boolean): Line[] {
-  const by: Record<SortKey, (a: Line, b: Line) => number> = {
-    name: (a, b) => (a.function < b.function ? -1 : a.function > b.function ? 1 : 0),
-    self: (a, b) => b.self - a.self,
-    total: (a, b) => b.total - a.total,
-    base: (a, b) => b.base - a.base,
-    delta: (a, b) => Math.abs(b.delta) - Math.abs(a.delta),
-  };
-  const f = by[key];
-  const sign = asc === (key === "name") ? 1 : -1;
-  return [...lines].sort((a, b) => sign * f(a, b) || by.name(a, b));
-}
-
 // The whole range's functions come from the server, exactly; those of a zoomed part from the flame graph.
-const part = computed(() => zoomNode.value > 0 || view.value.focus !== "");
+const part = computed(() => zoomNode.value > 0 || view.value.only !== "");
 const rows = computed<Row[]>(() => (part.value ? (shown.value ? rowsOf(shown.value, zoomNode.value) : []) : (top.value.data?.rows ?? [])));
 const focusRows = computed<Row[]>(() => {
   // In focus the root is a function too.
   const m = shown.value;
-  if (!m || !view.value.focus || zoomNode.value !== 0) return rows.value;
+  if (!m || !view.value.only || zoomNode.value !== 0) return rows.value;
   const root: Row = { function: m.names[m.name[0]], file: m.files[m.name[0]], kind: m.kinds[m.name[0]], self: m.self[0], total: m.value[0] };
   if (m.base) Object.assign(root, { base_self: m.baseSelf![0], base_total: m.base[0] });
   return [root, ...rows.value.filter((r) => r.function !== root.function)];
@@ -46,13 +27,20 @@ const focusRows = computed<Row[]>(() => {
 const sortKey = computed<SortKey>(() => {
   const { sort } = view.value;
   const diff = isDiff(view.value);
-  if (!sort || (!diff && (sort === "base" || sort === "delta")) || (diff && sort === "self")) return diff ? "delta" : "self";
+  if (!sort || (!diff && (sort === "base" || sort === "delta" || sort === "sure")) || (diff && sort === "self")) return diff ? "delta" : "self";
   return sort;
 });
+
+/** sure says whether functions are shown by the certainty of their change. */
+const sure = computed(() => sortKey.value === "sure");
 
 const lines = computed<Line[]>(() => {
   const { now, base } = scale.value;
   const match = matcher(view.value.q);
+  if (sure.value) {
+    const ranked = ranking.value.data?.rows ?? [];
+    return sortLines(ranked.filter((r) => !match || match(r.function)).map((r) => ({ ...r, self: 0, total: r.now, delta: r.now - r.base, p: r.log10_p })), "sure", view.value.asc);
+  }
   const kept = match ? focusRows.value.filter((r) => match(r.function)) : focusRows.value;
   const all = kept.map((r) => {
     const a = r.total * now, b = (r.base_total ?? 0) * base;
@@ -79,6 +67,12 @@ const diffColumns: Column[] = [
   { key: "delta", title: "delta", hint: "now less base; sorted by size whatever the sign", cell: (l, t) => deltaText(l.delta, t), share: (l) => formatChange(l.now, l.base) },
 ];
 
+const sureColumns: Column[] = [
+  { ...diffColumns[0], hint: "mean of the windows of the baseline" },
+  { ...diffColumns[1], hint: "mean of the windows of the range", share: (l) => formatChange(l.now, l.base) },
+  { key: "sure", title: "chance", hint: "chance that a function that did not change stands here, by Welch's test of the windows, corrected for how many functions there are", cell: (l) => formatChance(l.q!, l.p!) },
+];
+
 const rowH = 22;
 const narrow = 460; // below this there is no room for the shares
 
@@ -102,13 +96,13 @@ function useSeen(scroller: RefObject<HTMLDivElement | null>): { top: number; hei
 /** TablePanel is the functions as a table, only the rows that are seen in the page. */
 export function TablePanel() {
   const v = view.value;
-  const { error, loading } = top.value;
+  const { error, loading } = sure.value ? ranking.value : top.value;
   const type = (top.value.data ?? flame.value.data)?.type;
   const scroller = useRef<HTMLDivElement>(null);
   const seen = useSeen(scroller);
   const [active, setActive] = useState(-1);
   const list = lines.value;
-  const columns = isDiff(v) ? diffColumns : plainColumns;
+  const columns = sure.value ? sureColumns : isDiff(v) ? diffColumns : plainColumns;
   const whole = part.value ? (shown.value?.value[zoomNode.value] ?? 0) : (top.value.data?.total ?? 0);
   const lo = Math.max(0, Math.floor(seen.top / rowH) - 8);
   const hi = Math.min(list.length, Math.ceil((seen.top + seen.height) / rowH) + 8);
@@ -128,7 +122,7 @@ export function TablePanel() {
     const to: Record<string, number> = { ArrowDown: active + 1, ArrowUp: active - 1, PageDown: active + page, PageUp: active - page, Home: 0, End: list.length - 1 };
     if (e.key in to) move(to[e.key]);
     else if (e.key === "Enter" && list[active]) pick(list[active]);
-    else if (e.key === "f" && list[active]) go({ focus: list[active].function, zoom: "" });
+    else if (e.key === "f" && list[active]) go({ only: list[active].function, zoom: "" });
     else if (e.key === "Escape" && v.fn) go({ fn: "" }, true);
     else return;
     e.preventDefault();
@@ -137,8 +131,16 @@ export function TablePanel() {
     <section class="table-panel" aria-label="Functions" aria-busy={loading}>
       <div class="tools">
         <h2>functions</h2>
-        <span class="note num">{count(list.length)}{part.value ? " in the part shown" : ""}</span>
+        <span class="note num">{count(list.length)}{part.value && !sure.value ? " in the part shown" : ""}</span>
+        <span class="spring" />
+        {isDiff(v) && (
+          <span class="group" role="group" aria-label="Order">
+            <button aria-pressed={!sure.value} onClick={() => go({ sort: "", asc: false }, true)} title="The largest change first">by change</button>
+            <button aria-pressed={sure.value} onClick={() => go({ sort: "sure", asc: false }, true)} title="The most certain change first: a test of the values in the windows of both ranges">by certainty</button>
+          </span>
+        )}
       </div>
+      {sure.value && <p class="windows note">{windowsText()}</p>}
       {error && <ErrorNote message={error.message} hint={error.hint} />}
       <div
         class={`table-scroll ${loading ? "stale" : ""}`} ref={scroller} tabIndex={0} onKeyDown={onKeyDown} role="group" aria-label="Functions, arrow keys move, Enter highlights, f shows only that function"
@@ -155,11 +157,21 @@ export function TablePanel() {
         </table>
         {!loading && list.length === 0 && !error && <div class="nothing"><p>{v.q ? `No function matches ${v.q}.` : "No functions."}</p>{v.q && <button onClick={() => go({ q: "" }, true)}>clear the search</button>}</div>}
       </div>
+      {v.fn && type && <NearPanel type={type} />}
     </section>
   );
 }
 
+/** windowsText says what the certainty rests on. */
+function windowsText(): string {
+  const r = ranking.value.data;
+  if (!r) return " ";
+  const what = `${r.windows} windows of ${formatDuration(r.window)} against ${r.base_windows}${r.per ? `, ${r.per}` : ""}`;
+  return r.note ? `${what}. ${r.note}.` : what;
+}
+
 function count(n: number): string {
+  if (sure.value) return n.toLocaleString("en");
   const t = top.value.data;
   const cut = !part.value && t && t.functions > t.rows.length ? ` of the ${t.rows.length.toLocaleString("en")} largest of ${t.functions.toLocaleString("en")}` : "";
   return n.toLocaleString("en") + cut;
@@ -189,7 +201,7 @@ function OneRow(p: { l: Line; i: number; active: boolean; chars: number; columns
     <tr id={`row-${p.i}`} class={`${picked ? "picked" : ""} ${p.active ? "active" : ""}`} aria-rowindex={p.i + 2} aria-selected={picked} onClick={() => pick(l)}>
       <td class="name mono" title={`${l.function}\n${l.file}`}>
         <i class={`swatch k-${l.kind || "other"}`} /><span class="path">{grey}</span>{rest}
-        <button class="only" tabIndex={-1} title={`Only ${l.function}`} onClick={(e) => (e.stopPropagation(), go({ focus: l.function, zoom: "" }))}>only</button>
+        <button class="only" tabIndex={-1} title={`Only ${l.function}`} onClick={(e) => (e.stopPropagation(), go({ only: l.function, zoom: "" }))}>only</button>
       </td>
       {p.columns.map((c) => (
         <>

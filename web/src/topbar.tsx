@@ -1,13 +1,14 @@
 import { useEffect, useState } from "preact/hooks";
 import { previousOf } from "./compare";
 import { typeTitle, type TypeInfo } from "./format";
+import { StackFilters } from "./filters";
 import { Menu } from "./menu";
 import { RangePicker } from "./range";
 import { serviceOf, withService } from "./selector";
 import { currentType, flame, fromText, go, range, refresh, services, series, top, types, view } from "./state";
 import { isDark, nextTheme } from "./theme";
 import { isRelative, toParam } from "./time";
-import { isDiff, type View } from "./url";
+import { defaultView, isDiff, type View } from "./url";
 
 export function TopBar() {
   const v = view.value;
@@ -20,6 +21,7 @@ export function TopBar() {
       <ServicePicker />
       <TypePicker />
       <Selector />
+      <StackFilters />
       <RangePicker />
       <button
         class="quiet" title="Show times in UTC or in this browser's zone" aria-label={`Time zone: ${v.zone === "utc" ? "UTC" : "local"}`}
@@ -46,12 +48,13 @@ export function TopBar() {
 }
 
 function startOver(): void {
-  go({ query: "", type: "", from: "", to: "now", by: null, baseQuery: "", baseFrom: "", baseTo: "", q: "", fn: "", focus: "", zoom: "" });
+  const { zone, layout, chart } = view.value;
+  go({ ...defaultView, zone, layout, chart });
 }
 
 function toggleDiff(): void {
   const v = view.value;
-  if (isDiff(v)) go({ baseFrom: "", baseTo: "", baseQuery: "", norm: "", sort: "" });
+  if (isDiff(v)) go({ baseFrom: "", baseTo: "", baseQuery: "", normalize: "", sort: "" });
   else if (!v.from && !isRelative(fromText.value)) go({ ...halves(), live: false, sort: "" });
   else go({ ...previousOf(fromText.value, v.to), sort: "" });
 }
@@ -93,7 +96,7 @@ function ServicePicker() {
   return (
     <select
       aria-label="Service" class="service" value={current}
-      onChange={(e) => go({ query: withService(v.query, e.currentTarget.value), by: null, zoom: "", focus: "" })}
+      onChange={(e) => go({ query: withService(v.query, e.currentTarget.value), by: null, zoom: "", only: "", fn: "" })}
     >
       <option value="">{several ? "as selected" : "all services"}</option>
       {!known && <option value={current}>{current}</option>}
@@ -109,7 +112,7 @@ function TypePicker() {
   const groups = new Map<string, TypeInfo[]>();
   for (const t of all) groups.set(t.profile, [...(groups.get(t.profile) ?? []), t]);
   return (
-    <select aria-label="Profile type" class="type" value={current?.id ?? v.type} onChange={(e) => go({ type: e.currentTarget.value, zoom: "", norm: "" })}>
+    <select aria-label="Profile type" class="type" value={current?.id ?? v.type} onChange={(e) => go({ type: e.currentTarget.value, zoom: "", normalize: "" })}>
       {!current && <option value={v.type}>{v.type || "type"}</option>}
       {[...groups].map(([profile, list]) => (
         <optgroup key={profile} label={profile}>

@@ -3,13 +3,14 @@ import { scaledText } from "../display";
 import { formatChange, formatRate, formatShare, formatValue, type TypeInfo } from "../format";
 import { matcher, splitName } from "../names";
 import { ErrorNote } from "../notices";
-import { flame, go, scale, view } from "../state";
-import { isDiff } from "../url";
+import { flame, go, only, scale, view } from "../state";
+import { allFrames, isDiff, type Frames } from "../url";
 import { FlameCanvas } from "./canvas";
 import { kindLabel, kindNames } from "./colour";
-import { callees, callers } from "./focus";
 import { rowHeight } from "./paint";
 import { buildModel, findZoom, marks, matched, path, zoomKey, type Model } from "./model";
+
+const wantedOnly = computed(() => view.value.only);
 
 /** whole is the answer laid out. */
 export const whole = computed<Model | null>(() => {
@@ -17,14 +18,11 @@ export const whole = computed<Model | null>(() => {
   return f ? buildModel(f, scale.value) : null;
 });
 
-const focusName = computed(() => view.value.focus);
-
-/** focused is what the function in focus calls and who calls it; null without focus, or where it is not in the answer. */
+/** focused is the function that is shown alone: what it calls and who calls it, as the server cut them out of all stacks. */
 export const focused = computed<{ down: Model; up: Model } | null>(() => {
-  const m = whole.value, name = focusName.value;
-  if (!m || !name) return null;
-  const down = callees(m, name), up = callers(m, name);
-  return down && up ? { down: buildModel(down, scale.value), up: buildModel(up, scale.value) } : null;
+  const c = only.value.data;
+  if (!wantedOnly.value || !c || (!c.total && !c.base_total)) return null;
+  return { down: buildModel(c.callees, scale.value), up: buildModel(c.callers, scale.value) };
 });
 
 /** shown is the model that zoom and table work on. */
@@ -38,19 +36,20 @@ const highlight = computed(() => {
 
 const selectedName = signal("");
 
-const setFocus = (name: string) => go({ focus: name, zoom: "" });
+const setFocus = (name: string) => go({ only: name, zoom: "" });
 
 /** stepBack is Escape: zoom first, then focus, then the search. */
 function stepBack(): void {
   const v = view.value;
   if (v.zoom) go({ zoom: "" });
-  else if (v.focus) go({ focus: "" });
+  else if (v.only) go({ only: "" });
   else if (v.q || v.fn) go({ q: "", fn: "" }, true);
 }
 
 export function FlamePanel() {
-  const { data, error, loading } = flame.value;
+  const { data, error } = flame.value;
   const v = view.value;
+  const loading = flame.value.loading || (v.only !== "" && only.value.loading);
   const m = shown.value;
   const empty = m !== null && m.width[0] === 0;
   return (
@@ -59,10 +58,11 @@ export function FlamePanel() {
       <Crumbs m={m} />
       <div class={`flame-area ${loading ? "stale" : ""}`}>
         {error && <ErrorNote message={error.message} hint={error.hint} />}
-        {v.focus && whole.value && !focused.value && !empty && (
-          <div class="nothing"><p><span class="mono">{v.focus}</span> is not in this range.</p><button onClick={() => go({ focus: "" })}>show all functions</button></div>
+        {v.only && only.value.error && <ErrorNote message={only.value.error.message} hint={only.value.error.hint} />}
+        {v.only && only.value.data && !only.value.loading && !focused.value && !empty && (
+          <div class="nothing"><p><span class="mono">{v.only}</span> is not in this range.</p><button onClick={() => go({ only: "" })}>show all functions</button></div>
         )}
-        {!error && m && !empty && (!v.focus || focused.value) && <Canvases m={m} />}
+        {!error && m && !empty && (!v.only || focused.value) && <Canvases m={m} />}
         {!error && data && empty && <div class="nothing"><p>No stacks here: nothing was recorded of this type in this range.</p></div>}
         {!error && !data && !loading && <div class="nothing"><p>Nothing to show: no profiles in this range.</p></div>}
       </div>
@@ -82,14 +82,14 @@ function Canvases(p: { m: Model }) {
       {f && (
         <div class="callers" ref={(el) => void (el && (el.style.height = `${f.up.rows * rowHeight + 3}px`))}>
           <FlameCanvas
-            model={f.up} marks={null} zoom={0} up selfless label={label(`the callers of ${v.focus}`, f.up)}
+            model={f.up} marks={null} zoom={0} up selfless label={label(`the callers of ${v.only}`, f.up)}
             onZoom={(i) => i > 0 && setFocus(f.up.names[f.up.name[i]])} onFocus={(i) => setFocus(f.up.names[f.up.name[i]])} onEscape={stepBack}
           />
         </div>
       )}
       <FlameCanvas
         id="flame" model={p.m} marks={marks(p.m, highlight.value)} zoom={zoomNode.value} up={v.layout === "flame" && !f}
-        label={label(f ? `what ${v.focus} calls` : "all functions", p.m)}
+        label={label(f ? `what ${v.only} calls` : "all functions", p.m)}
         onZoom={(i) => go({ zoom: zoomKey(p.m, i) })}
         onFocus={(i) => setFocus(p.m.names[p.m.name[i]])}
         onSelect={(i) => (selectedName.value = i > 0 ? p.m.names[p.m.name[i]] : "")}
@@ -102,15 +102,18 @@ function Canvases(p: { m: Model }) {
 function Tools(p: { m: Model | null }) {
   const v = view.value;
   const type = flame.value.data?.type;
-  const only = v.fn || selectedName.value;
+  const name = v.fn || selectedName.value;
   return (
     <div class="tools">
       <h2>{isDiff(v) ? "difference" : "flame graph"}</h2>
       <span class="num total">{p.m && type ? totalText(p.m, type) : " "}{coresText() && <span title="CPU time divided by the time that processes were profiled, all together: what a process used on average">, {coresText()}</span>}</span>
       <span class="match num" role="status">{matchText(p.m)}</span>
       <span class="spring" />
-      <button disabled={!only || only === v.focus} onClick={() => setFocus(only)} title={only ? `Only ${only}: its callers above, what it calls below (f)` : "Choose a frame first"}>only this function</button>
-      <button disabled={!v.zoom && !v.focus && !v.q && !v.fn} onClick={() => go({ zoom: "", focus: "", q: "", fn: "" })}>reset</button>
+      <button disabled={!name || name === v.only} onClick={() => setFocus(name)} title={name ? `Only ${name}: its callers above, what it calls below (f)` : "Choose a frame first"}>only this function</button>
+      <button disabled={!v.zoom && !v.only && !v.q && !v.fn} onClick={() => go({ zoom: "", only: "", q: "", fn: "" })}>reset</button>
+      <select aria-label="What a frame is" value={v.frames} onChange={(e) => go({ frames: e.currentTarget.value as Frames, zoom: "", only: "", fn: "" })}>
+        {allFrames.map((f) => <option key={f} value={f}>by {f}</option>)}
+      </select>
       <span class="group" role="group" aria-label="Direction">
         <button aria-pressed={v.layout === "icicle"} onClick={() => go({ layout: "icicle" }, true)} title="Root at the top">icicle</button>
         <button aria-pressed={v.layout === "flame"} onClick={() => go({ layout: "flame" }, true)} title="Root at the bottom">flame</button>
@@ -136,7 +139,7 @@ function totalText(m: Model, type: TypeInfo): string {
 /** coresText is what a process used while it was profiled. Scraped processes are so for some seconds of each minute only: divided by the range it would be too little. */
 function coresText(): string {
   const f = flame.value.data;
-  if (!f || isDiff(view.value) || zoomNode.value > 0 || view.value.focus || f.type.id !== "cpu:cpu" || !f.stats.covered_ms) return "";
+  if (!f || isDiff(view.value) || zoomNode.value > 0 || view.value.only || f.type.id !== "cpu:cpu" || !f.stats.covered_ms) return "";
   return formatRate(f.total / (f.stats.covered_ms / 1000), f.type) + " a process";
 }
 
@@ -156,7 +159,7 @@ function Crumbs(p: { m: Model | null }) {
   const steps = m ? path(m, zoomNode.value) : [];
   return (
     <nav class="crumbs mono" aria-label="Zoomed into">
-      {v.focus && focused.value && <><button onClick={() => go({ focus: "", zoom: "" })}>all functions</button><span>›</span></>}
+      {v.only && focused.value && <><button onClick={() => go({ only: "", zoom: "" })}>all functions</button><span>›</span></>}
       {steps.map((i, k) => {
         const { pkg, func } = splitName(m!.names[m!.name[i]]);
         const last = k === steps.length - 1;

@@ -107,10 +107,10 @@ test("keyboard: arrows move, Enter zooms, f focuses, Escape goes back a step at 
   await page.keyboard.press("Enter");
   assert.ok(param(page, "zoom"));
   await page.keyboard.press("f");
-  await page.waitForFunction(() => location.search.includes("focus="));
+  await page.waitForFunction(() => location.search.includes("only="));
   await page.locator("#flame").focus();
   for (let i = 0; i < 4; i++) await page.keyboard.press("Escape");
-  assert.equal(param(page, "focus"), null);
+  assert.equal(param(page, "only"), null);
   assert.equal(param(page, "zoom"), null);
   await done();
 });
@@ -124,9 +124,9 @@ test("focus: only this function, its callers above, its numbers those of the tab
   await row.hover();
   await row.locator(".only").click();
   await page.waitForFunction(() => document.querySelectorAll("canvas.flame").length === 2);
-  assert.equal(param(page, "focus"), name);
+  assert.equal(param(page, "only"), name);
   assert.ok((await text(page, ".flame-panel .total")).startsWith(total), "the tree of the function weighs what the table says");
-  await page.goto(at("?query=prometheus&focus=no.such"));
+  await page.goto(at("?query=prometheus&only=no.such"));
   await page.getByText("is not in this range").waitFor();
   await page.getByRole("button", { name: "show all functions" }).click();
   await drawn(page);
@@ -199,7 +199,7 @@ test("diff: compare with the range before, blue to orange, base and delta, ended
   assert.deepEqual((await page.locator(".functions th").allInnerTexts()).map((t) => t.replace(/[▲▼\s]/g, "")), ["function", "base", "now", "delta"]);
   assert.match(await text(page, ".flame-panel .total"), /→/);
   assert.ok((await colours(page)) > 20);
-  await page.getByRole("button", { name: "share of total" }).click();
+  await page.getByLabel("Make the sides comparable").selectOption("share");
   await page.waitForFunction(() => /%.*→.*%/.test(document.querySelector(".flame-panel .total")!.textContent!));
   assert.match(await text(page, ".functions tbody td.n"), /%/);
   await page.getByRole("button", { name: "swap" }).click();
@@ -207,6 +207,102 @@ test("diff: compare with the range before, blue to orange, base and delta, ended
   await page.getByRole("button", { name: "end comparison" }).click();
   assert.equal(param(page, "base_from"), null);
   await drawn(page);
+  await done();
+});
+
+test("diff: what cannot be normalized as asked is said so", async () => {
+  const { page, done } = await open(browser, at("?query=prometheus&base_from=now-2h&base_to=now-1h&normalize=cpu"));
+  await drawn(page);
+  assert.equal(await page.getByLabel("Make the sides comparable").inputValue(), "cpu");
+  await page.getByText("there is no CPU profile of these processes").waitFor();
+  const asked = server.asked.filter((a) => a.startsWith("diff?"));
+  assert.ok(asked.length >= 2 && asked.every((a) => a.includes("normalize=cpu")));
+  await page.getByLabel("Make the sides comparable").selectOption("interval");
+  await page.waitForFunction(() => /cores/.test(document.querySelector(".flame-panel .total")!.textContent!));
+  assert.equal(param(page, "normalize"), "interval");
+  await done();
+});
+
+test("diff: functions by the certainty of their change, and what it rests on", async () => {
+  const { page, done } = await open(browser, at("?query=prometheus&base_from=now-2h&base_to=now-1h"));
+  await drawn(page);
+  assert.ok(!server.asked.some((a) => a.startsWith("ranking")), "the windows are not read before somebody asks");
+  await page.getByRole("button", { name: "by certainty" }).click();
+  await page.waitForFunction(() => /15 windows of 2m against 4/.test(document.querySelector(".windows")?.textContent ?? ""));
+  await drawn(page);
+  assert.equal(param(page, "sort"), "sure");
+  assert.match(await text(page, ".windows"), /only 4 windows in the base\.$/);
+  assert.deepEqual((await page.locator(".functions th").allInnerTexts()).map((t) => t.replace(/[▲▼\s]/g, "")), ["function", "base", "now", "chance"]);
+  const top = JSON.parse(recorded("diff-top"));
+  assert.equal((await page.locator(".functions td.name").first().getAttribute("title"))!.split("\n")[0], top.rows[0].function, "the smallest p-value is first, whatever the order of the answer");
+  assert.match((await page.locator(".functions tbody tr:not(.space)").first().locator("td.n").last().innerText()), /^1e-\d+$/);
+  await page.getByRole("button", { name: "by change" }).click();
+  await page.waitForFunction(() => !document.querySelector(".windows"));
+  await done();
+});
+
+test("callers and callees: a click on a function opens them, a click on one walks on", async () => {
+  const { page, done } = await open(browser, at("?query=prometheus"));
+  await drawn(page);
+  const row = page.locator(".functions tbody tr:not(.space)").nth(3);
+  const name = (await row.locator("td.name").getAttribute("title"))!.split("\n")[0];
+  await row.locator("td.n").first().click();
+  const panel = page.getByRole("region", { name: "Callers and callees" });
+  await panel.locator(".side tbody tr").first().waitFor();
+  assert.equal(param(page, "fn"), name);
+  assert.equal(await panel.locator("h2").getAttribute("title"), name);
+  assert.match(await panel.locator(".tools .note").innerText(), /^self .* total .*%/);
+  const caller = panel.getByRole("group", { name: "called by" }).locator("tbody th").first();
+  const next = (await caller.getAttribute("title"))!;
+  await caller.getByRole("button").focus();
+  await page.keyboard.press("Enter");
+  await page.waitForFunction((n) => document.querySelector(".near h2")?.getAttribute("title") === n, next);
+  await panel.getByRole("group", { name: "calls" }).locator(`tbody th[title=${JSON.stringify(name)}]`).waitFor();
+  await panel.getByRole("button", { name: "only" }).click();
+  await page.waitForFunction(() => document.querySelectorAll("canvas.flame").length === 2);
+  assert.equal(param(page, "only"), next);
+  await panel.getByRole("button", { name: "Close callers and callees" }).click();
+  assert.equal(await panel.count(), 0);
+  await done();
+});
+
+test("stacks: filters by label and function go into every query and the address", async () => {
+  const { page, done } = await open(browser, at("?query=prometheus"));
+  await drawn(page);
+  server.asked = [];
+  await page.getByRole("button", { name: "Which stacks count" }).click();
+  await page.getByText("1 labels on these samples").waitFor();
+  await page.getByLabel("A selector on the labels").fill("{account=");
+  assert.ok(await page.getByRole("button", { name: "apply" }).isDisabled());
+  await page.getByLabel("A selector on the labels").fill('{account="A"}');
+  await page.getByLabel("Only stacks with a function").fill("json|xml");
+  await page.getByLabel("Only stacks without").fill("^runtime");
+  await page.keyboard.press("Enter");
+  await page.waitForFunction(() => location.search.includes("ignore="));
+  await drawn(page);
+  for (const path of ["series", "flamegraph", "top"]) {
+    const q = new URLSearchParams(server.asked.findLast((a) => a.startsWith(path + "?"))!.slice(path.length + 1));
+    assert.deepEqual([q.get("sample"), q.get("focus"), q.get("ignore")], ['{account="A"}', "json|xml", "^runtime"], path);
+  }
+  assert.equal(param(page, "sample"), '{account="A"}');
+  assert.match(await page.getByRole("button", { name: "Which stacks count" }).innerText(), /3 filters/);
+  await page.getByRole("button", { name: "Which stacks count" }).click();
+  await page.getByRole("button", { name: "all stacks" }).click();
+  assert.equal(param(page, "focus"), null);
+  await done();
+});
+
+test("frames: by line and by address; group by a label of the samples", async () => {
+  const { page, done } = await open(browser, at("?query=prometheus"));
+  await drawn(page);
+  await page.getByLabel("What a frame is").selectOption("line");
+  await drawn(page);
+  assert.equal(param(page, "frames"), "line");
+  for (const path of ["flamegraph", "top"]) assert.match(server.asked.findLast((a) => a.startsWith(path + "?"))!, /frames=line/);
+  await page.getByLabel("Group by").selectOption("sample.account");
+  await drawn(page);
+  assert.equal(param(page, "by"), "sample.account");
+  assert.match(server.asked.findLast((a) => a.startsWith("series?"))!, /by=sample\.account/);
   await done();
 });
 

@@ -73,7 +73,7 @@ test("hostile names: of services, labels, versions, functions and files, nothing
     assert.ok(b.x >= 0 && b.y >= 0 && b.x + b.width <= 1440 && b.y + b.height <= 900, `the tooltip of ${names[i].slice(0, 30)} is within the window: ${JSON.stringify(b)}`);
   }
   await harmless(page, dialogs);
-  for (const query of [`?q=${encodeURIComponent(evil)}`, `?fn=${encodeURIComponent(names[1])}`, `?focus=${encodeURIComponent(evil)}`, `?focus=${encodeURIComponent(names[8])}`, "?chart=table", `?by=${encodeURIComponent(evil)}`,
+  for (const query of [`?q=${encodeURIComponent(evil)}`, `?fn=${encodeURIComponent(names[1])}`, `?only=${encodeURIComponent(evil)}`, `?only=${encodeURIComponent(names[8])}`, `?focus=${encodeURIComponent(evil)}&sample=${encodeURIComponent(evil)}`, "?chart=table", `?by=${encodeURIComponent(evil)}`,
     `?query=${encodeURIComponent(evil)}&type=${encodeURIComponent(evil)}&from=${encodeURIComponent(evil)}`, `?base_from=${encodeURIComponent(evil)}&base_to=now`]) {
     await page.goto(at(query));
     await page.locator(".bar").first().waitFor();

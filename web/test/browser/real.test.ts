@@ -132,7 +132,7 @@ test("the real server: every type of every service is drawn", { skip: missing },
 });
 
 test("the real server: a diff of two versions", { skip: missing }, async () => {
-  const q = new URLSearchParams({ query: '{service_name="prometheus",service_version="v1.5.0"}', base_query: '{service_name="prometheus",service_version="v1.4.0"}', type: "cpu:cpu", base_from: "now-1h", base_to: "now", norm: "share" });
+  const q = new URLSearchParams({ query: '{service_name="prometheus",service_version="v1.5.0"}', base_query: '{service_name="prometheus",service_version="v1.4.0"}', type: "cpu:cpu", base_from: "now-1h", base_to: "now", normalize: "share" });
   const { page, done } = await open(browser, `${url}/?${q}`);
   await drawn(page);
   assert.match(await page.locator(".flame-panel .total").innerText(), /^100 % of [\d.]+ s → 100 % of [\d.]+ s$/);

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Boxes, cull, minWidth } from "../../src/flame/cull";
-import { callees, callers, rowsOf } from "../../src/flame/focus";
+import { rowsOf } from "../../src/flame/rows";
 import { buildModel, findZoom, marks, matched, nodeAt, path, walk, zoomKey, type Columns } from "../../src/flame/model";
 import { randomTree } from "../tree";
 
@@ -133,22 +133,6 @@ test("search: a stack counts once, by its outermost match", () => {
   assert.deepEqual(matched(m, marks(m, (n) => n === "b")!, 1), { value: 40, base: 0, frames: 1 });
   assert.equal(matched(m, marks(m, () => true)!).value, 90, "the root is no function");
   assert.equal(marks(m, null), null);
-});
-
-test("focus: what a function calls, from wherever", () => {
-  const c = callees(buildModel(small), "b")!;
-  assert.deepEqual(c.name, [2, 1, 3]);
-  assert.deepEqual(c.value, [70, 10, 30]);
-  assert.deepEqual(c.self, [30, 10, 30]);
-  assert.equal(callees(buildModel(small), "nowhere"), null);
-});
-
-test("focus: who calls a function, recursion counted once", () => {
-  const b = callers(buildModel(small), "b")!;
-  assert.deepEqual(b.name, [2, 1]);
-  assert.deepEqual(b.value, [70, 40]);
-  const a = callers(buildModel(small), "a")!;
-  assert.deepEqual([a.name, a.value], [[1], [60]]);
 });
 
 test("table: self adds up to the whole, total counts a recursive stack once", () => {

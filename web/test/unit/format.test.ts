@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { digits, formatChange, formatRate, formatShare, formatValue, signed, trimZeros, typeTitle, type TypeInfo } from "../../src/format";
+import { digits, formatChance, formatChange, formatRate, formatShare, formatValue, signed, trimZeros, typeTitle, type TypeInfo } from "../../src/format";
 
 const cpu: TypeInfo = { id: "cpu:cpu", profile: "cpu", sample: "cpu", unit: "nanoseconds", kind: "interval" };
 const alloc: TypeInfo = { id: "heap:alloc_space", profile: "heap", sample: "alloc_space", unit: "bytes", kind: "interval" };
@@ -15,6 +15,10 @@ test("values with units, three digits", () => {
     [7, "tasks", "7.00 tasks"],
   ];
   for (const [v, unit, text] of want) assert.equal(formatValue(v, unit), text);
+});
+
+test("chances, however small", () => {
+  for (const [p, log10, text] of [[1, 0, "1"], [0.9999, 0, "1"], [0.0413, -1.4, "0.041"], [3.2e-9, -8.5, "3e-9"], [0, -412.3, "1e-412"]] as const) assert.equal(formatChance(p, log10), text);
 });
 
 test("one scale for all values of an axis", () => {

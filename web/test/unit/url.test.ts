@@ -12,8 +12,10 @@ test("every view survives the address", () => {
   const views: Partial<View>[] = [
     { query: '{service_name="cart",service_version=~"v1.*"}', type: "heap:inuse_space" },
     { from: "now-5m", to: "now", live: true, zone: "local" },
-    { from: "2026-11-21T08:48:00Z", to: "2026-11-21T08:51:00Z", baseFrom: "2026-11-21T08:45:00Z", baseTo: "2026-11-21T08:47:30Z", baseQuery: "cart", norm: "share" },
-    { q: "a&b=c #? +%", fn: "a/b.(*T[...]).f", focus: "größe.Ü", zoom: "12-9f3ab2c1" },
+    { from: "2026-11-21T08:48:00Z", to: "2026-11-21T08:51:00Z", baseFrom: "2026-11-21T08:45:00Z", baseTo: "2026-11-21T08:47:30Z", baseQuery: "cart", normalize: "share" },
+    { q: "a&b=c #? +%", fn: "a/b.(*T[...]).f", only: "größe.Ü", zoom: "12-9f3ab2c1" },
+    { sample: '{account="A",trace_id=~"00.*"}', focus: "encoding/(json|xml)", ignore: "^runtime", frames: "line" },
+    { baseFrom: "now-2h", baseTo: "now-1h", normalize: "cpu", sort: "sure" },
     { by: "", layout: "flame", chart: "table", sort: "total", asc: true },
     { by: "service_name,host_name", chart: "lines", sort: "delta" },
   ];
@@ -24,8 +26,13 @@ test("every view survives the address", () => {
 });
 
 test("nonsense in the address is the default, not an error", () => {
-  const v = parseView("?layout=spiral&chart=pie&sort=colour&tz=mars&norm=7&from=&live=yes&unknown=1");
+  const v = parseView("?layout=spiral&chart=pie&sort=colour&tz=mars&norm=7&frames=file&from=&live=yes&unknown=1");
   assert.deepEqual(v, defaultView);
+});
+
+test("an older link's way to say how sides are compared is read", () => {
+  assert.equal(parseView("?norm=share").normalize, "share");
+  assert.equal(parseView("?norm=rate").normalize, "");
 });
 
 test("a diff has both ends of its baseline", () => {

@@ -1,4 +1,5 @@
-import type { Columns, Model } from "./model";
+// The callers and callees of a function, cut out of a whole flame graph: what the server answers, for the tests that have no server.
+import type { Columns, Model } from "../src/flame/model";
 
 interface Node {
   name: number;
@@ -88,38 +89,4 @@ function emit(m: Model, root: Node): Columns {
   }
   const c: Columns = { names: m.names, kinds: m.kinds, files: m.files, name, depth, value, self };
   return m.base ? { ...c, base_value: base, base_self: baseSelf } : c;
-}
-
-/** Row is one function of the table. */
-export interface Row {
-  function: string;
-  file: string;
-  kind: string;
-  self: number;
-  total: number;
-  base_self?: number;
-  base_total?: number;
-}
-
-/** rowsOf adds up the functions below node root: self of each frame, total of the outermost frame on each stack. */
-export function rowsOf(m: Model, root = 0): Row[] {
-  const rows = new Map<number, Row>();
-  const open = new Map<number, number>(); // name → end of the subtree of its outermost open frame
-  for (let i = root; i < m.end[root]; i++) {
-    if (i === 0) continue; // the root is no function
-    const id = m.name[i];
-    let r = rows.get(id);
-    if (!r) {
-      rows.set(id, (r = { function: m.names[id], file: m.files[id], kind: m.kinds[id], self: 0, total: 0 }));
-      if (m.base) r.base_self = r.base_total = 0;
-    }
-    r.self += m.self[i];
-    if (m.baseSelf) r.base_self! += m.baseSelf[i];
-    if ((open.get(id) ?? 0) <= i) {
-      open.set(id, m.end[i]);
-      r.total += m.value[i];
-      if (m.base) r.base_total! += m.base[i];
-    }
-  }
-  return [...rows.values()];
 }
