@@ -28,7 +28,7 @@ import (
 const (
 	CatalogFile = "catalog.db" // the catalogue, SQLite
 	BlobDir     = "blobs"      // segments and blocks
-	lockFile    = "lock"
+	LockFile    = "lock"       // held by the process that may change it
 )
 
 // parts are the parts of one running collector. open makes them, close ends what has no actor of its own.

@@ -361,7 +361,7 @@ func TestRunRefuses(t *testing.T) {
 	}
 	defer taken.Close()
 	dir := t.TempDir()
-	lock, err := fsys.Lock(filepath.Join(dir, lockFile))
+	lock, err := fsys.Lock(filepath.Join(dir, LockFile))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -83,7 +83,7 @@ func (a *app) root() *cobra.Command {
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
 	root.AddCommand(a.serveCommand(), a.demoCommand(), a.psCommand(), a.topCommand(), a.flameCommand(), a.callersCommand(), a.getCommand(),
-		a.diffCommand(), a.pushCommand(), a.checkCommand(), a.migrateCommand(), a.configCommand(), a.versionCommand(), a.demoServiceCommand())
+		a.diffCommand(), a.pushCommand(), a.pinCommand(), a.deleteCommand(), a.backupCommand(), a.restoreCommand(), a.checkCommand(), a.migrateCommand(), a.configCommand(), a.versionCommand(), a.demoServiceCommand())
 	for _, c := range root.Commands() {
 		// What cobra finds wrong, it finds before RunE.
 		verb := c.RunE

@@ -1,0 +1,27 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+)
+
+// Change sends a request that changes something (POST or DELETE, all of it in the parameters) and decodes the answer into v.
+func (c *Client) Change(ctx context.Context, method, path string, q url.Values, v any) error {
+	req, err := http.NewRequestWithContext(ctx, method, c.URL(path, q), nil)
+	if err != nil {
+		return err
+	}
+	resp, err := c.do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(v); err != nil {
+		return fmt.Errorf("read answer of %s %s: %w", method, path, err)
+	}
+	return nil
+}
