@@ -3,7 +3,6 @@ package bench
 import (
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -15,22 +14,23 @@ const (
 	DaysOlder     = 29
 	Day           = int64(24 * 3_600_000) // ms
 
-	DaysEnv  = "SONDE_BENCH_DAYS" // what makes TestDays of profiles/store make the data
-	DaysMark = "days in "         // what it prints before the folder
+	DayData, MonthData = "day", "month"     // the folders
+	DaysEnv            = "SONDE_BENCH_DAYS" // which of them TestDays of profiles/store is to make
+	DaysMark           = "days in "         // what it prints before the path
 )
 
-// Days returns data directories that hold the day alone and all 30 days. They are made by the tests of profiles/store, which can write what the store writes only
-// in a month's time, and kept below .cache/bench. Nobody may change them.
-func Days(t testing.TB) (day, month string) {
+// Days returns a data directory that holds the day alone (DayData) or all 30 days (MonthData). It is made by the tests of profiles/store, which can write what the
+// store writes only in a month's time, and kept below .cache/bench. Nobody may change it.
+func Days(t testing.TB, which string) string {
 	t.Helper()
 	cmd := exec.Command("go", "test", "github.com/sonde-io/sonde/profiles/store", "-run", "^TestDays$", "-count=1", "-timeout=40m", "-v")
-	cmd.Env = append(os.Environ(), DaysEnv+"=1")
+	cmd.Env = append(os.Environ(), DaysEnv+"="+which)
 	out, err := cmd.CombinedOutput()
 	for line := range strings.Lines(string(out)) {
 		if dir, ok := strings.CutPrefix(strings.TrimSpace(line), DaysMark); ok && err == nil {
-			return filepath.Join(dir, "day"), filepath.Join(dir, "month")
+			return dir
 		}
 	}
-	t.Fatalf("make days of data: %v\n%s", err, out)
-	return "", ""
+	t.Fatalf("make the data of a %s: %v\n%s", which, err, out)
+	return ""
 }

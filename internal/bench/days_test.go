@@ -16,7 +16,6 @@ import (
 //
 //	go test ./internal/bench -run '^$' -bench Days -benchtime 1x -timeout 40m
 func BenchmarkDays(b *testing.B) {
-	day, month := bench.Days(b)
 	end := bench.DaysStart + bench.Day
 	const minute = int64(60_000)
 	cpu := url.Values{"type": {"cpu"}}
@@ -25,7 +24,7 @@ func BenchmarkDays(b *testing.B) {
 		return milliseconds(bench.PerCall(b, func() { c.answer(path) }))
 	}
 	b.Run("day", func(b *testing.B) {
-		c := openCollector(b, day, end, nil)
+		c := openCollector(b, bench.Days(b, bench.DayData), end, nil)
 		function := url.Values{"type": {"cpu"}, "focus": {c.someFunction(request("top", end-30*minute, end, cpu))}}
 		by := url.Values{"type": {"cpu"}, "focus": function["focus"], "by": {"service_instance_id"}, "top": {"100"}}
 		half, whole := measure(b, c, flame(30*minute)), measure(b, c, flame(bench.Day))
@@ -54,7 +53,7 @@ func BenchmarkDays(b *testing.B) {
 		}
 	})
 	b.Run("month", func(b *testing.B) {
-		c := openCollector(b, month, end, nil)
+		c := openCollector(b, bench.Days(b, bench.MonthData), end, nil)
 		half := measure(b, c, flame(30*minute))
 		for _, q := range []struct {
 			name  string

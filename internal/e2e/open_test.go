@@ -24,7 +24,7 @@ const openLimit = 200 // ms
 //
 //	go test ./internal/e2e -run '^$' -bench Open -benchtime 1x -timeout 40m
 func BenchmarkOpen(b *testing.B) {
-	_, month := bench.Days(b)
+	month := bench.Days(b, bench.MonthData)
 	end := bench.DaysStart + bench.Day
 	q := url.Values{"query": {bench.ReplicaService}, "type": {"cpu"}, "from": {strconv.FormatInt(end-30*60_000, 10)}, "to": {strconv.FormatInt(end, 10)}}
 	for b.Loop() {

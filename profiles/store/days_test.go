@@ -24,25 +24,37 @@ const daysMade = 1
 // TestDays makes the data directories that the benchmarks of long ranges read, once, below .cache/bench, and says where they are: day holds 24 hours of a
 // service's 60 instances, pushed raw window by window with compactions as the clock goes on; month holds them and the 29 days before, as the production writer
 // leaves them once their raw profiles are too old: sums by minute, each day the sums of the day that was pushed with their times moved. It takes some minutes, so
-// it is only done where SONDE_BENCH_DAYS is set.
+// it is only done where SONDE_BENCH_DAYS names one of them.
 //
-//	SONDE_BENCH_DAYS=1 go test ./profiles/store -run '^TestDays$' -timeout 30m -v
+//	SONDE_BENCH_DAYS=month go test ./profiles/store -run '^TestDays$' -timeout 30m -v
 func TestDays(t *testing.T) {
-	if os.Getenv(bench.DaysEnv) == "" {
-		t.Skip("makes data for benchmarks, where " + bench.DaysEnv + " is set")
+	which := os.Getenv(bench.DaysEnv)
+	if which != bench.DayData && which != bench.MonthData {
+		t.Skipf("makes data for benchmarks, where %s is %s or %s", bench.DaysEnv, bench.DayData, bench.MonthData)
 	}
 	dir, err := filepath.Abs(filepath.Join("..", "..", ".cache", "bench", fmt.Sprintf("days-format%d-%d", version2, daysMade)))
 	must(t, err)
-	if _, err := os.Stat(dir); err != nil {
-		making := dir + ".new"
-		must(t, os.RemoveAll(making))
-		must(t, os.MkdirAll(making, 0o755))
-		makeDay(t, filepath.Join(making, "day"))
-		must(t, copyDirectory(filepath.Join(making, "day"), filepath.Join(making, "month")))
-		makeMonth(t, filepath.Join(making, "month"))
-		must(t, os.Rename(making, dir))
+	day := filepath.Join(dir, bench.DayData)
+	makeOnce(t, day, makeDay)
+	if which == bench.MonthData {
+		makeOnce(t, filepath.Join(dir, which), func(t *testing.T, dir string) {
+			must(t, copyDirectory(day, dir))
+			makeMonth(t, dir)
+		})
 	}
-	fmt.Println(bench.DaysMark + dir)
+	fmt.Println(bench.DaysMark + filepath.Join(dir, which))
+}
+
+// makeOnce calls fill for a folder that becomes dir once it is filled.
+func makeOnce(t *testing.T, dir string, fill func(t *testing.T, dir string)) {
+	if _, err := os.Stat(dir); err == nil {
+		return
+	}
+	filling := dir + ".new"
+	must(t, os.RemoveAll(filling))
+	must(t, os.MkdirAll(filling, 0o755))
+	fill(t, filling)
+	must(t, os.Rename(filling, dir))
 }
 
 // openDays opens a store on dir whose garbage is due at once.
@@ -55,7 +67,6 @@ func openDays(t *testing.T, dir string) *env {
 }
 
 func makeDay(t *testing.T, dir string) {
-	must(t, os.MkdirAll(dir, 0o755))
 	e := openDays(t, dir)
 	r := bench.NewReplicas(t, bench.DaysInstances, "cpu")
 	r.Start = bench.DaysStart
