@@ -39,7 +39,7 @@ func (s *Store) Compact(ctx context.Context, all bool) error {
 	s.compacting.Lock()
 	defer s.compacting.Unlock()
 	var bad error
-	for {
+	for first := true; ; first = false {
 		held, err := s.lease(ctx)
 		if err != nil {
 			return fmt.Errorf("compact: take the lease: %w", err)
@@ -47,9 +47,15 @@ func (s *Store) Compact(ctx context.Context, all bool) error {
 		if !held {
 			return bad
 		}
+		if first {
+			bad = s.resumeDeletions(ctx)
+		}
 		blocks, err := s.cfg.Catalog.Blocks(ctx, catalog.BlockFilter{})
 		if err != nil {
 			return fmt.Errorf("compact: list blocks: %w", err)
+		}
+		if blocks, err = s.withoutDoomed(ctx, blocks); err != nil {
+			return fmt.Errorf("compact: %w", err)
 		}
 		blocks = slices.DeleteFunc(blocks, func(b catalog.Block) bool {
 			at, aside := s.aside[b.Blob]

@@ -299,6 +299,23 @@ func (s *Store) resumeDeletions(ctx context.Context) error {
 	return bad
 }
 
+// withoutDoomed returns blocks without those that hold what a deletion that is not finished is to take out. Nothing else may write them anew: what is made of them has a newer
+// id than the deletion, which would pass it over. The caller holds compacting.
+func (s *Store) withoutDoomed(ctx context.Context, blocks []catalog.Block) ([]catalog.Block, error) {
+	all, err := s.cfg.Catalog.Deletions(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list deletions: %w", err)
+	}
+	doomed := func(b catalog.Block) bool {
+		return slices.ContainsFunc(all, func(t catalog.Deletion) bool {
+			return !t.Finished && b.ID < t.ID && slices.ContainsFunc(b.Datasets, func(ds catalog.Dataset) bool {
+				return (t.Service == "" || ds.Service == t.Service) && ds.MinStart < t.End && ds.MaxStart >= t.Start
+			})
+		})
+	}
+	return slices.DeleteFunc(blocks, doomed), nil
+}
+
 // readTombstones returns the deletions that blobs tell of, by id. They are what a catalogue that is made anew starts with.
 func readTombstones(ctx context.Context, blobs blob.Store) ([]catalog.Deletion, error) {
 	var out []catalog.Deletion

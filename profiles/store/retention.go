@@ -88,6 +88,9 @@ func (s *Store) retain(ctx context.Context) error {
 		if err != nil {
 			return errors.Join(bad, fmt.Errorf("apply retention: %w", err))
 		}
+		if blocks, err = s.withoutDoomed(ctx, blocks); err != nil {
+			return errors.Join(bad, fmt.Errorf("apply retention: %w", err))
+		}
 		a, ok := planRetention(s.readable(blocks), now, &s.retention, ps)
 		if !ok {
 			break
