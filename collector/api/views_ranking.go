@@ -80,35 +80,44 @@ func (p *params) window(q, base store.Query) int64 {
 func (h *Handler) rankSide(ctx context.Context, q store.Query, width int64, n profiles.Normalization, add func(*profiles.Stacks, float64)) (missing string, err error) {
 	cpu := map[int64]*profiles.Stacks{}
 	if n == profiles.NormalizeCPU {
-		err := h.eachWindow(ctx, cpuOf(q), width, func(start int64, s *profiles.Stacks) {
-			cpu[start] = &profiles.Stacks{Type: s.Type, Stats: s.Stats, Values: []int64{s.Total()}} // all that a normalization looks at
+		err := h.cfg.Store.EachWindow(ctx, cpuOf(q), width, func(w store.Window) error {
+			cpu[w.Start] = &profiles.Stacks{Type: w.Stacks.Type, Stats: w.Stacks.Stats, Values: []int64{w.Stacks.Total()}} // all that a normalization looks at
+			return nil
 		})
 		if err != nil {
 			return "", err
 		}
 	}
-	err = h.eachWindow(ctx, q, width, func(start int64, s *profiles.Stacks) {
-		factor, err := n.Factor(profiles.Side{Stacks: s, CPU: cpu[start]})
+	each := h.cfg.Store.EachWindow
+	if n == profiles.NormalizeInstance && q.Type.Kind() == profiles.Interval {
+		each = h.mergeWindows
+	}
+	err = each(ctx, q, width, func(w store.Window) error {
+		if w.Profiles == 0 {
+			return nil
+		}
+		factor, err := n.Factor(profiles.Side{Stacks: w.Stacks, CPU: cpu[w.Start]})
 		if err != nil {
 			missing = err.Error()
-			return
+			return nil
 		}
-		add(s, factor)
+		add(w.Stacks, factor)
+		return nil
 	})
 	return missing, err
 }
 
-// eachWindow calls fn for the windows of q that hold profiles, in order; windows begin at whole multiples of width since 1970.
-func (h *Handler) eachWindow(ctx context.Context, q store.Query, width int64, fn func(start int64, s *profiles.Stacks)) error {
+// mergeWindows is EachWindow by one merge for each window: slower, but a merge also knows how many processes it is of.
+func (h *Handler) mergeWindows(ctx context.Context, q store.Query, width int64, fn func(w store.Window) error) error {
 	for start := q.From / width * width; start < q.To; start += width {
-		w := q
-		w.From, w.To = max(start, q.From), min(start+width, q.To)
-		s, err := h.cfg.Store.Merge(ctx, w)
+		part := q
+		part.From, part.To = max(start, q.From), min(start+width, q.To)
+		s, err := h.cfg.Store.Merge(ctx, part)
 		if err != nil {
 			return err
 		}
-		if s.Stats.Profiles > 0 {
-			fn(start, s)
+		if err := fn(store.Window{Start: start, CoveredMs: s.Stats.CoveredMs, Profiles: s.Stats.Profiles, Stacks: s}); err != nil {
+			return err
 		}
 	}
 	return ctx.Err()
