@@ -169,12 +169,12 @@ function learnClock(res: Response): void {
 }
 
 /** send asks the API and returns the response if it is a good one; it throws a Failure otherwise. */
-export async function send(path: string, params: Params, signal?: AbortSignal): Promise<Response> {
+export async function send(path: string, params: Params, signal?: AbortSignal, method = "GET"): Promise<Response> {
   const headers: Record<string, string> = {};
   if (token.get()) headers.Authorization = `Bearer ${token.get()}`;
   let res: Response;
   try {
-    res = await fetch(apiPath(path, params), { headers, signal });
+    res = await fetch(apiPath(path, params), { headers, signal, method });
   } catch (err) {
     if (signal?.aborted) throw err;
     throw new Failure(0, "no answer from the server", "Is sonde serve still running? The page tries again when you refresh.");

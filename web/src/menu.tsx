@@ -24,17 +24,20 @@ function pprofCommand(): string {
 /** Menu holds what leads out of the page: the link, pprof, and the keys. */
 export function Menu() {
   const [said, setSaid] = useState("");
+  const [pinned, setPinned] = useState("");
   return (
     <Popover title="Share and export" label="share ▾" class="right">
       {() => (
         <>
           <div class="menu">
             <button onClick={() => void copy(fixedLink(), "Link copied.").then(setSaid)}>copy link <span class="note">with the times fixed</span></button>
+            <button onClick={() => void pin().then((link) => (setPinned(link), setSaid("Pinned: retention does not touch it. The link stays true.")), (err) => setSaid(`Not pinned: ${err.message}`))}>pin this <span class="note">keep these profiles for good</span></button>
             <button onClick={() => void download("pprof", "pb.gz").then(setSaid)}>download pprof</button>
             <button onClick={() => void download("speedscope", "speedscope.json").then(setSaid)}>download for speedscope.app</button>
             <button onClick={() => void copy(pprofCommand(), "Command copied.").then(setSaid)}>copy pprof command</button>
           </div>
           <input class="mono" aria-label="Command for go tool pprof" readOnly value={pprofCommand()} onFocus={(e) => e.currentTarget.select()} />
+          {pinned && <input class="mono" aria-label="Link to what is pinned" readOnly value={pinned} onFocus={(e) => e.currentTarget.select()} />}
           <div class="note" role="status">{said || " "}</div>
           <Keys />
         </>
@@ -50,6 +53,16 @@ function fixedLink(): string {
   const v = { ...view.value, from: iso(from), to: iso(to), live: false, type: currentType.value?.id ?? view.value.type };
   if (base) Object.assign(v, { baseFrom: iso(base[0]), baseTo: iso(base[1]) });
   return location.origin + location.pathname + formatView(v);
+}
+
+/** pin keeps what is shown for good, of every type and in a diff both sides, and returns the link to it. */
+async function pin(): Promise<string> {
+  const { from, to, base } = range.value;
+  const v = view.value, link = fixedLink();
+  const note = `from the page: ${link.slice(location.origin.length, location.origin.length + 900)}`;
+  await send("pins", { query: v.query, from, to, note }, undefined, "POST");
+  if (base) await send("pins", { query: v.baseQuery || v.query, from: base[0], to: base[1], note }, undefined, "POST");
+  return link;
 }
 
 /** copy puts text on the clipboard; where the browser refuses (a page without TLS) it says so. */

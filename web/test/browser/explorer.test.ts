@@ -306,6 +306,26 @@ test("frames: by line and by address; group by a label of the samples", async ()
   await done();
 });
 
+test("pin: keeps both sides of what is shown, at fixed times, and shows the link", async () => {
+  const { page, done } = await open(browser, at("?query=prometheus&base_from=now-2h&base_to=now-1h"));
+  await drawn(page);
+  const methods: string[] = [];
+  page.on("request", (r) => r.url().includes("/pins") && methods.push(r.method()));
+  await page.getByRole("button", { name: "Share and export" }).click();
+  await page.getByRole("button", { name: /pin this/ }).click();
+  const link = await page.getByLabel("Link to what is pinned").inputValue();
+  assert.deepEqual(methods, ["POST", "POST"]);
+  const [one, two] = server.asked.filter((a) => a.startsWith("pins?")).map((a) => new URLSearchParams(a.slice(5)));
+  assert.ok(Number(one.get("to")) - Number(one.get("from")) === 36e5 && one.get("from") === two.get("to"));
+  const shown = new URL(link).searchParams;
+  assert.equal(Date.parse(shown.get("from")!), Number(one.get("from")), "the link has the times that are pinned");
+  assert.equal(Date.parse(shown.get("base_from")!), Number(two.get("from")));
+  server.override = (path) => (path === "pins" ? { status: 503, body: { error: "no space left" } } : undefined);
+  await page.getByRole("button", { name: /pin this/ }).click();
+  await page.getByText("Not pinned: no space left").waitFor();
+  await done(/status of 503/);
+});
+
 test("deploys: a mark's link compares before and after", async () => {
   const events = { events: [{ id: 7, time: Date.now() - 20 * 60e3, kind: "deploy", service: "prometheus", text: "prometheus changed from v1 to v2" }] };
   server.override = (path) => (path === "events" ? { body: events } : undefined);

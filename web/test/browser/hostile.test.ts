@@ -146,7 +146,7 @@ test("young data: the range begins where it does; a gap is told, and can be narr
 test("a diff by rate: a side that was profiled for a tenth of the time is not a tenth", async () => {
   const f = parse("diff-flame");
   const stats = (covered_ms: number) => ({ ...f.stats, covered_ms });
-  const same = { ...f, value: f.value, base_value: f.value.map((v: number) => v * 10), base_self: f.self.map((v: number) => v * 10), base_total: f.total * 10, stats: stats(6e4), base_stats: stats(6e5) };
+  const same = { ...f, value: f.value, base_value: f.value.map((v: number) => v * 10), base_self: f.self.map((v: number) => v * 10), base_total: f.total * 10, stats: stats(6e4), base_stats: stats(6e5), scale: { normalize: "interval", now: 1 / 60, base: 1 / 600 } };
   server.override = (path, params) => (path === "diff" && params.get("view") !== "top" ? { body: same } : undefined);
   const { page, done } = await open(browser, at("?query=prometheus&base_from=now-2h&base_to=now-1h"));
   await drawn(page);

@@ -151,6 +151,52 @@ test("the real server: search, focus and the share of both", { skip: missing }, 
   await done();
 });
 
+test("the real server: callers and callees, lines, and stacks with and without functions", { skip: missing }, async () => {
+  const { page, done } = await open(browser, `${url}/?query=prometheus&type=cpu:cpu&frames=line`);
+  await drawn(page);
+  const names = await page.locator(".functions td.name").evaluateAll((tds) => tds.map((td) => td.getAttribute("title")!.split("\n")[0]));
+  assert.ok(names.length > 10 && names.filter((n) => /:\d+$/.test(n)).length > names.length / 2, names.slice(0, 5).join());
+  await page.getByLabel("What a frame is").selectOption("function");
+  await drawn(page);
+  const total = async () => page.locator(".flame-panel .total").innerText();
+  const all = await total();
+  await page.locator(".functions tbody tr:not(.space) td.n").first().click();
+  const panel = page.getByRole("region", { name: "Callers and callees" });
+  await panel.locator(".side tbody tr").first().waitFor();
+  await page.goto(`${url}/?query=prometheus&type=cpu:cpu&focus=${encodeURIComponent("^runtime\\.gcBgMarkWorker$")}`);
+  await drawn(page);
+  const only = await total();
+  await page.goto(`${url}/?query=prometheus&type=cpu:cpu&ignore=${encodeURIComponent("^runtime\\.gcBgMarkWorker$")}`);
+  await drawn(page);
+  const rest = await total();
+  assert.ok(all !== only && all !== rest && only !== rest, `${all} is ${only} and ${rest}`);
+  await done();
+});
+
+test("the real server: functions by the certainty of their change", { skip: missing }, async () => {
+  const { page, done } = await open(browser, `${url}/?query=prometheus&type=cpu:cpu&from=now-15m&to=now&base_from=now-30m&base_to=now-15m&sort=sure`);
+  await page.waitForFunction(() => /\d+ windows of 1m against \d+/.test(document.querySelector(".windows")?.textContent ?? ""));
+  await drawn(page);
+  assert.ok((await page.locator(".functions tbody tr:not(.space)").count()) > 10);
+  for (const normalize of ["cpu", "instance", "share", "none"]) {
+    await page.getByLabel("Make the sides comparable").selectOption(normalize);
+    await drawn(page);
+    assert.equal(await page.locator(".error").count(), 0, normalize);
+  }
+  await done();
+});
+
+test("the real server: pins what is shown", { skip: missing }, async () => {
+  const { page, done } = await open(browser, `${url}/?query=prometheus&type=cpu:cpu`);
+  await drawn(page);
+  await page.getByRole("button", { name: "Share and export" }).click();
+  await page.getByRole("button", { name: /pin this/ }).click();
+  await page.getByLabel("Link to what is pinned").waitFor();
+  const { pins } = await (await fetch(`${url}/api/v1/pins`)).json();
+  assert.equal(pins.length, 1);
+  await done();
+});
+
 test("the real server: a selector that cannot be read is said so", { skip: missing }, async () => {
   const { page, done } = await open(browser, `${url}/?query=${encodeURIComponent('{service_name=')}&type=cpu`);
   await page.locator(".error strong").first().waitFor();

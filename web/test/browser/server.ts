@@ -115,6 +115,7 @@ function fixture(path: string, params: URLSearchParams): Answer {
     return { body: { ...f, scale: scaleOf(f, params.get("normalize")) } };
   }
   if (path === "callers") return sandwich(params);
+  if (path === "pins") return { body: { id: 7 } };
   if (path === "ranking") return ranked();
   if (path === "samplelabels") return { body: { labels: [{ name: "account", total: 5, distinct: 2, values: [{ value: "A", total: 3 }, { value: "B", total: 2 }] }] } };
   if (["services", "types", "labels", "events", "series", "flamegraph", "top"].includes(path)) return { raw: recorded(path) };
