@@ -28,8 +28,8 @@ func writeFile(t *testing.T, text string) string {
 }
 
 func TestEveryFieldIsASetting(t *testing.T) {
-	if len(settings)+1 > 40 { // and --config
-		t.Errorf("%d settings, at most 40 wanted", len(settings)+1)
+	if len(settings) > 40 { // --config, which says where they stand, is none
+		t.Errorf("%d settings, at most 40 wanted", len(settings))
 	}
 	typ := reflect.TypeFor[Config]()
 	fields := 0

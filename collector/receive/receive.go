@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/sonde-io/sonde/collector/reply"
+	"github.com/sonde-io/sonde/internal/blob"
 	"github.com/sonde-io/sonde/internal/catalog"
 	"github.com/sonde-io/sonde/profiles/store"
 )
@@ -74,6 +75,7 @@ type Handler struct {
 	decoding *semaphore.Weighted // bytes of what is decoded
 	known    processCache
 	metrics  *metrics
+	quiet    quiet
 }
 
 // inflightFactor is how many pushes of the largest allowed decompressed size fit into memory at once. Decoded profiles have as much again.
@@ -157,7 +159,7 @@ func (h *Handler) append(ctx context.Context, p store.Push) (duplicate bool, err
 	if errors.Is(err, store.ErrInvalid) {
 		return false, reply.Errorf(http.StatusUnprocessableEntity, "%v", err)
 	}
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+	if errors.Is(err, blob.ErrNoSpace) || errors.Is(err, catalog.ErrNoSpace) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		return false, &reply.Error{Status: http.StatusServiceUnavailable, Message: "no space left to store the push", RetryAfter: 30,
 			Hint: "free space on the collector's data directory, or lower retention_size", Cause: err}
 	}
@@ -172,11 +174,14 @@ func (h *Handler) refusal(r *http.Request, err error) *reply.Error {
 		e = &reply.Error{Status: http.StatusInternalServerError, Message: "internal error", Cause: err}
 	}
 	h.metrics.refuse(e)
-	level := slog.LevelDebug
+	level, more := slog.LevelDebug, int64(0)
 	if e.Status >= 500 && r.Context().Err() == nil {
-		level = slog.LevelError
+		// A full disk refuses every push of a fleet: the same words once a minute, with how many there were.
+		if first, n := h.quiet.say(e.Message, time.Now()); first {
+			level, more = slog.LevelError, n
+		}
 	}
-	h.cfg.Logger.Log(r.Context(), level, "push refused", "path", r.URL.Path, "status", e.Status, "error", e.Message, "limit", e.Limit, "cause", e.Cause)
+	h.cfg.Logger.Log(r.Context(), level, "push refused", "path", r.URL.Path, "status", e.Status, "error", e.Message, "limit", e.Limit, "cause", e.Cause, "since_last", more)
 	return e
 }
 

@@ -62,6 +62,9 @@ func (db *DB) write(ctx context.Context, what string, fn func(t *tx) error) erro
 	for n := 0; n < tries && errors.Is(err, errAgain); n++ {
 		err = db.writeOnce(ctx, fn)
 	}
+	if isFull(err) {
+		err = fmt.Errorf("%w: %w", ErrNoSpace, err)
+	}
 	if err != nil {
 		return fmt.Errorf("%s in catalogue: %w", what, err)
 	}

@@ -37,6 +37,10 @@ func (s *Store) Append(ctx context.Context, p Push) error {
 			return s.duplicate()
 		}
 	}
+	if err := s.disk.check(); err != nil {
+		s.metrics.failures.Inc()
+		return fmt.Errorf("append push: %w", err)
+	}
 	if err := s.learnSeries(ctx, byService); err != nil {
 		return fmt.Errorf("append push: read the series of its services: %w", err)
 	}
