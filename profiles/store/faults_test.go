@@ -29,6 +29,8 @@ type faulty struct {
 	cat   *catalog.DB
 	wrap  func(catalog.Catalog) catalog.Catalog
 	store *Store
+
+	configure func(*Config)
 	blobs *blob.Files
 	clock *clock
 
@@ -65,7 +67,11 @@ func (f *faulty) open() (err error) {
 	if f.blobs, err = blob.OpenFiles(f.fs, "/blobs"); err != nil {
 		return err
 	}
-	f.store, err = Open(context.Background(), Config{Blobs: f.blobs, Catalog: cat, Now: f.clock.Now, GatherPause: -1, Grace: time.Millisecond, MaxAge: 100 * 365 * 24 * time.Hour})
+	cfg := Config{Blobs: f.blobs, Catalog: cat, Now: f.clock.Now, GatherPause: -1, Grace: time.Millisecond, MaxAge: 100 * 365 * 24 * time.Hour}
+	if f.configure != nil {
+		f.configure(&cfg)
+	}
+	f.store, err = Open(context.Background(), cfg)
 	return err
 }
 
@@ -129,7 +135,7 @@ func (f *faulty) verify() {
 func (f *faulty) matches(r *reference, instance string) bool {
 	f.t.Helper()
 	for _, typ := range modelTypes {
-		q := Query{Type: typ, From: epoch - 1, To: epoch + 3_600_000}
+		q := Query{Type: typ, From: epoch - 30*day.Milliseconds(), To: epoch + 3_600_000}
 		if instance != "" {
 			q.Matchers = append(q.Matchers, labels.MustNewMatcher(labels.MatchEqual, "service_instance_id", instance))
 		}
@@ -253,6 +259,32 @@ func (c flaky) Swap(ctx context.Context, in []string, out []catalog.Block, at ti
 
 func (c flaky) Forget(ctx context.Context, names []string) error {
 	return c.do(func() error { return c.Catalog.Forget(ctx, names) })
+}
+
+func (c flaky) PutPin(ctx context.Context, p catalog.Pin) (id int64, err error) {
+	err = c.do(func() (err error) { id, err = c.Catalog.PutPin(ctx, p); return err })
+	return id, err
+}
+
+func (c flaky) MarkPinned(ctx context.Context, block string, state int64) error {
+	return c.do(func() error { return c.Catalog.MarkPinned(ctx, block, state) })
+}
+
+func (c flaky) PutDeletion(ctx context.Context, d catalog.Deletion) error {
+	return c.do(func() error { return c.Catalog.PutDeletion(ctx, d) })
+}
+
+func (c flaky) FinishDeletion(ctx context.Context, d catalog.Deletion, seenBefore int64) (r catalog.Removed, err error) {
+	err = c.do(func() (err error) { r, err = c.Catalog.FinishDeletion(ctx, d, seenBefore); return err })
+	return r, err
+}
+
+func (c flaky) SetRetentionClock(ctx context.Context, ms int64) error {
+	return c.do(func() error { return c.Catalog.SetRetentionClock(ctx, ms) })
+}
+
+func (c flaky) Expire(ctx context.Context, keys, processes, events int64) error {
+	return c.do(func() error { return c.Catalog.Expire(ctx, keys, processes, events) })
 }
 
 // TestFailingCatalogue loses the catalogue's answer to each write in turn. Where a registration was committed all the same its push is acknowledged.
