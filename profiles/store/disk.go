@@ -13,7 +13,7 @@ import (
 const (
 	reserveBytes = 2 * maxInputBytes
 	reserveShare = 20
-	freeEvery    = time.Second // how often the disk is asked
+	freeEvery    = 50 * time.Millisecond // how often the disk is asked
 )
 
 // diskGuard knows whether the disk has room for pushes. Safe for concurrent use.
