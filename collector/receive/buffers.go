@@ -30,9 +30,11 @@ func (b *budget) give(n int64) { b.left.Add(n) }
 // keepBuffer is the largest buffer that is kept for the next request: a rare giant must not stay for ever.
 const keepBuffer = 1 << 20
 
+// What was sent and what came out of it have pools of their own: the one is several times the other, and each buffer would grow to the larger.
 var (
-	bufferPool  = sync.Pool{New: func() any { return new([]byte) }}
-	profilePool = sync.Pool{New: func() any { return new(profiles.Profile) }}
+	sentPool         = sync.Pool{New: func() any { return new([]byte) }}
+	decompressedPool = sync.Pool{New: func() any { return new([]byte) }}
+	profilePool      = sync.Pool{New: func() any { return new(profiles.Profile) }}
 )
 
 // keepSamples is the largest profile whose slices are kept for the next request.
@@ -48,7 +50,7 @@ type request struct {
 	held         int64 // of the handler's budget
 	decoded      int64 // of the handler's decoding
 	decompressed int64 // bytes of profiles so far
-	buffers      []*[]byte
+	buffers      []buffer
 	profiles     []*profiles.Profile
 	slot         bool // it has one of the handler's slots
 	working      bool // it is one of those that decode
@@ -71,12 +73,12 @@ func (q *request) startWork() error {
 func (q *request) release() {
 	giant := false
 	for _, b := range q.buffers {
-		if cap(*b) > keepBuffer {
+		if cap(*b.bytes) > keepBuffer {
 			giant = true
 			continue
 		}
-		*b = (*b)[:0]
-		bufferPool.Put(b)
+		*b.bytes = (*b.bytes)[:0]
+		b.pool.Put(b.bytes)
 	}
 	for _, p := range q.profiles {
 		// A profile's memory still points into the buffer that it was decoded from.
@@ -147,19 +149,31 @@ func decodedBytes(p *profiles.Profile) int64 {
 
 func bytesOf[T any](s []T) int64 { return int64(len(s)) * int64(unsafe.Sizeof(*new(T))) }
 
-func (q *request) buffer() *[]byte {
-	b := bufferPool.Get().(*[]byte)
-	q.buffers = append(q.buffers, b)
+// buffer is a buffer and the pool that it goes back to.
+type buffer struct {
+	bytes *[]byte
+	pool  *sync.Pool
+}
+
+func (q *request) buffer(pool *sync.Pool) *[]byte {
+	b := pool.Get().(*[]byte)
+	q.buffers = append(q.buffers, buffer{b, pool})
 	return b
 }
 
-// readAll reads r to its end into a pooled buffer. The body's own bound (MaxBytesReader) ends it.
-func (q *request) readAll(what string, r io.Reader) ([]byte, error) {
-	p := q.buffer()
+// The memory that a part is read into at first: what the sender lets expect, within bounds that it does not set.
+const (
+	leastRead = 4 << 10
+	mostRead  = 64 << 10
+)
+
+// readAll reads r, one of as many parts of the body, to its end into a pooled buffer. The body's own bound (MaxBytesReader) ends it.
+func (q *request) readAll(what string, r io.Reader, parts int) ([]byte, error) {
+	p := q.buffer(&sentPool)
 	b := (*p)[:0]
 	defer func() { *p = b }()
-	if cap(b) < 4096 {
-		b = make([]byte, 0, 4096)
+	if cap(b) < leastRead {
+		b = make([]byte, 0, min(mostRead, max(leastRead, q.r.ContentLength/int64(max(parts, 1))+1)))
 	}
 	charged := 0
 	for {
@@ -222,7 +236,7 @@ const usualRatio = 10
 // gunzip decompresses raw to at most left bytes. Memory is taken from the budget before it is used: first what an honest
 // profile needs, then, for the rare one that compressed better, all that is allowed.
 func (q *request) gunzip(raw []byte, left int64) ([]byte, error) {
-	p := q.buffer()
+	p := q.buffer(&decompressedPool)
 	var err error
 	for _, most := range []int64{min(left, int64(len(raw))*usualRatio+4096), left} {
 		if err := q.hold(most); err != nil {

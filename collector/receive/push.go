@@ -120,7 +120,7 @@ func (q *request) readMeta(mr *multipart.Reader) (*meta, error) {
 	if part.FormName() != "meta" {
 		return nil, reply.Errorf(http.StatusBadRequest, "the first part is named %.100q, want meta", part.FormName())
 	}
-	raw, err := q.readAll("meta", io.LimitReader(part, maxMetaBytes+1))
+	raw, err := q.readAll("meta", io.LimitReader(part, maxMetaBytes+1), maxProfiles)
 	if err != nil {
 		return nil, err
 	}
@@ -246,7 +246,7 @@ func (q *request) readParts(mr *multipart.Reader, entries []profileJSON) ([][]by
 		case out[i] != nil:
 			return nil, reply.Errorf(http.StatusUnprocessableEntity, "part %q came twice", name)
 		}
-		if out[i], err = q.readAll(partName(name), part); err != nil {
+		if out[i], err = q.readAll(partName(name), part, len(entries)); err != nil {
 			return nil, err
 		}
 	}

@@ -45,7 +45,7 @@ func (h *Handler) profile(q *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	raw, err := q.readAll("body", q.body)
+	raw, err := q.readAll("body", q.body, 1)
 	if err != nil {
 		return nil, err
 	}
