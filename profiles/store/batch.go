@@ -185,7 +185,6 @@ func (b *batch) encode(w *fileWriter, id blockID, now time.Time) ([]byte, catalo
 		ds := b.services[service]
 		ds.compact(&w.subset)
 		w.begin(service, nil)
-		w.sizes = objectSizes(ds.symbols, w.sizes[:0])
 		all := make([]*series, 0, len(ds.series))
 		for _, s := range ds.series {
 			all = append(all, &s.series)

@@ -255,6 +255,7 @@ const (
 	effortLast                  // of a closed window: lives for days
 	effortSymbols               // of a closed window, what it holds once: symbols
 	effortCount
+	effortNone effort = -1
 )
 
 // compressor appends parts to a buffer. Not safe for concurrent use.
@@ -276,12 +277,15 @@ func (c *compressor) encoder(e effort) *zstd.Encoder {
 	return c.encoders[e]
 }
 
-// minCompress is the size below which a part is not compressed: a call costs some microseconds. Nor is one that does not save an eighth.
-const minCompress = 96
+// A part below minCompress bytes is not compressed, in a segment below minSegment: a call costs some microseconds. Nor is one that does not save an eighth.
+const (
+	minCompress = 96
+	minSegment  = 1024
+)
 
 func (c *compressor) append(dst, raw []byte, e effort) ([]byte, part) {
 	at := len(dst)
-	if len(raw) >= minCompress {
+	if len(raw) >= minCompress && e != effortNone && (e != effortSegment || len(raw) >= minSegment) {
 		c.tmp = c.encoder(e).EncodeAll(raw, c.tmp[:0])
 		if len(c.tmp) < len(raw)-len(raw)/8 {
 			dst = append(dst, c.tmp...)

@@ -357,7 +357,7 @@ func (c *compaction) block(ctx context.Context, service string, sources []source
 	}
 	slices.SortFunc(order, func(a, b *series) int { return compareSeries(a, b, c.w.version) })
 	c.w.begin(service, all)
-	if c.w.last && c.w.version > version1 {
+	if c.w.version > version1 {
 		syms = canonical(syms)
 	}
 	c.w.sizes = objectSizes(syms, c.w.sizes[:0])

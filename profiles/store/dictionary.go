@@ -159,23 +159,14 @@ func (s *subset) useLocation(i uint32) {
 
 // copy returns the table of what was marked; afterwards stacks maps the old stack ids to the new. The table has no index: it is for reading.
 func (s *subset) copy() *profiles.Symbols {
-	used := func(m marks) []bool {
-		out := make([]bool, len(m))
-		for i, v := range m {
-			out[i] = v != 0
-		}
-		return out
-	}
 	from, out := s.from, &profiles.Symbols{}
-	strings, functions, mappings, locations := used(s.string), used(s.functions), used(s.mappings), used(s.locations)
-	nodes, sets, stacks := used(s.nodes), used(s.labelSets), used(s.stacks)
-	out.Strings = pick(from.Strings, strings, s.string.number())
-	out.Functions = pick(from.Functions, functions, s.functions.number())
-	out.Mappings = pick(from.Mappings, mappings, s.mappings.number())
-	out.Locations = pick(from.Locations, locations, s.locations.number())
-	out.Nodes = pick(from.Nodes, nodes, s.nodes.number())
-	out.LabelSets = pick(from.LabelSets, sets, s.labelSets.number())
-	out.Stacks = pick(from.Stacks, stacks, s.stacks.number())
+	out.Strings = pick(from.Strings, s.string)
+	out.Functions = pick(from.Functions, s.functions)
+	out.Mappings = pick(from.Mappings, s.mappings)
+	out.Locations = pick(from.Locations, s.locations)
+	out.Nodes = pick(from.Nodes, s.nodes)
+	out.LabelSets = pick(from.LabelSets, s.labelSets)
+	out.Stacks = pick(from.Stacks, s.stacks)
 	for i := range out.Functions {
 		f := &out.Functions[i]
 		f.Name, f.SystemName, f.File = s.string[f.Name], s.string[f.SystemName], s.string[f.File]
@@ -212,11 +203,11 @@ func (s *subset) copy() *profiles.Symbols {
 	return out
 }
 
-// pick returns the n entries of table that are used.
-func pick[T any](table []T, used []bool, n int) []T {
-	out := make([]T, 0, n)
-	for i, u := range used {
-		if u {
+// pick returns the entries of table that are marked, and replaces the marks by their new indices.
+func pick[T any](table []T, used marks) []T {
+	out := make([]T, 0, used.number())
+	for i, m := range used {
+		if m != 0 || i == 0 { // the empty entry is always there, and stays the first
 			out = append(out, table[i])
 		}
 	}

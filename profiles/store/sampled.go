@@ -26,7 +26,7 @@ type sampledPair struct {
 
 // pair finds the pair among cols, the columns of a group of s.
 func (w *fileWriter) pair(s *series, cols []int) sampledPair {
-	if w.version == version1 || s.period <= 0 || len(w.sizes) == 0 {
+	if w.version == version1 || w.foot.level == 0 || s.period <= 0 || len(w.sizes) == 0 { // a segment lives too short
 		return sampledPair{}
 	}
 	for i, c := range cols {
@@ -110,19 +110,25 @@ func (e *sampledEncoder) fit(objects, bytes []int64, rows []uint32, sizes []int6
 	clear(e.bySize)
 	e.classes, e.class = e.classes[:0], e.class[:0]
 	e.counts, e.objects, e.bytes = e.counts[:0], e.objects[:0], e.bytes[:0]
-	at, total := 0, 0.0
+	at, total, last := 0, 0.0, 0.0
 	for i, n := range rows {
 		k := e.classOf(sizes[i])
 		e.class = append(e.class, k)
 		c := e.classes[k]
 		for row := at; row < at+int(n); row++ {
+			if row > at && objects[row] == objects[row-1] && bytes[row] == bytes[row-1] && !e.corrected(row-1) { // nothing was allocated there meanwhile
+				e.counts = append(e.counts, e.counts[row-1])
+				total += last
+				continue
+			}
 			// The smallest whole number that scales to at least this many; the division may be off in its last digits.
 			count := math.Copysign(math.Ceil(math.Abs(float64(objects[row]))/c.factor*(1-1e-12)), float64(objects[row]))
 			if !(math.Abs(count*float64(max(c.size, 1))*c.factor) < maxSampled) {
 				return false
 			}
 			e.counts = append(e.counts, int64(count))
-			total += math.Abs(float64(objects[row])) + math.Abs(float64(bytes[row]))
+			last = math.Abs(float64(objects[row])) + math.Abs(float64(bytes[row]))
+			total += last
 			if d := objects[row] - int64(count*c.factor); d != 0 {
 				e.objects = append(e.objects, correction{row, d})
 			}
@@ -135,6 +141,12 @@ func (e *sampledEncoder) fit(objects, bytes []int64, rows []uint32, sizes []int6
 	e.small = total < 1<<61
 	e.plain = plainIsShorter(e.counts, rows)
 	return 8*(len(e.objects)+len(e.bytes)) <= len(e.counts)
+}
+
+// corrected reports whether row, the last one that was fitted, has a correction.
+func (e *sampledEncoder) corrected(row int) bool {
+	is := func(cs []correction) bool { return len(cs) > 0 && cs[len(cs)-1].row == row }
+	return is(e.objects) || is(e.bytes)
 }
 
 func (e *sampledEncoder) classOf(size int64) uint32 {

@@ -308,8 +308,13 @@ func (w *fileWriter) symbolSection(i int, raw []byte) error {
 		return fmt.Errorf("write dataset of %s: %s take %d bytes, more than %d", w.ds.Service, sectionNames[i], len(raw), maxPart)
 	}
 	e := w.effort()
-	if e == effortLast {
+	switch {
+	case e == effortLast:
 		e = effortSymbols
+	case e == effortBlock: // most of a young block
+		e = effortLast
+	case e == effortSegment && i != sectionStrings: // numbers: without entropy coding there is little to save
+		e = effortNone
 	}
 	l := &w.ds.sections[i]
 	l.at = uint64(len(w.buf))
