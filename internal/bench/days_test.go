@@ -61,6 +61,11 @@ func BenchmarkDays(b *testing.B) {
 			limit float64
 		}{{"flame-24h", bench.Day, 3}, {"flame-30d", 30 * bench.Day, 10}} {
 			b.Run(q.name, func(b *testing.B) {
+				var flameGraph struct{ Stats struct{ Profiles int64 } }
+				c.must(json.Unmarshal(c.answer(flame(q.back)), &flameGraph))
+				if want := replicas * q.back / bench.ReplicaPeriod; flameGraph.Stats.Profiles != want {
+					b.Fatalf("the flame graph is of %d profiles, want %d", flameGraph.Stats.Profiles, want)
+				}
 				for b.Loop() {
 					ms := measure(b, c, flame(q.back))
 					bench.AtMost(b, ms/half, "x-flame-30m", q.limit)

@@ -93,6 +93,7 @@ func ingest(b *testing.B, f *bench.Fleet, alone bool, l ingestLimits) {
 	bench.AtMost(b, float64(total)/float64(s.gzipped), "x-gzip-bytes", l.gzip)
 	bench.AtMost(b, float64(total)/n, "B/profile", l.bytes)
 	bench.AtMost(b, float64(peak)/float64(allocated), "x-final-du-peak", l.peak)
+	b.ReportMetric(float64(peak)/n, "B/profile-du-peak")
 	b.ReportMetric(each/1e3, "µs/profile")
 	b.ReportMetric(float64(pushing.Total)/n/1e3, "µs-to-ack")
 	b.ReportMetric(float64(yard.Decode.Nanoseconds())/1e3, "µs-gunzip+decode")
