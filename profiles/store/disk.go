@@ -13,7 +13,7 @@ import (
 const (
 	reserveBytes = 2 * maxInputBytes
 	reserveShare = 20
-	freeEvery    = 50 * time.Millisecond // how often the disk is asked
+	freeEvery    = time.Second // how often the disk is asked while it has much more than the reserve
 )
 
 // diskGuard knows whether the disk has room for pushes. Safe for concurrent use.
@@ -22,7 +22,7 @@ type diskGuard struct {
 
 	mu   sync.Mutex
 	at   time.Time
-	full error
+	near bool // so little is free that it may be gone within freeEvery: the disk is asked each time
 }
 
 // check returns an error that wraps blob.ErrNoSpace where a push could take what the rest of the store needs. A disk that cannot be asked counts as one with room: a write will tell.
@@ -32,14 +32,18 @@ func (g *diskGuard) check() error {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if now := time.Now(); now.Sub(g.at) >= freeEvery {
-		g.at = now
-		g.full = nil
-		if free, total, err := g.free(); err == nil && free < reserve(total) {
-			g.full = fmt.Errorf("%w: %d bytes are free, %d are kept free for compaction and retention", blob.ErrNoSpace, free, reserve(total))
+	now := time.Now()
+	if !g.near && now.Sub(g.at) < freeEvery {
+		return nil
+	}
+	g.at, g.near = now, false
+	if free, total, err := g.free(); err == nil {
+		kept := reserve(total)
+		if g.near = free < 8*kept; free < kept {
+			return fmt.Errorf("%w: %d bytes are free, %d are kept free for compaction and retention", blob.ErrNoSpace, free, kept)
 		}
 	}
-	return g.full
+	return nil
 }
 
 // reserve returns how much of a disk of total bytes pushes leave alone.
