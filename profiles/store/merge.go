@@ -97,13 +97,8 @@ func (m *merger) add(ctx context.Context, f *file, ds *dataset, tasks []task, wi
 
 // run reads tasks and adds them up. base returns the bases of the stacks of sources with the labels.
 func (a *adder) run(ctx context.Context, b *budget, f *file, tasks []task, base func(labels.Labels) ([]uint32, error)) error {
-	slices.SortFunc(tasks, func(x, y task) int { return cmp.Compare(x.span().at, y.span().at) })
-	spans := make([]span, len(tasks))
-	for i := range tasks {
-		spans[i] = tasks[i].span()
-	}
-	return f.each(ctx, spans, func(i int, bytes []byte) error {
-		t := &tasks[i]
+	a.file = f
+	do := func(t *task, bytes []byte) error {
 		err := b.check(ctx)
 		if err == nil {
 			t.sel.base, err = base(t.labels)
@@ -115,7 +110,23 @@ func (a *adder) run(ctx context.Context, b *budget, f *file, tasks []task, base 
 			return a.addSpans(t.chunk, bytes, &t.sel, t.spans)
 		}
 		return a.addGroup(t.chunk, t.group, bytes, &t.sel)
-	})
+	}
+	// What is in memory needs no reading.
+	var rest []*task
+	for i := range tasks {
+		t := &tasks[i]
+		if t.group == nil || f.cached(t.group.stacks) == nil || f.cached(t.group.columns[t.sel.place]) == nil {
+			rest = append(rest, t)
+		} else if err := do(t, nil); err != nil {
+			return err
+		}
+	}
+	slices.SortFunc(rest, func(x, y *task) int { return cmp.Compare(x.span().at, y.span().at) })
+	spans := make([]span, len(rest))
+	for i, t := range rest {
+		spans[i] = t.span()
+	}
+	return f.each(ctx, spans, func(i int, bytes []byte) error { return do(rest[i], bytes) })
 }
 
 // result returns what was added. Of one service it shares the snapshot of the lexicon; several are brought together in a table of what is not zero.

@@ -40,18 +40,19 @@ func (s *Store) visitOnce(ctx context.Context, q Query, fn func(f *file, ds *dat
 	if err != nil {
 		return fmt.Errorf("list blocks: %w", err)
 	}
+	parts := s.newQueryParts()
 	for i := range blocks {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := s.visitBlock(ctx, &blocks[i], q, fn); err != nil {
+		if err := s.visitBlock(ctx, &blocks[i], q, parts, fn); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (s *Store) visitBlock(ctx context.Context, b *catalog.Block, q Query, fn func(f *file, ds *dataset) error) error {
+func (s *Store) visitBlock(ctx context.Context, b *catalog.Block, q Query, parts *queryParts, fn func(f *file, ds *dataset) error) error {
 	var f *file
 	for _, info := range b.Datasets {
 		if !matchService(q.Matchers, info.Service) {
@@ -62,6 +63,7 @@ func (s *Store) visitBlock(ctx context.Context, b *catalog.Block, q Query, fn fu
 			if f, err = openFile(ctx, s.cfg.Blobs, b.Blob, s.cache.get(b.Blob)); err != nil {
 				return err
 			}
+			f.parts = parts
 			defer func() {
 				s.metrics.readBytes.Add(float64(f.read))
 				s.cache.put(b.Blob, f.opened)
@@ -136,21 +138,31 @@ type selected struct {
 
 // readHeads returns the heads of sel.
 func (f *file) readHeads(ctx context.Context, sel []selected, totals bool) ([]*head, error) {
-	heads, spans := make([]*head, len(sel)), make([]span, len(sel))
-	for i, s := range sel {
-		spans[i] = span{s.info.head.at, uint64(s.info.head.stored)}
-	}
-	var buf []byte
-	err := f.each(ctx, spans, func(i int, b []byte) (err error) {
-		l := sel[i].info.head
-		raw, err := l.openInto(b, &buf)
+	heads := make([]*head, len(sel))
+	decode := func(i int, raw []byte, err error) error {
 		if err == nil {
 			heads[i], err = decodeHead(raw, sel[i].info.profiles, len(sel[i].info.Columns), totals)
 		}
 		if err != nil {
-			return fmt.Errorf("head at %d: %w", l.at, err)
+			return fmt.Errorf("head at %d: %w", sel[i].info.head.at, err)
 		}
 		return nil
+	}
+	var order []int // of those that are not in memory
+	var spans []span
+	for i, s := range sel {
+		if raw := f.cached(s.info.head); raw != nil {
+			if err := decode(i, raw, nil); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		order, spans = append(order, i), append(spans, span{s.info.head.at, uint64(s.info.head.stored)})
+	}
+	var buf []byte
+	err := f.each(ctx, spans, func(i int, b []byte) (err error) {
+		raw, err := f.openPart(sel[order[i]].info.head, b, &buf)
+		return decode(order[i], raw, err)
 	})
 	return heads, err
 }

@@ -28,7 +28,8 @@ type file struct {
 	size   int64
 	tail   []byte // of the file, if it was read
 	opened *openedFile
-	read   int64 // bytes read so far
+	parts  *queryParts // nil: no parts are kept in memory
+	read   int64       // bytes read so far
 	buf    []byte
 }
 
@@ -304,7 +305,8 @@ type chunkReader struct {
 	chunk *chunkInfo
 	group *groupInfo
 	limit int
-	bytes []byte       // of the group, from its stacks on
+	file  *file        // whose parts may be in memory; nil: none are
+	bytes []byte       // of the group, from its stacks on; nil: they are read as need be
 	parts []openedPart // stacks, members, columns
 	slice int          // whose stacks are decoded
 	rest  []byte       // what follows them
@@ -340,8 +342,7 @@ func (c *chunkReader) share(part, i int) ([]byte, error) {
 		case part > 1:
 			l = c.group.columns[part-2]
 		}
-		at := l.at - c.group.stacks.at
-		raw, err := l.openInto(c.bytes[at:at+uint64(l.stored)], &p.buf)
+		raw, err := c.read(l, &p.buf)
 		if err == nil {
 			err = p.split(raw, c.chunk.slices())
 		}
@@ -351,6 +352,23 @@ func (c *chunkReader) share(part, i int) ([]byte, error) {
 		p.opened = true
 	}
 	return p.share(i), nil
+}
+
+// read returns the raw bytes of a part of the group.
+func (c *chunkReader) read(l located, buf *[]byte) (raw []byte, err error) {
+	if c.file != nil {
+		if raw = c.file.cached(l); raw != nil {
+			return raw, nil
+		}
+	}
+	var stored []byte
+	if c.bytes != nil {
+		at := l.at - c.group.stacks.at
+		stored = c.bytes[at : at+uint64(l.stored)]
+	} else if stored, err = c.file.bytes(span{l.at, uint64(l.stored)}); err != nil {
+		return nil, err
+	}
+	return c.file.openPart(l, stored, buf)
 }
 
 // openSlice decodes the stacks of slice i, and which profiles they are in.

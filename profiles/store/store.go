@@ -128,7 +128,8 @@ type Store struct {
 	limiter  seriesLimiter
 	sumUse   sumUse
 	lexicons lexicons // of queries
-	holder   string   // of the lease
+	parts    *partCache
+	holder   string // of the lease
 	leased   atomic.Bool
 
 	mu           sync.Mutex
@@ -169,7 +170,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	cfg.setDefaults()
 	s := &Store{
-		cfg: cfg, log: cfg.Logger, ids: newIDSource(), cache: newCache(cfg.CacheBytes), inFlight: map[catalog.Key]*batch{}, dictionaries: newDictionaries(),
+		cfg: cfg, log: cfg.Logger, ids: newIDSource(), cache: newCache(cfg.CacheBytes / 2), parts: newPartCache(cfg.CacheBytes / 4), inFlight: map[catalog.Key]*batch{}, dictionaries: newDictionaries(),
 		space: make(chan struct{}), idle: make(chan *fileWriter, maxWriters), aside: map[string]time.Time{},
 	}
 	s.holder = s.ids.next(cfg.Now()).String()
