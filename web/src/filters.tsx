@@ -4,9 +4,9 @@ import { parseSelector, quote } from "./selector";
 import { go, sampleLabels, view } from "./state";
 
 const fields = [
-  ["sample", "sample", '{account="A"}', "A selector on the labels of the samples themselves, such as a request's account or trace_id"],
-  ["focus", "with", "encoding/json", "Only stacks with a function whose name matches this regular expression"],
-  ["ignore", "without", "^runtime", "Only stacks without a function whose name matches this regular expression"],
+  ["sample", '{account="A"}', "A selector on the labels of the samples themselves, such as a request's account or trace_id"],
+  ["focus", "encoding/json", "Only stacks with a function whose name matches this regular expression"],
+  ["ignore", "^runtime", "Only stacks without a function whose name matches this regular expression"],
 ] as const;
 
 /** StackFilters chooses the stacks that count: by the samples' labels, and by the functions on them. */
@@ -37,9 +37,9 @@ function Form(p: { close: () => void }) {
         if (!bad) apply(text);
       }}
     >
-      {fields.map(([k, label, placeholder, title]) => (
+      {fields.map(([k, placeholder, title]) => (
         <label key={k} title={title}>
-          {label}
+          {k}
           <input
             class="mono" aria-label={title} placeholder={placeholder} spellcheck={false} autocomplete="off" list={k === "sample" ? "sample-values" : undefined}
             value={text[k]} onInput={(e) => setText({ ...text, [k]: e.currentTarget.value })}

@@ -17,7 +17,7 @@ export function NearPanel(p: { type: TypeInfo }) {
   return (
     <section class={`near ${loading ? "stale" : ""}`} aria-label="Callers and callees" aria-busy={loading}>
       <div class="tools">
-        <h2 class="mono" title={fn}>{fitName(fn, 34).join("")}</h2>
+        <h2 class="mono" title={fn}>{fitName(fn, 60).join("")}</h2>
         <span class="note num">{c && c.total + (c.base_total ?? 0) === 0 ? "not in this range" : numbers}</span>
         <span class="spring" />
         <button disabled={view.value.only === fn} onClick={() => go({ only: fn, zoom: "" })} title="Its callers above, what it calls below, as flame graphs">only</button>
@@ -44,7 +44,7 @@ function Side(p: { title: string; none: string; list: One[]; all: number; type: 
             <tr key={o.name}>
               <th scope="row" title={o.name}>
                 <i class={`swatch k-${o.kind || "other"}`} />
-                {o.name === "(other)" ? o.name : <button class="link mono" onClick={() => go({ fn: o.name }, true)}>{fitName(o.name, 60)[1]}</button>}
+                {o.name === "(other)" ? o.name : <button class="link mono" onClick={() => go({ fn: o.name }, true)}>{fitName(o.name, 32).join("")}</button>}
               </th>
               <td>{p.diff ? deltaText(o.now - o.base, p.type) : formatValue(o.now, p.type.unit)}</td>
               <td class="note">{p.diff ? formatChange(o.now, o.base) : formatShare(o.now, p.all)}</td>

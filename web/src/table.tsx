@@ -6,7 +6,6 @@ import { rowsOf, sortLines, type Line, type Row } from "./flame/rows";
 import { shown, zoomNode } from "./flame/panel";
 import { formatChange, formatChance, formatShare, formatValue, type TypeInfo } from "./format";
 import { fitName, matcher } from "./names";
-import { NearPanel } from "./near";
 import { ErrorNote } from "./notices";
 import { flame, go, ranking, scale, top, view } from "./state";
 import { formatDuration } from "./time";
@@ -157,7 +156,6 @@ export function TablePanel() {
         </table>
         {!loading && list.length === 0 && !error && <div class="nothing"><p>{v.q ? `No function matches ${v.q}.` : "No functions."}</p>{v.q && <button onClick={() => go({ q: "" }, true)}>clear the search</button>}</div>}
       </div>
-      {v.fn && type && <NearPanel type={type} />}
     </section>
   );
 }

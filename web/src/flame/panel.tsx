@@ -2,6 +2,7 @@ import { computed, signal } from "@preact/signals";
 import { scaledText } from "../display";
 import { formatChange, formatRate, formatShare, formatValue, type TypeInfo } from "../format";
 import { matcher, splitName } from "../names";
+import { NearPanel } from "../near";
 import { ErrorNote } from "../notices";
 import { flame, go, only, scale, view } from "../state";
 import { allFrames, isDiff, type Frames } from "../url";
@@ -62,10 +63,11 @@ export function FlamePanel() {
         {v.only && only.value.data && !only.value.loading && !focused.value && !empty && (
           <div class="nothing"><p><span class="mono">{v.only}</span> is not in this range.</p><button onClick={() => go({ only: "" })}>show all functions</button></div>
         )}
-        {!error && m && !empty && (!v.only || focused.value) && <Canvases m={m} />}
+        {!error && data && m && !empty && (!v.only || focused.value) && <Canvases m={m} />}
         {!error && data && empty && <div class="nothing"><p>No stacks here: nothing was recorded of this type in this range.</p></div>}
         {!error && !data && !loading && <div class="nothing"><p>Nothing to show: no profiles in this range.</p></div>}
       </div>
+      {v.fn && data && <NearPanel type={data.type} />}
       <Foot />
     </section>
   );

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { after, afterEach, before, test } from "node:test";
 import type { Browser, Page } from "playwright-core";
 import { colours, drawn, launch, open, param, pixel, token } from "./chromium";
-import { FixtureServer, recorded } from "./server";
+import { FixtureServer, recorded, sandwich } from "./server";
 import { buildModel } from "../../src/flame/model";
 import { rebin } from "../../src/series";
 import { randomTree } from "../tree";
@@ -264,6 +264,17 @@ test("callers and callees: a click on a function opens them, a click on one walk
   await panel.getByRole("button", { name: "Close callers and callees" }).click();
   assert.equal(await panel.count(), 0);
   await done();
+});
+
+test("a link to one function: its answer may come before the flame graph's, or after", async () => {
+  for (const slow of ["flamegraph", "callers", "top"]) {
+    server.override = (path, params) => (path === slow ? { ...(path === "callers" ? sandwich(params) : { raw: recorded(path) }), delayMs: 400 } : undefined);
+    const { page, done } = await open(browser, at("?query=prometheus&type=cpu:cpu&only=runtime.mallocgc&fn=runtime.mallocgc"));
+    await drawn(page);
+    await page.waitForFunction(() => document.querySelectorAll("canvas.flame").length === 2);
+    await page.locator(".near .side tbody tr").first().waitFor();
+    await done();
+  }
 });
 
 test("stacks: filters by label and function go into every query and the address", async () => {

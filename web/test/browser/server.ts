@@ -91,7 +91,7 @@ function scaleOf(f: DiffSides, normalize: string | null) {
 }
 
 /** sandwich cuts the callers and callees of a function out of the recorded flame graph. */
-function sandwich(params: URLSearchParams): Answer {
+export function sandwich(params: URLSearchParams): Answer {
   const name = params.get("function")!;
   const all = JSON.parse(recorded(params.has("base_from") ? "diff-flame" : "flamegraph"));
   const m = buildModel(all);
