@@ -137,6 +137,8 @@ func (f *Files) put(ctx context.Context, name string, data []byte) error {
 	if err := f.makeDir(dir); err != nil {
 		return err
 	}
+	// Names are never used twice, so the file could be written under its own at once, and a half-written one left by a crash would be an orphan. But whoever
+	// lists blobs, to rebuild the catalogue from them above all, takes each for whole, and the rename costs 30 µs of 250.
 	temp := fmt.Sprintf("%s.%d%s", path, f.temps.Add(1), tempSuffix)
 	if err := f.writeSynced(temp, data); err != nil {
 		f.fs.Remove(temp) // best effort: the next open removes it otherwise

@@ -24,9 +24,8 @@ const readers = 4
 // loss. fullfsync does the same on macOS, where a plain fsync stops at the disk's cache. Another process may hold the write lock for as long as
 // it checkpoints, hence the long busy_timeout (ms). journal_size_limit (bytes) lets the WAL shrink again after a long read held it up.
 //
-// page_size (bytes) is for new files: each table and each index takes a page at least, and a commit writes whole pages. wal_autocheckpoint (pages) keeps the WAL at the
-// 4 MB that it would have with SQLite's pages of 4 KB.
-var pragmas = []string{"busy_timeout(15000)", "foreign_keys(1)", "fullfsync(1)", "journal_size_limit(67108864)", "page_size(1024)", "synchronous(FULL)", "wal_autocheckpoint(4000)"}
+// page_size (bytes) is for new files: each table and each index takes a page at least, a commit writes whole pages, and the WAL grows to 1,000 of them.
+var pragmas = []string{"busy_timeout(15000)", "foreign_keys(1)", "fullfsync(1)", "journal_size_limit(67108864)", "page_size(1024)", "synchronous(FULL)"}
 
 // OpenSQLite opens the catalogue in the file at path, creates it where it is missing and brings its schema up to date. Several processes may
 // have it open. A schema newer than this program knows yields an error that wraps ErrNewerSchema.
