@@ -83,4 +83,6 @@ type MergeStats struct {
 	Last      int64 `json:"last"`                // Unix ms: the latest end of those profiles, which may lie after the range; 0 as First
 	Period    int64 `json:"period"`              // the sampling period of the last profile read (cpu: ns between samples), 0 if unknown
 	Saturated bool  `json:"saturated,omitempty"` // a value passed 2^63-1 and was cut there
+	// Unreadable is the number of segments and blocks that could not be read and are left out: the answer is short of what they hold.
+	Unreadable int `json:"unreadable,omitempty"`
 }

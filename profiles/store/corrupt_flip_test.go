@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"maps"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sonde-io/sonde/internal/blob"
+	"github.com/sonde-io/sonde/profiles"
 )
 
 // heldBlobs are blobs in memory, for tests that damage them in thousands of places.
@@ -72,8 +74,11 @@ func TestEveryFlip(t *testing.T) {
 	defer s.Close()
 	damaged := &env{t: t, cfg: cfg, cat: e.cat, store: s}
 	whole := damaged.answers()
+	failed := errors.New("flipped")
 	for _, b := range e.blobs() {
 		step, silent, noted := 97, 0, 0
+		s.leaveOut(&unreadableError{b.Blob, failed})
+		without := damaged.answers()
 		if b.Size < 2000 || !testing.Short() {
 			step = 7
 		}
@@ -83,12 +88,13 @@ func TestEveryFlip(t *testing.T) {
 			if len(problems) == 0 {
 				t.Errorf("%s: a bit of byte %d of %d was flipped, and the check finds nothing", b.Blob, at, b.Size)
 			}
-			s.cache = newCache(1 << 20)
-			got := damaged.answers()
-			for q, a := range got {
+			s.forget()
+			for q, a := range damaged.answers() {
 				switch {
 				case a.noted:
-					noted++
+					if noted++; a != without[q] {
+						t.Errorf("%s: a bit of byte %d of %d was flipped, and the answer to %s is not that without the blob", b.Blob, at, b.Size, q)
+					}
 				case a.text != whole[q].text:
 					t.Errorf("%s: a bit of byte %d of %d was flipped, and the answer to %s is wrong", b.Blob, at, b.Size, q)
 				default:
@@ -97,9 +103,10 @@ func TestEveryFlip(t *testing.T) {
 			}
 			blobs[b.Blob][at] ^= 1 << (at % 8)
 		}
+		s.forget()
 		t.Logf("%s: %d bytes, %d answers with a note, %d that the byte did not matter to", b.Blob, b.Size, noted, silent)
 	}
-	s.cache = newCache(1 << 20)
+	s.forget()
 	if got := damaged.answers(); !maps.Equal(got, whole) {
 		t.Error("with all bits flipped back the answers differ")
 	}
@@ -110,7 +117,10 @@ func TestEveryFlip(t *testing.T) {
 	}
 }
 
-// answer is what a query said: its result as text, or that it failed or left something out.
+// forget has the store read everything anew.
+func (s *Store) forget() { s.cache, s.parts, s.damaged.since = newCache(1<<20), newPartCache(1<<20), nil }
+
+// answer is what a query said: its result as text, and whether it left something out.
 type answer struct {
 	text  string
 	noted bool
@@ -124,21 +134,25 @@ func (e *env) answers() map[string]answer {
 			q := Query{Type: typ, From: r[0], To: r[1]}
 			name := fmt.Sprintf("%s [%d, %d)", typ, q.From-epoch, q.To-epoch)
 			got, err := e.store.Merge(context.Background(), q)
-			if err != nil {
-				out["merge of "+name] = answer{noted: true}
-				continue
-			}
+			must(e.t, err)
 			all := byStack(e.t, got)
 			text := fmt.Sprint(got.Stats.Profiles, got.Stats.First, got.Stats.Last, got.Stats.CoveredMs)
 			for _, k := range slices.Sorted(maps.Keys(all)) {
 				text += fmt.Sprint("\n", k, all[k])
 			}
-			out["merge of "+name] = answer{text: text}
-			series, err := e.store.Series(context.Background(), SeriesQuery{Query: q, Step: 60_000, By: []string{"service_version"}})
-			out["series of "+name] = answer{text: fmt.Sprint(series), noted: err != nil}
-			if err != nil {
-				out["series of "+name] = answer{noted: true}
-			}
+			out["merge of "+name] = answer{text, got.Stats.Unreadable > 0}
+			var stats profiles.MergeStats
+			series, err := e.store.Series(context.Background(), SeriesQuery{Query: q, Step: 60_000, By: []string{"service_version"}, Stats: &stats})
+			must(e.t, err)
+			out["series of "+name] = answer{fmt.Sprint(series), stats.Unreadable > 0}
+			text = ""
+			err = e.store.EachWindow(context.Background(), q, 60_000, func(w Window) error {
+				text += fmt.Sprint(w.Start, w.Profiles, w.CoveredMs, len(w.Stacks.IDs), w.Stacks.Values)
+				stats = w.Stacks.Stats
+				return nil
+			})
+			must(e.t, err)
+			out["windows of "+name] = answer{text, stats.Unreadable > 0}
 		}
 	}
 	return out

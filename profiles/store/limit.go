@@ -79,7 +79,7 @@ func (s *Store) learnService(ctx context.Context, service string) error {
 	now := s.cfg.Now().UnixMilli()
 	q := Query{Matchers: []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, serviceLabel, service)}, From: now - seriesWindow.Milliseconds(), To: maxTime + 1}
 	var series map[string]int64
-	err := s.visit(ctx, q, func() { series = map[string]int64{} }, func(_ *file, ds *dataset) error {
+	_, err := s.visit(ctx, q, func() { series = map[string]int64{} }, func(_ *file, ds *dataset) error {
 		for i := range ds.series {
 			if si := &ds.series[i]; si.maxEnd >= q.From {
 				k := seriesKey(si.Labels, si.Type, si.Columns)

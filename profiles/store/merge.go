@@ -22,10 +22,13 @@ func (s *Store) Merge(ctx context.Context, q Query) (*profiles.Stacks, error) {
 	b := s.newBudget()
 	defer b.done()
 	var m *merger
-	err := s.visit(ctx, q, func() { m = newMerger(s, &q, b) }, func(f *file, ds *dataset) error { return m.scan.dataset(ctx, f, ds) })
+	leftOut, err := s.visit(ctx, q, func() { m = newMerger(s, &q, b) }, func(f *file, ds *dataset) error { return m.scan.dataset(ctx, f, ds) })
 	var out *profiles.Stacks
 	if err == nil {
 		out, err = m.result(ctx)
+	}
+	if err == nil {
+		out.Stats.Unreadable = leftOut
 	}
 	if err != nil {
 		return nil, fmt.Errorf("merge profiles: %w", err)

@@ -47,7 +47,7 @@ func (s *Store) Services(ctx context.Context, from, to int64) ([]ServiceInfo, er
 // eachSeries calls fn for the series that q selects, once for each block that holds some of it. A series counts whose first and last
 // profile in a block enclose a part of the range.
 func (s *Store) eachSeries(ctx context.Context, q Query, start func(), fn func(*seriesInfo)) error {
-	return s.visit(ctx, q, start, func(_ *file, ds *dataset) error {
+	_, err := s.visit(ctx, q, start, func(_ *file, ds *dataset) error {
 		for i := range ds.series {
 			info := &ds.series[i]
 			if info.maxStart < q.From || info.minStart >= q.To || !matchLabels(q.Matchers, info.Labels) {
@@ -60,6 +60,7 @@ func (s *Store) eachSeries(ctx context.Context, q Query, start func(), fn func(*
 		}
 		return nil
 	})
+	return err
 }
 
 // LabelNames returns the sorted label names of the series that q selects; q.Type may be zero.

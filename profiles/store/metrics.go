@@ -20,6 +20,7 @@ type metrics struct {
 	compactions    *prometheus.CounterVec
 	blockBytes     prometheus.Counter
 	expired        *prometheus.CounterVec
+	unreadable     prometheus.Counter
 	downsampled    *prometheus.CounterVec
 	garbage        prometheus.Counter
 	querySeconds   prometheus.Histogram
@@ -56,6 +57,7 @@ func newMetrics(s *Store) *metrics {
 	m.blockBytes = counter("block_bytes_total", "Bytes written in blocks.")
 	m.expired = vec("expired_blocks_total", "Segments and blocks dropped by retention, by reason: age, size.", "reason")
 	m.downsampled = vec("downsampled_blocks_total", "Blocks that retention added up or merged, by reason: age, size, merge.", "reason")
+	m.unreadable = counter("unreadable_blobs_total", "Segments and blocks that queries could not read and left out.")
 	m.garbage = counter("deleted_blobs_total", "Blobs deleted: garbage and orphans.")
 	m.querySeconds = histogram("merge_seconds", "Time of a merge.")
 	m.readBytes = counter("read_bytes_total", "Bytes that queries read from blobs.")

@@ -19,37 +19,47 @@ const serviceLabel = "service_name"
 // blocks have that takes a query as long as the grace.
 const staleRetries = 3
 
-// visit calls fn for every dataset that may hold what q selects. It calls start before the first one, and again where it has to start over.
-func (s *Store) visit(ctx context.Context, q Query, start func(), fn func(f *file, ds *dataset) error) error {
-	var err error
-	for range staleRetries {
+// visit calls fn for every dataset that may hold what q selects. It calls start before the first one, and again where it has to start over: because a block went away, or
+// cannot be read. Those that cannot be read are left out; their number is returned.
+func (s *Store) visit(ctx context.Context, q Query, start func(), fn func(f *file, ds *dataset) error) (leftOut int, err error) {
+	for stale := 1; ; {
 		start()
-		if err = s.visitOnce(ctx, q, fn); !errors.Is(err, blob.ErrNotFound) {
-			return err
+		leftOut, err = s.visitOnce(ctx, q, fn)
+		var bad *unreadableError
+		switch {
+		case !errors.As(err, &bad):
+			return leftOut, err
+		case errors.Is(err, blob.ErrNotFound) && stale < staleRetries:
+			stale++
+		default:
+			s.leaveOut(bad)
 		}
 	}
-	return err
 }
 
-func (s *Store) visitOnce(ctx context.Context, q Query, fn func(f *file, ds *dataset) error) error {
+func (s *Store) visitOnce(ctx context.Context, q Query, fn func(f *file, ds *dataset) error) (leftOut int, err error) {
 	services, none := servicesOf(q.Matchers)
 	if none {
-		return nil
+		return 0, nil
 	}
 	blocks, err := s.cfg.Catalog.Blocks(ctx, catalog.BlockFilter{From: q.From, To: q.To, Services: services, Type: q.Type.Profile})
 	if err != nil {
-		return fmt.Errorf("list blocks: %w", err)
+		return 0, fmt.Errorf("list blocks: %w", err)
 	}
 	parts := s.newQueryParts()
 	for i := range blocks {
 		if err := ctx.Err(); err != nil {
-			return err
+			return 0, err
+		}
+		if s.damaged.has(blocks[i].Blob) {
+			leftOut++
+			continue
 		}
 		if err := s.visitBlock(ctx, &blocks[i], q, parts, fn); err != nil {
-			return err
+			return 0, unreadable(ctx, blocks[i].Blob, err)
 		}
 	}
-	return nil
+	return leftOut, nil
 }
 
 func (s *Store) visitBlock(ctx context.Context, b *catalog.Block, q Query, parts *queryParts, fn func(f *file, ds *dataset) error) error {
@@ -78,7 +88,7 @@ func (s *Store) visitBlock(ctx context.Context, b *catalog.Block, q Query, parts
 			err = fn(f, ds)
 		}
 		if err != nil {
-			return fmt.Errorf("read blob %s: %w", b.Blob, err)
+			return err
 		}
 	}
 	return nil

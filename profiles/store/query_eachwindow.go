@@ -32,7 +32,7 @@ func (s *Store) EachWindow(ctx context.Context, q Query, width int64, fn func(w 
 	defer b.done()
 	// How many windows fit depends on the stacks that there are.
 	stacks := 1
-	err := s.visit(ctx, q, func() { stacks = 1 }, func(f *file, ds *dataset) error {
+	_, err := s.visit(ctx, q, func() { stacks = 1 }, func(f *file, ds *dataset) error {
 		lex := s.lexicons.get(ds.info.Service)
 		_, err := f.lexiconStacks(ctx, b, ds, lex)
 		stacks = max(stacks, len(lex.snapshot().Stacks))
@@ -63,7 +63,8 @@ func (s *Store) windows(ctx context.Context, b *budget, q *Query, from, width in
 			a.scan.origin, a.scan.step = from, width
 		}
 	}
-	if err := s.visit(ctx, *q, start, func(f *file, ds *dataset) error { return a.scan.dataset(ctx, f, ds) }); err != nil {
+	leftOut, err := s.visit(ctx, *q, start, func(f *file, ds *dataset) error { return a.scan.dataset(ctx, f, ds) })
+	if err != nil {
 		return err
 	}
 	syms, ids, err := a.join(ctx)
@@ -87,7 +88,7 @@ func (s *Store) windows(ctx context.Context, b *budget, q *Query, from, width in
 		lo := from + int64(w)*width
 		r := &profiles.Stacks{Type: q.Type, Symbols: syms, Start: max(lo, q.From), End: min(lo+width, q.To)}
 		r.Type.Unit = a.scan.typeUnit()
-		r.Stats.Profiles, r.Stats.CoveredMs, r.Stats.Period = a.profiles[w], a.covered[w], a.scan.stats.Period
+		r.Stats.Profiles, r.Stats.CoveredMs, r.Stats.Period, r.Stats.Unreadable = a.profiles[w], a.covered[w], a.scan.stats.Period, leftOut
 		collect(r, cells, r.Type.Kind() == profiles.Gauge, r.End-r.Start)
 		if err := b.check(ctx); err != nil {
 			return err

@@ -41,11 +41,15 @@ func (s *Store) Series(ctx context.Context, q SeriesQuery) ([]Series, error) {
 	b := s.newBudget()
 	defer b.done()
 	var a *seriesAdder
-	err := s.visit(ctx, q.Query, func() { a = newSeriesAdder(s, &q, int(n), b) }, func(f *file, ds *dataset) error { return a.scan.dataset(ctx, f, ds) })
+	leftOut, err := s.visit(ctx, q.Query, func() { a = newSeriesAdder(s, &q, int(n), b) }, func(f *file, ds *dataset) error { return a.scan.dataset(ctx, f, ds) })
 	if err != nil {
 		return nil, fmt.Errorf("add up series: %w", err)
 	}
 	s.trimLexicons()
+	if q.Stats != nil {
+		*q.Stats = a.scan.stats
+		q.Stats.Series, q.Stats.Unreadable = len(a.scan.series), leftOut
+	}
 	return a.finish(), nil
 }
 

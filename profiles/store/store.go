@@ -84,7 +84,9 @@ type SeriesQuery struct {
 	Query
 	Step int64    // ms, > 0; points are at From + i*Step for whole steps
 	By   []string // group by these labels, by labels of samples as sample.NAME; none: one series
-	Top  int      // keep the series with the largest totals and add up the rest under the label set {__rest__="true"}; 0: all
+	// Stats, if not nil, is filled with what was added up.
+	Stats *profiles.MergeStats
+	Top   int // keep the series with the largest totals and add up the rest under the label set {__rest__="true"}; 0: all
 }
 
 // Series is one group's totals: Values[i] is over [From+i*Step, From+(i+1)*Step): an interval's sum, a gauge's mean.
@@ -153,6 +155,7 @@ type Store struct {
 	jumped      time.Time            // since when the clock has been ahead of retention's, zero where it is not; guarded by compacting
 	rowsExpired time.Time            // when rows were last expired; guarded by compacting
 
+	damaged   damaged
 	retention retention
 	more      atomic.Bool          // retention has more to do than it had time for
 	quiet     map[string]time.Time // what failed in Run, and when that was last logged; Run's own
