@@ -3,7 +3,7 @@
 //
 // The model, in the order of the data's way:
 //
-//	bytes ─Decode→ Profile ─Delta→ Profile ─Symbols.AddProfile→ stack ids ─Accumulator→ Stacks ─→ Flame, Top, folded, pprof, PGO
+//	bytes ─Decode→ Profile ─Delta→ Profile ─Symbols.AddProfile→ stack ids ─Accumulator→ Stacks ─→ Flame, Top, Callers, Ranking, folded, speedscope, pprof, PGO
 //
 // A Profile is one capture in flat arrays; it borrows its strings from the bytes it was decoded from. Symbols interns stacks: equal stacks of one table have one
 // id. Stacks is the result of every merge: ids of one Symbols with a value each.
