@@ -172,7 +172,9 @@ func decodeFooter(b []byte, size uint64, version int) (*footer, error) {
 	f.level = int(d.byte())
 	f.created = d.varint()
 	if version > version1 {
-		f.resolution = d.offset()
+		if f.resolution = d.offset(); f.resolution%60_000 != 0 {
+			d.fail(fmt.Errorf("resolution is %d ms, not whole minutes", f.resolution))
+		}
 	}
 	f.ancestors = d.located(size, version)
 	for range d.count(16) {

@@ -94,6 +94,9 @@ func decodeHead(b []byte, n, columns int, totals bool) (*head, error) {
 	}
 	for i := range h.covered {
 		length, cut := h.end[i]-h.start[i], d.uvarint()
+		if h.start[i] < 0 || h.end[i] > maxTime {
+			d.fail(fmt.Errorf("profile %d is of [%d, %d)", i, h.start[i], h.end[i]))
+		}
 		if d.err == nil && (length <= 0 || cut >= uint64(length)) {
 			d.fail(fmt.Errorf("profile %d is %d ms long, %d of it not covered", i, length, cut))
 		}

@@ -328,7 +328,7 @@ func (l *level) coarser(size int64) *level {
 func (u *rollup) levels(size int64) (out []*level) {
 	next, rows := u.finest(size), u.rawRows
 	for _, s := range rollupSizes {
-		if s < size {
+		if s%next.size != 0 {
 			continue
 		}
 		if s > size {

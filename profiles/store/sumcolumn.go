@@ -27,7 +27,7 @@ func appendSumColumn(b []byte, values []int128, of *chunkStacks, covered []int64
 			best = d
 		}
 	}
-	if covered != nil {
+	if covered != nil && slices.Min(covered) > 0 {
 		if m := appendMeans(nil, modeMean|flag, values, of, covered); len(m) < len(best) {
 			best = m
 		}

@@ -80,6 +80,9 @@ func appendWindowHead(b []byte, h *windowHead, size int64) []byte {
 	return appendTotals(b, h.totals)
 }
 
+// maxCovered bounds what the profiles of one window cover, in ms: a fleet of a million processes for a year. Sums of thousands of such windows fit.
+const maxCovered = 1 << 50
+
 // decodeWindowHead reads the head of n windows; without totals it stops before them.
 func decodeWindowHead(b []byte, n int, size int64, columns int, totals bool) (*windowHead, error) {
 	d := decoder{b: b}
@@ -103,12 +106,14 @@ func decodeWindowHead(b []byte, n int, size int64, columns int, totals bool) (*w
 		}
 	}
 	for i := range h.covered {
-		if h.covered[i] = d.offset(); h.covered[i] == 0 {
-			d.fail(fmt.Errorf("window %d covers no time", i))
+		if h.covered[i] = d.offset(); h.covered[i] == 0 || h.covered[i] > maxCovered {
+			d.fail(fmt.Errorf("window %d covers %d ms", i, h.covered[i]))
 		}
 	}
 	for i := range h.length {
-		h.length[i] = h.covered[i] + d.offset()
+		if h.length[i] = h.covered[i] + d.offset(); h.length[i] > maxCovered {
+			d.fail(fmt.Errorf("window %d has profiles of %d ms", i, h.length[i]))
+		}
 	}
 	for i := range h.first {
 		off := d.offset()
