@@ -24,8 +24,9 @@ func appendReplicas(t testing.TB, s *Store) func(bench.Window) error {
 }
 
 // BenchmarkMerge measures merges of one service of 60 instances over half an hour, per sample of the raw profiles in the range, against one addition to a random
-// 64-bit number in 1 MB: raw as if there were no sums, query as a query runs it. 30m and 5m-90m are long ranges, the others small ones, for which
-// little is read of each series; the 5 min ones start and end between minutes. A query's time includes the look-up in the catalogue and everything else but the
+// 64-bit number in 1 MB: raw as if there were no sums, query as a query runs it. 30m and 25m-ragged are long ranges, the others small ones, for which
+// little is read of each series. Ranges start and end between minutes, where nothing is added up beforehand, but for the first and those of whole minutes, which is what a range
+// such as now-5m is made. A query's time includes the look-up in the catalogue and everything else but the
 // making of a view.
 //
 //	go test ./profiles/store -run '^$' -bench Merge -benchtime 1x
@@ -50,6 +51,8 @@ func BenchmarkMerge(b *testing.B) {
 	}{
 		{"30m", "", 0, 31 * minute, 6},
 		{"25m-ragged", "", 2*minute + 7*second, 27*minute + 7*second, 6},
+		{"5m-whole-minutes", "", 10 * minute, 15 * minute, 12},
+		{"1m-whole-minute", "", 10 * minute, 11 * minute, 12},
 		{"5m", "", 10*minute + 7*second, 15*minute + 7*second, 12},
 		{"1m", "", 10*minute + 7*second, 11*minute + 7*second, 12},
 		{"5m-one-instance", r.Instance(7), 10*minute + 7*second, 15*minute + 7*second, 12},
