@@ -41,15 +41,35 @@ func diskOutlook(blocks []catalog.Block) string {
 
 // retentionText says what is kept.
 func retentionText(c *Config) string {
-	switch {
-	case c.RetentionAge == 0 && c.RetentionSize == 0:
-		return "everything is kept: retention_age and retention_size are 0"
-	case c.RetentionAge == 0:
-		return fmt.Sprintf("kept: the newest %v", c.RetentionSize)
-	case c.RetentionSize == 0:
-		return fmt.Sprintf("kept: the last %v, whatever the size", c.RetentionAge)
+	def, rules, err := c.retention()
+	if err != nil {
+		return "retention: " + err.Error()
 	}
-	return fmt.Sprintf("kept: the last %v, at most %v", c.RetentionAge, c.RetentionSize)
+	text := ""
+	switch {
+	case c.RetentionAge == 0 && c.RetentionSize == 0 && len(rules) == 0 && def.Raw == orForever(0):
+		return "everything is kept: retention_age and retention_size are 0"
+	case def.Raw == orForever(0):
+		text = "kept: everything"
+	default:
+		text = fmt.Sprintf("kept: the last %v", Duration(def.Raw))
+		for _, s := range []struct {
+			unit  string
+			after time.Duration
+			until time.Duration
+		}{{"minute", def.Raw, def.Minutes}, {"hour", max(def.Raw, def.Minutes), def.Hours}} {
+			if s.until > s.after {
+				text += fmt.Sprintf(", sums by the %s of %v", s.unit, Duration(s.until))
+			}
+		}
+	}
+	if c.RetentionSize > 0 {
+		text += fmt.Sprintf(", at most %v", c.RetentionSize)
+	}
+	if len(rules) > 0 {
+		text += fmt.Sprintf(", with %d rules for some services", len(rules))
+	}
+	return text
 }
 
 // humanBytes writes n with three digits and a unit of powers of 1000.

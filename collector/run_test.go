@@ -179,7 +179,7 @@ func TestRunStopAndRestart(t *testing.T) {
 		if err := r.stop(); err != nil {
 			t.Fatal(err)
 		}
-		for _, want := range []string{"listening on http://127.0.0.1:", "kept: the last 7d, at most 10GB", "0 B stored, about 20.2 MB a day expected for each process (estimated", "no targets"} {
+		for _, want := range []string{"listening on http://127.0.0.1:", "kept: the last 7d, sums by the minute of 30d", "0 B stored, about 20.2 MB a day expected for each process (estimated", "no targets"} {
 			if !strings.Contains(r.out.String(), want) {
 				t.Errorf("%q does not say %q", r.out, want)
 			}

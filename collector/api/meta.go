@@ -121,6 +121,9 @@ type storageJSON struct {
 	Profiles int64 `json:"profiles"`
 	MaxBytes int64 `json:"max_bytes"`  // 0: no limit
 	MaxAgeMs int64 `json:"max_age_ms"` // 0: no limit
+
+	WaitingBytes int64 `json:"waiting_bytes"` // of segments that are not compacted
+	BehindMs     int64 `json:"behind_ms"`     // how much longer the oldest of them has waited than it should; 0: compaction keeps up
 }
 
 type statusJSON struct {
@@ -138,7 +141,7 @@ func (h *Handler) status(ctx context.Context, r *http.Request) (any, error) {
 		return nil, err
 	}
 	return statusJSON{Version: h.cfg.Version, Started: h.cfg.Started.UnixMilli(), Storage: storageJSON{Segments: u.Segments, Blocks: u.Blocks, Bytes: u.Bytes,
-		Profiles: u.Profiles, MaxBytes: h.cfg.MaxBytes, MaxAgeMs: h.cfg.MaxAge.Milliseconds()}}, nil
+		Profiles: u.Profiles, MaxBytes: h.cfg.MaxBytes, MaxAgeMs: h.cfg.MaxAge.Milliseconds(), WaitingBytes: u.Backlog.Bytes, BehindMs: u.Backlog.Behind.Milliseconds()}}, nil
 }
 
 // list makes an empty list of none, because clients iterate over what JSON calls [] and fall over null.
