@@ -76,7 +76,7 @@ func TestRetentionRules(t *testing.T) {
 	for text, want := range map[string]string{
 		"retention_rules: [{service: '{pod=\"x\"}'}]": "selects by pod",
 		"retention_rules: [{service: '{'}]":           "retention_rules[0]",
-		"retention_rules: [{raw: -1h}]":               "negative",
+		"retention_rules: [{raw: -1h}]":               "-1h",
 		"retention_rules: [{}, {raw: 1d}]":            "second without a service",
 		"retention_rules: [{rav: 1d}]":                "did you mean \"raw\"",
 	} {
