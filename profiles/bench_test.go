@@ -3,6 +3,7 @@
 package profiles
 
 import (
+	"errors"
 	"runtime"
 	"syscall"
 	"testing"
@@ -77,4 +78,44 @@ func BenchmarkDecode(b *testing.B) {
 	b.ReportMetric(decode/1e3, "decode-µs")
 	b.ReportMetric(gunzip/1e3, "gunzip-µs")
 	b.ReportMetric((both-decode)/1e3, "intern-µs")
+}
+
+// BenchmarkDelta reports the CPU time of subtracting one capture from the next, beside that of decoding it.
+func BenchmarkDelta(b *testing.B) {
+	files, data := readCorpus(b, 1)
+	var p Profile
+	var raws [][]byte
+	deltas := map[string]*Delta{}
+	var of []*Delta
+	for i, f := range files {
+		if f.Type != "heap" || len(raws) == 100 {
+			continue
+		}
+		raw, err := Gunzip(nil, data[i], 64<<20)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if deltas[f.Service] == nil {
+			deltas[f.Service] = NewDelta("heap")
+		}
+		raws, of = append(raws, raw), append(of, deltas[f.Service])
+	}
+	b.ResetTimer()
+	decode := cpuPerProfile(b, raws, func(in []byte) {
+		if err := p.Decode(in, Limits{}); err != nil {
+			b.Fatal(err)
+		}
+	})
+	i := 0
+	both := cpuPerProfile(b, raws, func(in []byte) {
+		if err := p.Decode(in, Limits{}); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := of[i%len(of)].Next(&p); err != nil && !errors.Is(err, ErrReset) { // each round starts anew
+			b.Fatal(err)
+		}
+		i++
+	})
+	b.ReportMetric((both-decode)/decode, "delta/decode")
+	b.ReportMetric((both-decode)/1e3, "delta-µs")
 }

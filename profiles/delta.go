@@ -1,10 +1,8 @@
 package profiles
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/maphash"
 )
 
 // ErrReset is wrapped by the error of Delta.Next where a capture does not continue the one before: the process was replaced, its build or
@@ -16,8 +14,8 @@ var ErrReset = errors.New("cumulative values do not continue")
 // what the runtime counts from the process's start; a CPU profile is an interval already. Stacks are recognised by mapping, build id and addresses (where there are none by functions and
 // lines) and by their labels, such as the object size of heap profiles. Not safe for concurrent use.
 //
-// A Delta keeps 16 bytes and the values per stack, no symbols. It recognises stacks by two independently seeded 64-bit hashes together: the seeds are random
-// and never leave the process, so even a program that wishes to cannot make two of its stacks collide, and it would only spoil its own numbers.
+// A Delta keeps 16 bytes and the values per stack, no symbols. It recognises stacks by hashes of 128 bits, whose seeds are random and never leave the
+// process, so even a program that wishes to cannot make two of its stacks collide, and it would only spoil its own numbers.
 type Delta struct {
 	profileType string
 	types       []ValueType
@@ -25,22 +23,16 @@ type Delta struct {
 	period      int64
 	time        int64
 	prev, cur   deltaState
-	locations   []deltaKey
+	locations   []content
 	first       []uint32 // of each slot of cur: the sample that stands for it
 	before      []uint32 // of each slot of cur: the slot in prev plus one, 0: new
-	buf         []byte
 	out         Profile
 }
 
-type deltaKey [2]uint64
-
 type deltaState struct {
-	slots  map[deltaKey]uint32
+	slots  map[content]uint32
 	values []int64 // slot-major
 }
-
-// deltaSeeds make the two halves of a key.
-var deltaSeeds = [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
 
 // NewDelta returns a Delta for profiles of type profileType (heap, mutex, …) of one process. A process that was replaced needs a new one.
 func NewDelta(profileType string) *Delta { return &Delta{profileType: profileType} }
@@ -101,14 +93,16 @@ func cloneTypes(types []ValueType) []ValueType {
 // read fills cur with the values of p's stacks. Samples of one stack (addresses that the runtime folded together) are added up.
 func (d *Delta) read(p *Profile) {
 	if d.cur.slots == nil {
-		d.cur.slots = make(map[deltaKey]uint32, len(p.Samples))
+		d.cur.slots = make(map[content]uint32, len(p.Samples))
 	}
 	clear(d.cur.slots)
 	d.cur.values, d.first = d.cur.values[:0], d.first[:0]
-	d.fingerprintLocations(p)
+	texts := textPool.Get().(*textCache)
+	defer texts.release()
+	d.fingerprintLocations(p, texts)
 	n := p.Columns()
 	for i := range p.Samples {
-		key := d.fingerprintStack(p, i)
+		key := stackContent(p, &p.Samples[i], d.locations, texts)
 		slot, ok := d.cur.slots[key]
 		if !ok {
 			slot = uint32(len(d.first))
@@ -123,51 +117,24 @@ func (d *Delta) read(p *Profile) {
 	}
 }
 
-func (d *Delta) hash() deltaKey {
-	return deltaKey{maphash.Bytes(deltaSeeds[0], d.buf), maphash.Bytes(deltaSeeds[1], d.buf)}
-}
-
-func (d *Delta) fingerprintLocations(p *Profile) {
+// fingerprintLocations hashes what locations are recognised by.
+func (d *Delta) fingerprintLocations(p *Profile, texts *textCache) {
 	d.locations = d.locations[:0]
 	for i := range p.Locations {
 		l := &p.Locations[i]
-		b := binary.LittleEndian.AppendUint64(d.buf[:0], l.Address)
+		h := content{seedB, seedA}.mix(l.Address, uint64(min(l.Mapping, 1)))
 		if l.Mapping != 0 {
 			m := &p.Mappings[l.Mapping-1]
-			b = binary.LittleEndian.AppendUint64(b, m.Start)
-			b = binary.LittleEndian.AppendUint64(b, m.Offset)
-			b = appendText(appendText(b, m.File), m.BuildID)
+			h = h.with(texts.content(m.File)).with(texts.content(m.BuildID)).mix(m.Start, m.Offset)
 		}
 		if l.Address == 0 {
 			for _, ln := range p.Lines[l.Lines.Lo:l.Lines.Hi] {
-				b = appendText(appendText(b, p.Functions[ln.Function].Name), p.Functions[ln.Function].File)
-				b = binary.LittleEndian.AppendUint64(b, uint64(ln.Line))
+				f := &p.Functions[ln.Function]
+				h = h.with(textContent(f.Name)).with(texts.content(f.File)).mix(uint64(ln.Line), 0)
 			}
 		}
-		d.buf = b
-		d.locations = append(d.locations, d.hash())
+		d.locations = append(d.locations, h)
 	}
-}
-
-func (d *Delta) fingerprintStack(p *Profile, i int) deltaKey {
-	s := &p.Samples[i]
-	b := d.buf[:0]
-	for _, l := range p.LocationIDs[s.Locations.Lo:s.Locations.Hi] {
-		b = binary.LittleEndian.AppendUint64(b, d.locations[l][0])
-		b = binary.LittleEndian.AppendUint64(b, d.locations[l][1])
-	}
-	b = binary.LittleEndian.AppendUint32(b, uint32(s.Locations.Len()))
-	for _, l := range p.Labels[s.Labels.Lo:s.Labels.Hi] {
-		b = appendText(appendText(appendText(b, l.Key), l.Str), l.Unit)
-		b = binary.LittleEndian.AppendUint64(b, uint64(l.Num))
-	}
-	d.buf = b
-	return d.hash()
-}
-
-// appendText appends s and its length, so that no two lists of texts give the same bytes.
-func appendText(b []byte, s string) []byte {
-	return append(binary.LittleEndian.AppendUint32(b, uint32(len(s))), s...)
 }
 
 // subtract fills out with cur minus prev. A value that went down, or a stack that is gone, shows that these are not the same counters.

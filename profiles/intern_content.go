@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math/bits"
 	"slices"
+	"sync"
 	"unsafe"
 )
 
@@ -103,6 +104,14 @@ type textCache [128]struct {
 	hash content
 }
 
+var textPool = sync.Pool{New: func() any { return new(textCache) }}
+
+// release gives the cache back to textPool, without what it refers to.
+func (c *textCache) release() {
+	clear(c[:])
+	textPool.Put(c)
+}
+
 func (c *textCache) content(s string) content {
 	if s == "" { // wherever that is
 		return content{}
@@ -162,35 +171,39 @@ func (d *adder) locationContent(l *Location) content {
 	return h
 }
 
-// stackContent hashes a stack, leaf first, and its labels.
 func (d *adder) stackContent(sm *Sample) content {
-	stack := d.p.LocationIDs[sm.Locations.Lo:sm.Locations.Hi]
+	return stackContent(d.p, sm, d.locationContents, &d.texts)
+}
+
+// stackContent hashes a stack of p, leaf first, and its labels. locations are the contents of p's locations.
+func stackContent(p *Profile, sm *Sample, locations []content, texts *textCache) content {
+	stack := p.LocationIDs[sm.Locations.Lo:sm.Locations.Hi]
 	h := content{seedA ^ uint64(len(stack)), seedB}
 	for len(stack) >= 2 { // two at a time: what takes its time is that each multiplication waits for the one before
-		x, y := &d.locationContents[stack[0]], &d.locationContents[stack[1]]
+		x, y := &locations[stack[0]], &locations[stack[1]]
 		h = content{fold(h.a^x.a, y.a^seedB), fold(h.b^x.b, y.b^seedA)}
 		stack = stack[2:]
 	}
 	if len(stack) > 0 {
-		h = h.with(d.locationContents[stack[0]])
+		h = h.with(locations[stack[0]])
 	}
 	for i := sm.Labels.Lo; i < sm.Labels.Hi; i++ {
-		h = d.labelContent(h, &d.p.Labels[i])
+		h = texts.label(h, &p.Labels[i])
 	}
 	return h
 }
 
-// labelContent adds a label to h. Most have either a string or a number with a unit; what is there is told by shape, which ends the label: no other labels are
+// label adds a label to h. Most have either a string or a number with a unit; what is there is told by shape, which ends the label: no other labels are
 // the same sequence, for a number is no text's hash.
-func (d *adder) labelContent(h content, l *SampleLabel) content {
-	h = h.with(d.texts.content(l.Key))
+func (c *textCache) label(h content, l *SampleLabel) content {
+	h = h.with(c.content(l.Key))
 	shape := uint64(0)
 	if l.Str != "" {
-		h = h.with(d.texts.content(l.Str))
+		h = h.with(c.content(l.Str))
 		shape |= 1
 	}
 	if l.Unit != "" {
-		h = h.with(d.texts.content(l.Unit))
+		h = h.with(c.content(l.Unit))
 		shape |= 2
 	}
 	if l.Numeric {
