@@ -218,9 +218,10 @@ func (s *Store) carryOut(ctx context.Context, t catalog.Deletion) (Deleted, erro
 		return out, bad
 	}
 	seenBefore := int64(0)
-	if now := s.cfg.Now().UnixMilli(); t.End > now && t.Start <= 0 {
-		seenBefore = now - running.Milliseconds() // all that there ever was of them
+	if t.End > t.Created && t.Start <= 0 {
+		seenBefore = t.Created - running.Milliseconds() // all that there ever was of them
 	}
+	t.End = min(t.End, t.Created) // what happened since the deletion was asked for is none of its business
 	out.Removed, err = s.cfg.Catalog.FinishDeletion(ctx, t, seenBefore)
 	return out, err
 }
@@ -276,8 +277,25 @@ func (s *Store) swapped(ctx context.Context, out *Deleted, in []catalog.Block, r
 	return nil
 }
 
+// adoptTombstones registers the deletions that only blobs tell of: the catalogue was made anew from them.
+func (s *Store) adoptTombstones(ctx context.Context) error {
+	stones, err := readTombstones(ctx, s.cfg.Blobs)
+	for _, t := range stones {
+		if err == nil {
+			err = s.cfg.Catalog.PutDeletion(ctx, t) // leaves one that is there as it is
+		}
+	}
+	s.adopted = err == nil
+	return err
+}
+
 // resumeDeletions carries out what was begun and not finished, and forgets tombstones whose time is over. The caller holds compacting.
 func (s *Store) resumeDeletions(ctx context.Context) error {
+	if !s.adopted {
+		if err := s.adoptTombstones(ctx); err != nil {
+			return fmt.Errorf("look for deletions: %w", err)
+		}
+	}
 	all, err := s.cfg.Catalog.Deletions(ctx)
 	if err != nil {
 		return fmt.Errorf("list deletions: %w", err)

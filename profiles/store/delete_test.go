@@ -188,6 +188,41 @@ func TestDeleteIsResumed(t *testing.T) {
 	if err != nil || len(stones) != 1 {
 		t.Errorf("tombstones: %+v, %v", stones, err)
 	}
+	// A catalogue that was made anew knows nothing of it, but the tombstone does.
+	must(t, e.cat.ForgetDeletion(t.Context(), stones[0].ID))
+	blocks, err := e.cat.Blocks(t.Context(), catalog.BlockFilter{})
+	must(t, err)
+	var back []catalog.Block
+	for _, name := range pendingNames(t, e) { // as if the old blocks were live again
+		if f, err := openFile(t.Context(), e.cfg.Blobs, name, nil); err == nil {
+			back = append(back, f.opened.foot.block(f.size))
+			f.close()
+		}
+	}
+	ids := make([]string, len(blocks))
+	for i, b := range blocks {
+		ids[i] = b.ID
+	}
+	must(t, e.cat.Swap(t.Context(), ids, nil, time.UnixMilli(1)))
+	must(t, e.cat.Forget(t.Context(), pendingNames(t, e)))
+	oldest := map[string]catalog.Block{}
+	for _, b := range back {
+		if b.Level == 0 {
+			oldest[b.ID] = b
+		}
+	}
+	for _, b := range blocks {
+		if b.Level == 0 {
+			oldest[b.ID] = b
+		}
+	}
+	for _, b := range oldest {
+		must(t, e.cat.Register(t.Context(), catalog.Registration{Block: &b}))
+	}
+	e.equals(all)
+	e.reopen()
+	must(t, e.store.Clean(t.Context()))
+	e.equals(all.without(func(s, _ string, _ int64) bool { return s == "cart" }))
 	e.clock.set(epoch + (tombstoneAge + time.Hour).Milliseconds())
 	must(t, e.store.Clean(t.Context()))
 	if stones, err := readTombstones(t.Context(), e.cfg.Blobs); err != nil || len(stones) != 0 {
@@ -200,6 +235,14 @@ func TestDeleteIsResumed(t *testing.T) {
 	if _, err := readTombstones(t.Context(), e.cfg.Blobs); err == nil {
 		t.Error("a tombstone of another version was read")
 	}
+}
+
+// pendingNames are the blobs that wait to be deleted.
+func pendingNames(t *testing.T, e *env) []string {
+	t.Helper()
+	names, err := e.cat.Pending(t.Context())
+	must(t, err)
+	return names
 }
 
 // TestPinsSurviveRetention: of a service whose profiles are not kept, what is pinned stays as it came, and nothing else.

@@ -28,6 +28,8 @@ func (s *Store) Run(ctx context.Context) error {
 	tick := time.NewTicker(runEvery)
 	defer tick.Stop()
 	var cleaned time.Time
+	// A compaction makes new blocks of old ones: what was to be deleted before must not be in them.
+	s.attempt(ctx, "carry on deletions", func() error { return s.cleaning(ctx, s.resumeDeletions) })
 	for {
 		s.attempt(ctx, "compact", func() error { return s.Compact(ctx, false) })
 		s.watchBacklog(ctx)
@@ -62,13 +64,20 @@ func (s *Store) attempt(ctx context.Context, what string, fn func() error) {
 
 // Clean carries on deletions, applies retention, deletes garbage whose time has come, and looks for orphans. Run does it every minute.
 func (s *Store) Clean(ctx context.Context) error {
+	return s.cleaning(ctx, func(ctx context.Context) error {
+		return errors.Join(s.resumeDeletions(ctx), s.retain(ctx), s.collectGarbage(ctx), s.collectOrphans(ctx))
+	})
+}
+
+// cleaning runs fn while nothing else compacts, or not at all where another collector holds the lease.
+func (s *Store) cleaning(ctx context.Context, fn func(context.Context) error) error {
 	s.compacting.Lock()
 	defer s.compacting.Unlock()
 	held, err := s.lease(ctx)
 	if err != nil || !held {
 		return err
 	}
-	return errors.Join(s.resumeDeletions(ctx), s.retain(ctx), s.collectGarbage(ctx), s.collectOrphans(ctx))
+	return fn(ctx)
 }
 
 // retain does what retention asks for, for retainTime; more says whether that was not enough. A block that cannot be read stays as it is until it is beyond its last step.

@@ -154,6 +154,7 @@ type Store struct {
 	aside       map[string]time.Time // blobs that compactions could not read, and when; guarded by compacting
 	jumped      time.Time            // since when the clock has been ahead of retention's, zero where it is not; guarded by compacting
 	rowsExpired time.Time            // when rows were last expired; guarded by compacting
+	adopted     bool                 // the catalogue has the deletions that tombstones tell of; guarded by compacting
 
 	damaged   damaged
 	retention retention
