@@ -37,6 +37,10 @@ func (e *Error) Unwrap() error { return e.Err }
 // Hint returns what cures the error.
 func (e *Error) Hint() string { return e.Cure }
 
+// gcPercent is how much garbage may gather, in percent of what is alive. What is alive are mostly caches and the blocks that a compaction merges, and little is
+// allocated per profile: half the usual room costs a few percent of CPU and saves a quarter of the memory.
+const gcPercent = 50
+
 var errDraining = errors.New("draining")
 
 // Run runs a collector until ctx ends or one of its parts fails, then drains: it stops accepting, finishes what is in flight
@@ -54,6 +58,9 @@ func Run(ctx context.Context, cfg Config, opts Options) (err error) {
 	}
 	if cfg.MemoryLimit > 0 {
 		defer debug.SetMemoryLimit(debug.SetMemoryLimit(int64(cfg.MemoryLimit)))
+	}
+	if os.Getenv("GOGC") == "" {
+		defer debug.SetGCPercent(debug.SetGCPercent(gcPercent))
 	}
 	// Opening is quick and not to be left half done; ctx ends the group below.
 	p, err := open(context.WithoutCancel(ctx), &cfg, &opts)
