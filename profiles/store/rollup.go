@@ -86,6 +86,7 @@ type rollups struct {
 	dropped map[string]bool
 	byKey   map[string]*rollup
 	builder *labels.Builder
+	spare   []sumTable // empty ones to use again
 }
 
 // reset starts a dataset, whose finest sums are those of size ms.
@@ -107,6 +108,13 @@ func (r *rollups) of(s *seriesInfo, index int) *rollup {
 	u := r.byKey[key]
 	if u == nil {
 		u = newRollup(rollupInfo{Labels: kept, Type: s.Type, Columns: s.Columns, minStart: s.minStart, maxStart: s.maxStart, maxEnd: s.maxEnd})
+		for k := range u.rows {
+			if n := len(r.spare); n > 0 && u.rows[k].columns > 0 {
+				columns := u.rows[k].columns
+				u.rows[k], r.spare = r.spare[n-1], r.spare[:n-1]
+				u.rows[k].columns = columns
+			}
+		}
 		r.byKey[key] = u
 	}
 	s.Labels.Range(func(l labels.Label) {
@@ -142,30 +150,47 @@ func (u *rollup) window(start int64) int {
 
 // addRecords adds a series' profiles.
 func (u *rollup) addRecords(size int64, rs []record, h *head, groups *[kinds][]int) {
+	windows := u.addHeads(size, rs, h, groups)
+	for i := range rs {
+		for k := range groups {
+			u.rows[k].addRow(windows[i], &rs[i].groups[k], weightOf(&rs[i], k))
+		}
+	}
+}
+
+// addHeads adds what is known of a series' profiles without their rows, and returns the window of each.
+func (u *rollup) addHeads(size int64, rs []record, h *head, groups *[kinds][]int) (windows []uint32) {
 	at, end := 0, int64(-1<<63)
+	w := &u.head
+	windows = make([]uint32, len(rs))
 	for i := range rs {
 		rec := &rs[i]
 		if rec.start >= end || i == 0 {
 			start := windowStart(rec.start, size)
 			at, end = u.window(start), start+size
 		}
-		w := &u.head
+		windows[i] = uint32(at)
 		w.profiles[at]++
 		w.covered[at] += rec.covered
 		w.length[at] += rec.end - rec.start
 		w.first[at], w.last[at] = min(w.first[at], rec.start), max(w.last[at], rec.end)
 		for k, cols := range groups {
-			weight := int64(1)
-			if k == gaugeKind {
-				weight = rec.covered
-			}
+			weight := weightOf(rec, k)
 			for _, col := range cols {
 				w.totals[col][at] = w.totals[col][at].Add(h.totals[col][i].Mul(weight))
 			}
 			u.rawRows += len(rec.groups[k].stacks)
-			u.rows[k].addRow(uint32(at), &rec.groups[k], weight)
 		}
 	}
+	return windows
+}
+
+// weightOf returns what a profile's values of a kind are multiplied with in sums.
+func weightOf(r *record, kind int) int64 {
+	if kind == gaugeKind {
+		return r.covered
+	}
+	return 1
 }
 
 // sumTable adds up rows by window and stack. Not safe for concurrent use.
@@ -183,6 +208,24 @@ func (t *sumTable) addRow(window uint32, r *rows[int64], weight int64) {
 		at := t.at(uint64(s)<<32 | uint64(window))
 		for c := range t.columns {
 			addScaled(&t.values[at+c], r.values[c*n+i], weight)
+		}
+	}
+}
+
+// addSlice adds the rows of a slice, of records that are in windows, in stack-major order: what addRow does for each of them, looking each stack up once for each window.
+func (t *sumTable) addSlice(of *transposer, rs []record, windows []uint32, kind int) {
+	row := 0
+	for i, stack := range of.stacks {
+		base, last := -1, uint32(0)
+		for end := row + int(of.counts[i]); row < end; row++ {
+			j := of.profile[row]
+			if w := windows[j]; base < 0 || w != last {
+				base, last = t.at(uint64(stack)<<32|uint64(w)), w
+			}
+			g, weight := &rs[j].groups[kind], weightOf(&rs[j], kind)
+			for c := range t.columns {
+				addScaled(&t.values[base+c], g.values[c*len(g.stacks)+int(of.position[row])], weight)
+			}
 		}
 	}
 }
@@ -339,6 +382,17 @@ func (u *rollup) levels(size int64) (out []*level) {
 		}
 	}
 	return out
+}
+
+// release takes back the tables of a rollup that was written.
+func (r *rollups) release(u *rollup) {
+	for k := range u.rows {
+		t := u.rows[k]
+		if len(t.slots) > 0 && len(r.spare) < 16 {
+			clear(t.slots)
+			r.spare = append(r.spare, sumTable{slots: t.slots, keys: t.keys[:0], values: t.values[:0]})
+		}
+	}
 }
 
 // finish returns the rollups gathered so far, in the order of files, and starts anew.

@@ -131,6 +131,12 @@ func (w *fileWriter) add(s *series) {
 	w.raw = appendHead(w.raw[:0], h)
 	info.head = w.part(regionHeads, w.raw)
 	groups := groupsOf(s.columns)
+	var sums *rollup
+	var windows []uint32
+	if w.hasRollups() {
+		sums = w.rollups.of(&info, len(w.series))
+		windows = sums.addHeads(w.rollups.size, s.records, h, &groups)
+	}
 	for lo := 0; lo < n; {
 		hi, rowCount := lo, 0
 		for hi < n && hi-lo < maxChunkProfiles && (hi == lo || rowCount < maxChunkRows) {
@@ -145,13 +151,18 @@ func (w *fileWriter) add(s *series) {
 		}
 		w.spans(&c, s.records[lo:hi], len(s.columns))
 		for k, cols := range groups {
-			c.groups[k] = w.rawGroup(groupRows(s.records[lo:hi], k), len(cols), c.per, w.pair(s, cols))
+			if len(cols) == 0 {
+				continue
+			}
+			each := func(first int, of *transposer, n int) {
+				if sums != nil {
+					sums.rows[k].addSlice(of, s.records[lo+first:lo+first+n], windows[lo+first:lo+first+n], k)
+				}
+			}
+			c.groups[k] = w.rawGroup(groupRows(s.records[lo:hi], k), len(cols), c.per, w.pair(s, cols), each)
 		}
 		info.chunks = append(info.chunks, c)
 		lo = hi
-	}
-	if w.hasRollups() {
-		w.rollups.of(&info, len(w.series)).addRecords(w.rollups.size, s.records, h, &groups)
 	}
 	w.addInfo(info)
 }
@@ -257,16 +268,14 @@ func (w *fileWriter) finishGroup(region, columns int) (g groupInfo) {
 	return g
 }
 
-// rawGroup writes one group of a chunk. pair are its columns of scaled samples.
-func (w *fileWriter) rawGroup(ps []rows[int64], columns, per int, pair sampledPair) (g groupInfo) {
-	if columns == 0 {
-		return g
-	}
+// rawGroup writes one group of a chunk. pair are its columns of scaled samples. each is called with every slice: its first profile, its rows, its number of profiles.
+func (w *fileWriter) rawGroup(ps []rows[int64], columns, per int, pair sampledPair, each func(first int, of *transposer, n int)) (g groupInfo) {
 	gw := &w.group
 	gw.reset(columns)
 	for lo := 0; lo < len(ps); lo += per {
 		of := ps[lo:min(lo+per, len(ps))]
 		transpose(&gw.trans, of)
+		each(lo, &gw.trans, len(of))
 		gw.slice(&gw.trans.chunkStacks, len(of), w.version)
 		gw.encoder.used = 0
 		sampled := pair.rate > 0 && gw.fitSampled(of, pair, w.sizes)
@@ -299,6 +308,7 @@ func (w *fileWriter) flushRollups(typ string) {
 			w.rolled.addRollup(&u.info)
 			w.rollInfo = append(w.rollInfo, u.info)
 		}
+		w.rollups.release(u)
 	}
 }
 
