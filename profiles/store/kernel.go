@@ -98,6 +98,9 @@ func (a *adder) addSlice(i, lo, hi int, sel *selection, weights []int64, slots [
 	if uniform && narrow {
 		return a.addWhole(&h, sel.base, at, weights[0])
 	}
+	if narrow && h.small && slots == nil && len(weights) <= shortSlice && (sel.sums || allFlags(weights)) {
+		return a.addMarked(&h, sel.base, at, weights)
+	}
 	if err := a.openMembers(total); err != nil {
 		return err
 	}
@@ -315,6 +318,79 @@ func (c *chunkStacks) decodeMeans(h *columnHead, covered []int64, out []int64) (
 	return out, h.done()
 }
 
+// allFlags reports whether all weights are 0 or 1.
+func allFlags(weights []int64) bool {
+	for _, w := range weights {
+		if w>>1 != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// addMarked adds the rows whose profiles have weight 1, all others having weight 0, of a short slice and a column whose values add up in 64 bits. It reads members and values in one go.
+func (a *adder) addMarked(h *columnHead, base []uint32, at uint32, weights []int64) error {
+	members, err := a.memberBytes()
+	if err != nil {
+		return err
+	}
+	var marks [shortSlice]int64
+	n := copy(marks[:], weights)
+	keep := ^int64(0) // of the value before: in a column of differences all of it
+	if h.mode != modeDelta {
+		keep = 0
+	}
+	st, b, pos := &a.stacks, h.b, 0
+	for i, id := range st.stacks {
+		count := int(st.counts[i])
+		of := allMembers[:count]
+		if count != n {
+			if count > len(members) {
+				return errShort
+			}
+			of, members = members[:count], members[count:]
+		}
+		var sum, used, v int64
+		next := uint32(0)
+		for _, m := range of {
+			if pos >= len(b) {
+				return errVarint
+			}
+			u := uint64(b[pos])
+			if pos++; u >= 0x80 {
+				if u, pos = longVarint(b, pos, u); pos < 0 {
+					return errVarint
+				}
+			}
+			v = v&keep + (int64(u>>1) ^ -int64(u&1))
+			next += uint32(m)
+			w := marks[next%shortSlice]
+			next++
+			sum += v & -w
+			used += w
+		}
+		if next > uint32(n) {
+			return fmt.Errorf("profile indices are not below %d", n)
+		}
+		if used == 0 || base[id] == noCell {
+			continue
+		}
+		a.samples += int(used)
+		cell := &a.cells[base[id]+at]
+		*cell = cell.Add(profiles.Int128From(sum * h.scale))
+	}
+	if len(members) > 0 {
+		return fmt.Errorf("%d bytes too many", len(members))
+	}
+	h.b = b[pos:]
+	return h.done()
+}
+
+// shortSlice is the most profiles of a slice of whose members each takes a byte; allMembers are those of a stack that is in all of them.
+const shortSlice = 128
+
+var allMembers [shortSlice]byte
+
 // scatter adds the values of the profiles that have a weight to their stacks' cells.
 func (a *adder) scatter(base []uint32, at uint32, weights []int64) {
 	st, row := &a.stacks, 0
@@ -403,6 +479,39 @@ func (a *adder) addSpans(chunk *chunkInfo, b []byte, sel *selection, of *spanTas
 		}
 		addScaled(&a.cells[base], rows.values[of.column][i], sel.weights[p])
 		a.samples++
+	}
+	return nil
+}
+
+// decodeShortMembers is decodeMembers for slices of at most shortSlice profiles.
+func (c *chunkStacks) decodeShortMembers(b []byte, n, total int) error {
+	c.profile = slices.Grow(c.profile[:0], total)[:total]
+	at, pos := 0, 0
+	for _, count := range c.counts {
+		of := c.profile[at : at+int(count)]
+		at += len(of)
+		if len(of) == n {
+			for j := range of {
+				of[j] = uint32(j)
+			}
+			continue
+		}
+		if len(of) > len(b)-pos {
+			return errShort
+		}
+		next := uint32(0)
+		for j, v := range b[pos : pos+len(of)] {
+			next += uint32(v)
+			of[j] = next
+			next++
+		}
+		if next > uint32(n) {
+			return fmt.Errorf("profile indices are not below %d", n)
+		}
+		pos += len(of)
+	}
+	if pos < len(b) {
+		return fmt.Errorf("%d bytes too many", len(b)-pos)
 	}
 	return nil
 }

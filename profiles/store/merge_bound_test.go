@@ -52,6 +52,12 @@ func TestQueriesAreBounded(t *testing.T) {
 			e.store.lexicons.m = nil // as if it were the first query
 			e.store.cfg.QueryCPU, e.store.cfg.QueryMemory = c.cpu, c.memory
 			err := query(t.Context())
+			for range 1000 { // some systems count a thread's time in steps that are longer than this query takes
+				if err != nil || c.limit != "query_cpu" {
+					break
+				}
+				err = query(t.Context())
+			}
 			le, ok := errors.AsType[*LimitError](err)
 			if c.limit == "" && err != nil || c.limit != "" && (!ok || le.Limit != c.limit || le.Got <= le.Max && c.limit == "query_memory") {
 				t.Errorf("%s with %v and %d bytes: %v, want limit %q", name, c.cpu, c.memory, err, c.limit)

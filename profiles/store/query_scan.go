@@ -304,7 +304,7 @@ func (d *datasetScan) others(ctx context.Context) error {
 		}
 		sel, srcs, spells = append(sel, selected{info: info}), append(srcs, src), append(spells, left)
 	}
-	heads, err := d.f.readHeads(ctx, sel, d.sink.wantsHeads())
+	heads, err := d.heads(ctx, sel)
 	if err != nil {
 		return err
 	}
@@ -314,6 +314,45 @@ func (d *datasetScan) others(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// heads returns the heads of sel. Those without totals are kept in memory: a short range reads little else.
+func (d *datasetScan) heads(ctx context.Context, sel []selected) ([]*head, error) {
+	if d.sink.wantsHeads() {
+		return d.f.readHeads(ctx, sel, true)
+	}
+	heads := make([]*head, len(sel))
+	var missing []selected
+	d.ds.mu.Lock()
+	for i, s := range sel {
+		if heads[i] = d.ds.rawHeads[s.info]; heads[i] == nil {
+			missing = append(missing, s)
+		}
+	}
+	d.ds.mu.Unlock()
+	read, err := d.f.readHeads(ctx, missing, false)
+	if err != nil || len(read) == 0 {
+		return heads, err
+	}
+	d.ds.mu.Lock()
+	defer d.ds.mu.Unlock()
+	if d.ds.rawHeads == nil {
+		d.ds.rawHeads = map[*seriesInfo]*head{}
+	}
+	bytes := int64(0)
+	for i, s := range sel {
+		if heads[i] == nil {
+			heads[i], read = read[0], read[1:]
+			if d.ds.rawHeads[s.info] == nil {
+				bytes += 128 + 24*int64(heads[i].len())
+			}
+			d.ds.rawHeads[s.info] = heads[i]
+		}
+	}
+	d.f.opened.mu.Lock()
+	d.f.opened.bytes += bytes
+	d.f.opened.mu.Unlock()
+	return heads, nil
 }
 
 // raw takes the profiles of a series that start in spells.

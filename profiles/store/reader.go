@@ -57,6 +57,7 @@ type dataset struct {
 	lexicon   uint64                   // that lexStacks is about; 0: none
 	lexStacks []uint32                 // of each stack its id in the lexicon
 	heads     map[*sumInfo]*windowHead // those that were read
+	rawHeads  map[*seriesInfo]*head    // those that were read, without totals
 }
 
 // openFile opens the blob name; cached, if there, spares reading its footer, and where the file is small all of it.
@@ -400,14 +401,23 @@ func (c *chunkReader) openStacks(i int) (total int, err error) {
 	return total, nil
 }
 
-// openMembers decodes which profiles the stacks of the open slice are in, which has total rows.
-func (c *chunkReader) openMembers(total int) (err error) {
-	lo, hi := c.chunk.slice(c.slice)
-	b := c.rest // version 1: they follow the stacks
+// memberBytes returns the open slice's share of the members.
+func (c *chunkReader) memberBytes() ([]byte, error) {
 	if c.group.members.stored > 0 {
-		b, err = c.share(1, c.slice)
+		return c.share(1, c.slice)
 	}
-	if err == nil {
+	return c.rest, nil // version 1: they follow the stacks
+}
+
+// openMembers decodes which profiles the stacks of the open slice are in, which has total rows.
+func (c *chunkReader) openMembers(total int) error {
+	lo, hi := c.chunk.slice(c.slice)
+	b, err := c.memberBytes()
+	switch {
+	case err != nil:
+	case hi-lo <= shortSlice:
+		err = c.stacks.decodeShortMembers(b, hi-lo, total)
+	default:
 		err = c.stacks.decodeMembers(b, hi-lo, total)
 	}
 	if err != nil {
