@@ -38,7 +38,7 @@ func googleFrame(l *profile.Location, i int, frames Frames) string {
 
 // TestFramesAgreeWithGooglePprof adds up real profiles by line and by address, naively from google/pprof's reading of them, and compares self and total of every frame.
 func TestFramesAgreeWithGooglePprof(t *testing.T) {
-	files, data := readCorpus(t, 40)
+	files, data := readCorpus(t, 90)
 	for i, in := range data {
 		p, err := Parse(in, Limits{})
 		if err != nil {

@@ -114,9 +114,9 @@ func TestRankingFindsThePlantedRegression(t *testing.T) {
 // The load that all functions of a window share makes the tests of one ranking depend on each other, so the bounds leave room.
 func TestRankingOfEqualFleets(t *testing.T) {
 	tests, alarms, loud := 0, 0, 0
-	const rankings = 60
+	const rankings = 40
 	for seed := range uint64(rankings) {
-		r := newSyntheticFleet(seed).rank(t, rand.New(rand.NewPCG(seed, 3)), 20, RankSelf, "", 1)
+		r := newSyntheticFleet(seed).rank(t, rand.New(rand.NewPCG(seed, 3)), 16, RankSelf, "", 1)
 		for _, row := range r.Rows {
 			if row.Base == 0 && row.Now == 0 {
 				continue // never a leaf
