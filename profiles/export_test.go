@@ -20,10 +20,9 @@ func mergedCorpus(t *testing.T, n int) map[string]*Stacks {
 	files, data := readCorpus(t, n)
 	symbols := NewSymbols()
 	type merge struct {
-		typ     Type
-		acc     Accumulator
-		stats   MergeStats
-		samples int
+		typ   Type
+		acc   Accumulator
+		stats MergeStats
 	}
 	merges := map[string]*merge{}
 	for i, in := range data {

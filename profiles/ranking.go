@@ -70,21 +70,20 @@ const (
 //
 // Not safe for concurrent use.
 type Ranker struct {
-	opt        RankOptions
-	index      map[string]uint32
-	names      []string
-	files      []string
-	sides      [2]rankSide
-	symbols    *Symbols
-	functions  []uint32          // of symbols: id plus one
-	unknown    map[uint32]uint32 // of symbols: location without symbols to id
-	values     []float64         // of the window, by id
-	selfs      []float64
-	seen       []int // by id: the stack that was last counted, plus one
-	stacks     int
-	touched    []uint32
-	start, end [2]int64
-	typ        Type
+	opt       RankOptions
+	index     map[string]uint32
+	names     []string
+	files     []string
+	sides     [2]rankSide
+	symbols   *Symbols
+	functions []uint32          // of symbols: id plus one
+	unknown   map[uint32]uint32 // of symbols: location without symbols to id
+	values    []float64         // of the window, by id
+	selfs     []float64
+	seen      []int // by id: the stack that was last counted, plus one
+	stacks    int
+	touched   []uint32
+	typ       Type
 }
 
 type rankSide struct {

@@ -43,8 +43,6 @@ func (q *queryFlags) registerTimes(cmd *cobra.Command) {
 // timeRange is [From, To) in Unix milliseconds.
 type timeRange struct{ From, To int64 }
 
-func (r timeRange) length() time.Duration { return time.Duration(r.To-r.From) * time.Millisecond }
-
 // rangeOf reads the flags for times.
 func (q *queryFlags) rangeOf(cmd *cobra.Command, now time.Time) (timeRange, error) {
 	if q.since != "" && (q.from != "" || q.to != "") {
