@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -66,7 +67,9 @@ func TestQueriesAreBounded(t *testing.T) {
 		e.store.cfg.QueryCPU, e.store.cfg.QueryMemory = 0, 0
 		for after := range 20 {
 			e.store.lexicons.m = nil
-			if err := query(&endsAfter{Context: t.Context(), n: after}); !errors.Is(err, context.Canceled) {
+			ctx := &endsAfter{Context: t.Context()}
+			ctx.n.Store(int64(after))
+			if err := query(ctx); !errors.Is(err, context.Canceled) {
 				t.Errorf("%s whose context ended after %d looks at it: %v", name, after, err)
 			}
 		}
@@ -76,11 +79,11 @@ func TestQueriesAreBounded(t *testing.T) {
 // endsAfter is a context whose end shows from the n-th look at it on.
 type endsAfter struct {
 	context.Context
-	n int
+	n atomic.Int64
 }
 
 func (c *endsAfter) Err() error {
-	if c.n--; c.n < 0 {
+	if c.n.Add(-1) < 0 {
 		return context.Canceled
 	}
 	return nil
