@@ -28,11 +28,13 @@ func (db *DB) PutDeletion(ctx context.Context, d Deletion) error {
 	if d.Service == "" && d.Instance == "" {
 		return errors.New("put deletion in catalogue: it names neither service nor instance")
 	}
-	return db.write(ctx, "put deletion", func(t *tx) error {
-		_, err := t.exec(`INSERT INTO deletions (id, service, instance, start_at, end_at, created, finished) VALUES (?, ?, ?, ?, ?, ?, 0) ON CONFLICT (id) DO NOTHING`,
-			d.ID, d.Service, d.Instance, d.Start, d.End, d.Created)
-		return err
-	})
+	return db.write(ctx, "put deletion", func(t *tx) error { return t.putDeletion(d) })
+}
+
+func (t *tx) putDeletion(d Deletion) error {
+	_, err := t.exec(`INSERT INTO deletions (id, service, instance, start_at, end_at, created, finished) VALUES (?, ?, ?, ?, ?, ?, 0) ON CONFLICT (id) DO NOTHING`,
+		d.ID, d.Service, d.Instance, d.Start, d.End, d.Created)
+	return err
 }
 
 // Deletions implements Catalog.

@@ -10,9 +10,18 @@ import (
 	"time"
 )
 
-// Fill makes blocks live and garbage wait to be deleted from the given time on. It is for a catalogue that is built anew.
-func (db *DB) Fill(ctx context.Context, blocks []Block, garbage []string, deleteAfter time.Time) error {
+// Fill makes blocks live, garbage wait to be deleted from the given time on, and deletions, those that are there too, be carried out. It is for a catalogue
+// that is built anew.
+func (db *DB) Fill(ctx context.Context, blocks []Block, garbage []string, deletions []Deletion, deleteAfter time.Time) error {
 	return db.write(ctx, "fill", func(t *tx) error {
+		for _, d := range deletions {
+			if err := t.putDeletion(d); err != nil {
+				return err
+			}
+		}
+		if _, err := t.exec(`UPDATE deletions SET finished = 0`); err != nil {
+			return err
+		}
 		for i := range blocks {
 			if err := t.putBlock(&blocks[i]); err != nil {
 				return err

@@ -32,7 +32,7 @@ func TestSalvage(t *testing.T) {
 	if !slices.Equal(s.Garbage, []string{"segments/a"}) || len(s.Lost) > 0 || s.Rows["processes"] != 1 || s.Rows["windows"] != 1 {
 		t.Errorf("salvaged %+v", s)
 	}
-	must(t, fresh.Fill(ctx, []Block{{ID: "b", Level: 1, Blob: "blocks/b"}}, s.Garbage, time.Now().Add(-time.Second)))
+	must(t, fresh.Fill(ctx, []Block{{ID: "b", Level: 1, Blob: "blocks/b"}}, s.Garbage, nil, time.Now().Add(-time.Second)))
 	blocks, err := fresh.Blocks(ctx, BlockFilter{})
 	must(t, err)
 	if len(blocks) != 1 || blocks[0].ID != "b" {

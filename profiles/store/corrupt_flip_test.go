@@ -118,7 +118,9 @@ func TestEveryFlip(t *testing.T) {
 }
 
 // forget has the store read everything anew.
-func (s *Store) forget() { s.cache, s.parts, s.damaged.since = newCache(1<<20), newPartCache(1<<20), nil }
+func (s *Store) forget() {
+	s.cache, s.parts, s.damaged.since = newCache(1<<20), newPartCache(1<<20), nil
+}
 
 // answer is what a query said: its result as text, and whether it left something out.
 type answer struct {

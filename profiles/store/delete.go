@@ -245,10 +245,29 @@ func (s *Store) concerned(ctx context.Context, t catalog.Deletion, b catalog.Blo
 	return false, some, err
 }
 
-// cut writes blocks anew without what t is about.
+// cut writes blocks anew without what t is about, nor what any other deletion is about that is not finished and concerns all of them: that would pass over what is
+// newer than it.
 func (s *Store) cut(ctx context.Context, t catalog.Deletion, out *Deleted, in []catalog.Block) error {
-	r, err := s.rewrite(ctx, in, func(si *seriesInfo, start int64) bool {
-		return !deletes(t, si.Labels) || start < t.Start || start >= t.End
+	all, err := s.cfg.Catalog.Deletions(ctx)
+	if err != nil {
+		return err
+	}
+	for _, o := range all {
+		older := slices.ContainsFunc(in, func(b catalog.Block) bool { return b.ID < o.ID })
+		newer := slices.ContainsFunc(in, func(b catalog.Block) bool { return b.ID >= o.ID })
+		if !o.Finished && older && newer { // it is about some of them: one by one
+			for i := range in {
+				if err := s.cut(ctx, t, out, in[i:i+1]); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}
+	all = slices.DeleteFunc(all, func(o catalog.Deletion) bool { return o.ID == t.ID || o.Finished || in[0].ID >= o.ID })
+	all = append(all, t)
+	r, err := s.rewrite(ctx, in, shareAll, func(si *seriesInfo, start int64) bool {
+		return !slices.ContainsFunc(all, func(t catalog.Deletion) bool { return deletes(t, si.Labels) && start >= t.Start && start < t.End })
 	})
 	if err != nil {
 		return err

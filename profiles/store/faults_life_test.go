@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -108,10 +109,37 @@ func (l *life) verify() {
 		l.t.Errorf("%s: after the retries not all is there once", l.desc)
 	}
 	l.raw(r)
+	l.lose(r)
 	_, problems, err := Check(ctx, l.blobs, l.cat, time.Hour)
 	must(l.t, err)
 	for _, p := range problems {
 		l.t.Errorf("%s: check: %s: %s", l.desc, p.Blob, p.What)
+	}
+}
+
+// lose loses the catalogue and makes it anew: all is as it was.
+func (l *life) lose(r *reference) {
+	l.t.Helper()
+	ctx := context.Background()
+	must(l.t, l.store.Close())
+	must(l.t, l.cat.Close())
+	rebuilt, err := Rebuild(ctx, l.blobs, nil)
+	must(l.t, err)
+	for _, p := range rebuilt.Problems {
+		l.t.Errorf("%s: rebuild: %s: %s", l.desc, p.Blob, p.What)
+	}
+	l.cat, err = catalog.OpenSQLite(ctx, filepath.Join(l.dir, "rebuilt.db"))
+	must(l.t, err)
+	rebuilt.now = l.clock.Now
+	must(l.t, rebuilt.Fill(ctx, l.cat))
+	must(l.t, l.open())
+	if !l.matches(r, "") {
+		l.t.Errorf("%s: after a rebuild not all is there once", l.desc)
+	}
+	must(l.t, l.store.Compact(ctx, true))
+	must(l.t, l.store.Clean(ctx))
+	if !l.matches(r, "") {
+		l.t.Errorf("%s: after a rebuild and retention not all is there once", l.desc)
 	}
 }
 

@@ -31,8 +31,8 @@ type faulty struct {
 	store *Store
 
 	configure func(*Config)
-	blobs *blob.Files
-	clock *clock
+	blobs     *blob.Files
+	clock     *clock
 
 	pushes  []Push
 	samples [][][]sample

@@ -71,9 +71,30 @@ type datasetInfo struct {
 	regions    [regionCount]span
 }
 
-func appendHeader(b []byte, version, level int) []byte {
+// share says which of a block's profiles those of two that were made of it have where pins took it apart.
+type share byte
+
+const (
+	shareAll share = iota
+	sharePinned
+	shareRest
+)
+
+func appendHeader(b []byte, version, level int, of share) []byte {
 	b = append(b, fileMagic...)
-	return append(b, byte(version), byte(level), 0, 0, 0, 0, 0, 0)
+	return append(b, byte(version), byte(level), byte(of), 0, 0, 0, 0, 0)
+}
+
+// share returns what part of its ancestor's profiles the file has.
+func (f *file) share() (share, error) {
+	b, err := f.bytes(span{0, headerSize})
+	if err != nil {
+		return shareAll, err
+	}
+	if _, err := checkHeader(b, f.opened.foot.version); err != nil {
+		return shareAll, err
+	}
+	return share(b[10]), nil
 }
 
 // checkHeader returns the level.
@@ -84,7 +105,10 @@ func checkHeader(b []byte, version int) (level int, err error) {
 	if int(b[8]) != version {
 		return 0, fmt.Errorf("header has version %d, the end of the file %d", b[8], version)
 	}
-	for _, z := range b[10:headerSize] {
+	if b[10] > byte(shareRest) || version == version1 && b[10] != 0 {
+		return 0, fmt.Errorf("header says share %d", b[10])
+	}
+	for _, z := range b[11:headerSize] {
 		if z != 0 {
 			return 0, errors.New("header's reserved bytes are not zero")
 		}

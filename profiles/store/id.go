@@ -20,6 +20,11 @@ var crockford = base32.NewEncoding("0123456789ABCDEFGHJKMNPQRSTVWXYZ").WithPaddi
 
 func (id blockID) String() string { return crockford.EncodeToString(id[:]) }
 
+// time returns when the id was made.
+func (id blockID) time() time.Time {
+	return time.UnixMilli(int64(binary.BigEndian.Uint64(id[:8]) >> 16))
+}
+
 // idSource makes ids. Safe for concurrent use.
 type idSource struct {
 	node    [6]byte

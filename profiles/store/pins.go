@@ -114,14 +114,18 @@ func (s *Store) Unpin(ctx context.Context, id int64) error { return s.cfg.Catalo
 // split takes the pinned profiles of a block apart from the others, in one transaction, so that retention can take those. A block of which all or nothing is pinned
 // is only marked.
 func (s *Store) split(ctx context.Context, b catalog.Block, p *pins) error {
-	pinned, err := s.rewrite(ctx, []catalog.Block{b}, p.selects)
+	pinned, err := s.rewrite(ctx, []catalog.Block{b}, sharePinned, p.selects)
 	if err != nil {
 		return fmt.Errorf("take pinned profiles out of block %s: %w", b.ID, err)
 	}
 	if len(pinned.rows) == 0 {
 		return s.cfg.Catalog.MarkPinned(ctx, b.ID, -p.state)
 	}
-	rest, err := s.rewrite(ctx, []catalog.Block{b}, func(si *seriesInfo, start int64) bool { return !p.selects(si, start) })
+	of := shareRest
+	if len(pinned.rows) == 0 {
+		of = shareAll
+	}
+	rest, err := s.rewrite(ctx, []catalog.Block{b}, of, func(si *seriesInfo, start int64) bool { return !p.selects(si, start) })
 	if err != nil {
 		return errors.Join(fmt.Errorf("take pinned profiles out of block %s: %w", b.ID, err), s.discard(ctx, pinned))
 	}

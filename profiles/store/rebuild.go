@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -18,6 +19,10 @@ type Rebuilt struct {
 	Live     []catalog.Block // what a catalogue has to list, in order of id
 	Garbage  []string        // blobs that were replaced or deleted, or that never were live
 	Problems []Problem       // blobs that cannot be read, and what cannot be told from the blobs alone
+
+	deletions []catalog.Deletion
+	blobs     blob.Store
+	now       func() time.Time // nil: time.Now
 }
 
 // Rebuild finds out from the blobs alone which segments and blocks are live: those that can be read, that no other was made from, and that were
@@ -28,12 +33,15 @@ type Rebuilt struct {
 // What cannot be rebuilt are the keys of pushes: one whose answer was lost before the catalogue was, and that is sent again after it was rebuilt,
 // is stored twice.
 func Rebuild(ctx context.Context, blobs blob.Store, dead []string) (*Rebuilt, error) {
-	r := &rebuild{blobs: blobs, dead: map[string]bool{}, out: &Rebuilt{}}
+	r := &rebuild{blobs: blobs, dead: map[string]bool{}, out: &Rebuilt{blobs: blobs}}
 	r.lineage = newLineage(func(a, b *known) (int, error) { return r.more(ctx, a, b) })
 	for _, name := range dead {
 		r.dead[name] = true
 	}
 	if err := r.survey(ctx); err != nil {
+		return nil, fmt.Errorf("rebuild catalogue: %w", err)
+	}
+	if err := r.tombstones(ctx); err != nil {
 		return nil, fmt.Errorf("rebuild catalogue: %w", err)
 	}
 	r.lineage.choose()
@@ -57,20 +65,42 @@ func Rebuild(ctx context.Context, blobs blob.Store, dead []string) (*Rebuilt, er
 
 // newCatalog is the catalogue that a rebuild fills.
 type newCatalog interface {
-	Now(ctx context.Context) (time.Time, error)
-	Fill(ctx context.Context, blocks []catalog.Block, garbage []string, deleteAfter time.Time) error
+	catalog.Catalog
+	Fill(ctx context.Context, blocks []catalog.Block, garbage []string, deletions []catalog.Deletion, deleteAfter time.Time) error
 }
 
 // rebuiltGrace is how long what a rebuild found to be garbage is kept for those who look at what it did.
-const rebuiltGrace = 24 * time.Hour
+const rebuiltGrace = time.Hour
 
-// Fill writes what was found into cat, which lists nothing yet. What was deleted on request is deleted again by the store, from whatever still holds it.
+// Fill writes what was found into cat, which lists no blocks yet, and takes what was deleted on request out of what still holds it.
 func (r *Rebuilt) Fill(ctx context.Context, cat newCatalog) error {
 	now, err := cat.Now(ctx)
 	if err != nil {
 		return err
 	}
-	return cat.Fill(ctx, r.Live, r.Garbage, now.Add(rebuiltGrace))
+	if err := cat.Fill(ctx, r.Live, r.Garbage, r.deletions, now.Add(rebuiltGrace)); err != nil {
+		return err
+	}
+	s, err := Open(ctx, Config{Blobs: r.blobs, Catalog: cat, Grace: rebuiltGrace, Now: r.now})
+	if err != nil {
+		return err
+	}
+	return errors.Join(s.bringBackNothing(ctx), s.Close())
+}
+
+// bringBackNothing carries out all deletions that the catalogue knows, again where they were finished.
+func (s *Store) bringBackNothing(ctx context.Context) error {
+	s.compacting.Lock()
+	defer s.compacting.Unlock()
+	if err := s.waitForLease(ctx); err != nil {
+		return err
+	}
+	s.adopted = true // those that can be read are in the catalogue
+	err := s.resumeDeletions(ctx)
+	if input := (*inputError)(nil); errors.As(err, &input) { // it is among the problems, and the deletion stays unfinished
+		return nil
+	}
+	return err
 }
 
 // rebuild is one Rebuild.
@@ -99,6 +129,22 @@ func (r *rebuild) survey(ctx context.Context) error {
 	return nil
 }
 
+// tombstones reads what was deleted on request. One that cannot be read is a problem: what it stands for may be back.
+func (r *rebuild) tombstones(ctx context.Context) error {
+	for info, err := range r.blobs.List(ctx, tombstoneFolder) {
+		if err != nil {
+			return err
+		}
+		t, err := readTombstone(ctx, r.blobs, info)
+		if err != nil {
+			r.out.Problems = append(r.out.Problems, Problem{info.Name, "what this tombstone says was deleted may be back: " + err.Error()})
+			continue
+		}
+		r.out.deletions = append(r.out.deletions, catalog.Deletion{ID: t.ID, Service: t.Service, Instance: t.Instance, Start: t.From, End: t.To, Created: t.Created})
+	}
+	return nil
+}
+
 func (r *rebuild) file(ctx context.Context, name string) error {
 	f, err := openFile(ctx, r.blobs, name, nil)
 	if err != nil {
@@ -109,6 +155,9 @@ func (r *rebuild) file(ctx context.Context, name string) error {
 	k := &known{id: foot.id, row: foot.block(f.size), dead: r.dead[name]}
 	if k.row.Blob != name {
 		return fmt.Errorf("it is %s by what it says itself", k.row.Blob)
+	}
+	if k.share, err = f.share(); err != nil {
+		return err
 	}
 	raw, err := f.section(foot.ancestors)
 	if err != nil {
@@ -183,8 +232,17 @@ func (h *head) key(series string, i int) (k profileKey) {
 	return k
 }
 
-// keysOf returns the keys of f's raw profiles that start in the parts wanted.
-func (r *rebuild) keysOf(ctx context.Context, f *known, wanted map[filePart]struct{}) (map[profileKey]struct{}, error) {
+// deleted tells which profiles of f were deleted on request.
+func (r *rebuild) deleted(f *known) func(si *seriesInfo, start int64) bool {
+	return func(si *seriesInfo, start int64) bool {
+		return slices.ContainsFunc(r.out.deletions, func(t catalog.Deletion) bool {
+			return f.row.ID < t.ID && deletes(t, si.Labels) && start >= t.Start && start < t.End
+		})
+	}
+}
+
+// keysOf returns the keys of f's raw profiles that start in the parts wanted, but for those that skip, if not nil, selects.
+func (r *rebuild) keysOf(ctx context.Context, f *known, wanted map[filePart]struct{}, skip func(si *seriesInfo, start int64) bool) (map[profileKey]struct{}, error) {
 	out := map[profileKey]struct{}{}
 	file, err := openFile(ctx, r.blobs, f.row.Blob, nil)
 	if err != nil {
@@ -199,7 +257,7 @@ func (r *rebuild) keysOf(ctx context.Context, f *known, wanted map[filePart]stru
 		err := file.eachHead(ctx, service, func(si *seriesInfo, h *head) {
 			series := seriesKey(si.Labels, si.Type, si.Columns)
 			for i, t := range h.start {
-				if _, ok := wanted[filePart{service, windowStart(t, blockWindow.Milliseconds())}]; ok {
+				if _, ok := wanted[filePart{service, windowStart(t, blockWindow.Milliseconds())}]; ok && (skip == nil || !skip(si, t)) {
 					out[h.key(series, i)] = struct{}{}
 				}
 			}
@@ -219,7 +277,7 @@ func (r *rebuild) missed(ctx context.Context) error {
 			continue
 		}
 		wanted := map[filePart]struct{}{u.part: {}}
-		keys, err := r.keysOf(ctx, u.file, wanted)
+		keys, err := r.keysOf(ctx, u.file, wanted, r.deleted(u.file))
 		if err != nil {
 			r.lineage.report(u.file, "was replaced, and what replaced it is not all there; it cannot be read: %v", err)
 			continue
@@ -231,7 +289,7 @@ func (r *rebuild) missed(ctx context.Context) error {
 			if f.gone || f.dead || f.row.Resolution != 0 || !f.overlaps(wanted) {
 				continue
 			}
-			found, err := r.keysOf(ctx, f, wanted)
+			found, err := r.keysOf(ctx, f, wanted, nil)
 			if err != nil {
 				continue // it is among the problems
 			}
@@ -251,11 +309,11 @@ func (r *rebuild) more(ctx context.Context, a, b *known) (int, error) {
 	if a.row.Resolution != 0 || b.row.Resolution != 0 {
 		return 0, nil
 	}
-	inA, err := r.keysOf(ctx, a, a.parts)
+	inA, err := r.keysOf(ctx, a, a.parts, r.deleted(a))
 	if err != nil {
 		return 0, err
 	}
-	inB, err := r.keysOf(ctx, b, a.parts)
+	inB, err := r.keysOf(ctx, b, a.parts, nil)
 	if err != nil {
 		return 0, err
 	}
@@ -287,7 +345,7 @@ func (r *rebuild) dropRepeats(ctx context.Context) error {
 		if f.gone || f.dead || f.row.Resolution != 0 || !f.overlaps(wanted) {
 			continue
 		}
-		ks, err := r.keysOf(ctx, f, wanted)
+		ks, err := r.keysOf(ctx, f, wanted, nil)
 		if err != nil { // check names what is wrong with it; what can be read of it counts
 			r.lineage.report(f, "cannot be compared with others: %v", err)
 			continue
@@ -339,9 +397,9 @@ func (r *rebuild) withoutRepeats(ctx context.Context, f *known, twice map[profil
 		return err
 	}
 	defer file.close()
-	now := time.Now()
 	w := &fileWriter{}
-	w.reset(newIDSource().next(now), 0, now.UnixMilli(), 0)
+	// As old as the original, by its id: a deletion that concerns that concerns this.
+	w.reset(newIDSource().next(f.id.time()), 0, file.opened.foot.created, 0)
 	for _, info := range file.opened.foot.datasets {
 		if err := copyWithout(ctx, file, info.Service, w, twice); err != nil {
 			return err

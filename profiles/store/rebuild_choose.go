@@ -20,7 +20,8 @@ type known struct {
 	row       catalog.Block
 	number    uint32   // of id in lineage
 	ancestors []uint32 // numbers
-	width     int64    // ms of the windows in parts
+	share     share
+	width     int64 // ms of the windows in parts
 	parts     map[filePart]struct{}
 	dead      bool // it was live and was deleted, as a tombstone or the garbage says
 	gone      bool // it was never live, or was replaced
@@ -100,7 +101,7 @@ func (l *lineage) replaced(f *known) bool {
 }
 
 // dropIncomplete drops the outputs of compactions that did not write all of them: something of an input that is still there is in none. Committed
-// ones wrote all; what of those is missing was deleted or lost, and then so were inputs, or the rest is left as it is.
+// ones wrote all; what of those is missing was deleted or lost, and the rest is left as it is.
 func (l *lineage) dropIncomplete() {
 	for again := true; again; {
 		again = false
@@ -112,24 +113,28 @@ func (l *lineage) dropIncomplete() {
 			if !ok {
 				continue
 			}
-			dropped := false
-			for _, h := range l.heirs[f.number] {
-				if !h.gone && l.uncommitted(h) {
-					h.gone, dropped = true, true
-				}
-			}
-			if again = again || dropped; !dropped {
+			if slices.ContainsFunc(l.heirs[f.number], func(h *known) bool { return !h.gone && !l.uncommitted(h) }) {
 				l.unsure = append(l.unsure, unsure{f, missing})
 				f.gone = true // once
+				continue
+			}
+			for _, h := range l.heirs[f.number] {
+				h.gone, again = true, true
 			}
 		}
 	}
 }
 
-// missing returns a part of f that no heir of it holds.
+// missing returns a part of f that no heir of it holds. Where f was taken apart both shares are needed.
 func (l *lineage) missing(f *known) (filePart, bool) {
 	for _, p := range sortedParts(f) {
-		if !slices.ContainsFunc(l.heirs[f.number], func(h *known) bool { return !h.gone && h.covers(p) }) {
+		var have [shareRest + 1]bool
+		for _, h := range l.heirs[f.number] {
+			if !h.gone && h.covers(p) {
+				have[h.share] = true
+			}
+		}
+		if !have[shareAll] && !(have[sharePinned] && have[shareRest]) {
 			return p, true
 		}
 	}
@@ -205,7 +210,7 @@ func (l *lineage) clash(files []*known) (older, newer *known) {
 	owner := map[uint32]*known{}
 	for _, f := range files {
 		for _, a := range f.ancestors {
-			if o := owner[a]; o != nil && !(o.dead && f.dead) {
+			if o := owner[a]; o != nil && !(o.dead && f.dead) && (o.share == f.share || o.share == shareAll || f.share == shareAll) {
 				return o, f
 			}
 			owner[a] = f

@@ -27,6 +27,7 @@ func (e *env) rebuild() *Rebuilt {
 	r, err := Rebuild(context.Background(), e.cfg.Blobs, nil)
 	must(e.t, err)
 	e.open()
+	r.now = e.clock.Now
 	must(e.t, r.Fill(context.Background(), e.cat))
 	return r
 }
@@ -145,6 +146,31 @@ func TestRebuild(t *testing.T) {
 					must(t, e.cat.Close())
 					e.open()
 					hold()
+				}
+				if rng.IntN(10) == 0 {
+					d := Deletion{Service: []string{"cart", "db"}[rng.IntN(2)], From: now - rng.Int64N(3*3_600_000), To: now}
+					if rng.IntN(3) == 0 {
+						crash.left, crash.after = 1+rng.IntN(4), rng.IntN(2) == 0
+					}
+					before, err := e.cat.Deletions(t.Context())
+					must(t, err)
+					_, err = e.store.Delete(t.Context(), d)
+					crash.left = -1
+					if err != nil {
+						_ = e.store.Close()
+						e.store = nil
+						must(t, e.cat.Close())
+						e.open()
+						hold()
+						must(t, e.store.Clean(t.Context()))
+					}
+					after, lerr := e.cat.Deletions(t.Context())
+					must(t, lerr)
+					if len(after) > len(before) {
+						r = r.without(func(s, _ string, at int64) bool { return s == d.Service && at >= d.From && at < d.To })
+					} else if err == nil {
+						t.Error("a deletion that was done is not in the catalogue")
+					}
 				}
 				if rng.IntN(12) == 0 {
 					crash.left = -1

@@ -17,14 +17,14 @@ type rewritten struct {
 	began  time.Time
 }
 
-// rewrite writes what keep keeps of blocks of one resolution into new blocks. The caller holds compacting. Where it fails nothing that it wrote is left.
-func (s *Store) rewrite(ctx context.Context, in []catalog.Block, keep func(si *seriesInfo, start int64) bool) (*rewritten, error) {
+// rewrite writes what keep keeps of blocks of one resolution into new blocks, which are that share of them. The caller holds compacting. Where it fails nothing that it wrote is left.
+func (s *Store) rewrite(ctx context.Context, in []catalog.Block, of share, keep func(si *seriesInfo, start int64) bool) (*rewritten, error) {
 	out := &rewritten{began: time.Now()}
 	level := 1
 	for _, b := range in {
 		level = max(level, b.Level)
 	}
-	c := &compaction{store: s, level: level, keep: keep, w: &fileWriter{comp: s.blockParts}}
+	c := &compaction{store: s, level: level, keep: keep, w: &fileWriter{comp: s.blockParts, share: of}}
 	if at := steps[stepOf(in[0].Resolution)]; at.resolution > 0 {
 		c.resolution, c.window = at.resolution, at.window.Milliseconds()
 	}

@@ -51,7 +51,8 @@ func seriesKey(ls labels.Labels, typ string, columns []column) string {
 
 // fileWriter builds a segment or block in memory. Not safe for concurrent use.
 type fileWriter struct {
-	version  int  // 0: the newest
+	version  int // 0: the newest
+	share    share
 	last     bool // the file is of a closed window, and lives for days
 	buf      []byte
 	foot     footer
@@ -82,7 +83,7 @@ func (w *fileWriter) reset(id blockID, level int, created, resolution int64) {
 	w.last = false
 	w.foot = footer{version: w.version, id: id, level: level, created: created, resolution: resolution}
 	w.opened = &openedFile{foot: &footer{}, datasets: map[string]*dataset{}}
-	w.buf = appendHeader(nil, w.version, level)
+	w.buf = appendHeader(nil, w.version, level, w.share)
 }
 
 // begin starts the dataset of one service; datasets come in order of service. all are the labels of the series that will be added, of which a segment need not know.
