@@ -73,7 +73,7 @@ func keptError(err error) error {
 	pinned, isPinned := errors.AsType[*store.PinnedError](err)
 	switch {
 	case isPinned:
-		return &reply.Error{Status: http.StatusConflict, Message: pinned.Error(), Hint: "force=true deletes what is pinned too; DELETE /api/v1/pins/" + strconv.FormatInt(pinned.Pin.ID, 10) + " removes the pin", Cause: err}
+		return &reply.Error{Status: http.StatusConflict, Message: pinned.Error(), Hint: "`sonde pin rm " + strconv.FormatInt(pinned.Pin.ID, 10) + "` takes the pin back; --force (force=true) deletes what is pinned too", Cause: err}
 	case errors.Is(err, catalog.ErrNotFound):
 		return &reply.Error{Status: http.StatusNotFound, Message: "there is no such pin", Cause: err}
 	case errors.Is(err, backup.ErrUnknown):
