@@ -101,3 +101,41 @@ func TestReadsWhileBlocksAreSwapped(t *testing.T) {
 	}
 	e.check()
 }
+
+// meanwhile is a catalogue in which something happens right after the blocks were listed for the first time.
+type meanwhile struct {
+	catalog.Catalog
+	fn func()
+}
+
+func (m *meanwhile) Blocks(ctx context.Context, f catalog.BlockFilter) ([]catalog.Block, error) {
+	blocks, err := m.Catalog.Blocks(ctx, f)
+	if fn := m.fn; fn != nil {
+		m.fn = nil
+		fn()
+	}
+	return blocks, err
+}
+
+// TestCheckWhileBlobsGo: what is replaced and deleted while a check goes on is no problem.
+func TestCheckWhileBlobsGo(t *testing.T) {
+	e := newEnv(t, func(c *Config) { c.Grace = time.Millisecond })
+	rng := rand.New(rand.NewPCG(4, 4))
+	for i := range 4 {
+		p, _ := randomPush(rng, "cart", "a", uint64(i+1), epoch, epoch+15_000)
+		must(t, e.store.Append(t.Context(), p))
+		if i == 1 {
+			must(t, e.store.Compact(t.Context(), true)) // leaves garbage that is gone when the check comes to it
+		}
+	}
+	cat := &meanwhile{Catalog: e.cat, fn: func() {
+		must(t, e.store.Compact(t.Context(), true))
+		time.Sleep(3 * time.Millisecond)
+		must(t, e.store.Clean(t.Context()))
+	}}
+	checked, problems, err := Check(t.Context(), e.cfg.Blobs, cat, 0)
+	if err != nil || len(problems) > 0 || checked != 0 {
+		t.Errorf("%d checked, problems %v, %v; want none of what is gone", checked, problems, err)
+	}
+	e.check()
+}
