@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"math/big"
@@ -10,9 +11,11 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/sonde-io/sonde/internal/catalog"
 	"github.com/sonde-io/sonde/profiles"
 )
 
@@ -229,6 +232,29 @@ func TestQueries(t *testing.T) {
 	samples := f.compare(t, e.store, from, to, rounds)
 	if samples[sumsAuto]*4 > samples[sumsNever]*3 || samples[sumsAlways]*10 > samples[sumsNever]*9 {
 		t.Errorf("%d values added up, %d without rollups, %d with their smallest windows: rollups are hardly used", samples[sumsAuto], samples[sumsNever], samples[sumsAlways])
+	}
+	for _, resolution := range []int64{60_000, 3_600_000} {
+		blocks, err := e.cat.Blocks(t.Context(), catalog.BlockFilter{})
+		must(t, err)
+		for _, service := range []string{"cart", "shop"} {
+			of := slices.DeleteFunc(slices.Clone(blocks), func(b catalog.Block) bool { return b.Datasets[0].Service != service })
+			must(t, e.store.cleaning(t.Context(), func(ctx context.Context) error { return e.store.downsample(ctx, of, resolution, 240*time.Hour) }))
+		}
+		f.coarsen(resolution)
+		f.compare(t, e.store, from, to, rounds)
+	}
+}
+
+// coarsen leaves of the facts what sums by window tell: when the window started, and nothing of spans.
+func (f *facts) coarsen(resolution int64) {
+	for _, all := range f.all {
+		for i := range all {
+			x := &all[i]
+			x.start = windowStart(x.start, resolution)
+			x.sample = maps.Clone(x.sample)
+			delete(x.sample, "span_id")
+			delete(x.sample, "trace_id")
+		}
 	}
 }
 
