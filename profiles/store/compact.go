@@ -211,11 +211,7 @@ func (c *compaction) openInputs(ctx context.Context, in []catalog.Block) error {
 		if err := f.readAll(); err != nil {
 			return &inputError{b.Blob, err}
 		}
-		of, err := f.share()
-		if err != nil {
-			return &inputError{b.Blob, err}
-		}
-		if of != shareAll { // its ancestors are the other share's too: two blocks with the same ancestors hold the same profiles, but for these
+		if f.opened.foot.share != shareAll { // its ancestors are the other share's too: two blocks with the same ancestors hold the same profiles, but for these
 			c.ancestors = append(c.ancestors, f.opened.foot.id)
 			continue
 		}

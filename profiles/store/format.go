@@ -60,6 +60,7 @@ type footer struct {
 	resolution int64 // ms; 0: the profiles as they came
 	ancestors  located
 	datasets   []datasetInfo
+	share      share
 }
 
 // datasetInfo says what a file holds of one service, and where.
@@ -80,21 +81,9 @@ const (
 	shareRest
 )
 
-func appendHeader(b []byte, version, level int, of share) []byte {
+func appendHeader(b []byte, version, level int) []byte {
 	b = append(b, fileMagic...)
-	return append(b, byte(version), byte(level), byte(of), 0, 0, 0, 0, 0)
-}
-
-// share returns what part of its ancestor's profiles the file has.
-func (f *file) share() (share, error) {
-	b, err := f.bytes(span{0, headerSize})
-	if err != nil {
-		return shareAll, err
-	}
-	if _, err := checkHeader(b, f.opened.foot.version); err != nil {
-		return shareAll, err
-	}
-	return share(b[10]), nil
+	return append(b, byte(version), byte(level), 0, 0, 0, 0, 0, 0)
 }
 
 // checkHeader returns the level.
@@ -105,10 +94,7 @@ func checkHeader(b []byte, version int) (level int, err error) {
 	if int(b[8]) != version {
 		return 0, fmt.Errorf("header has version %d, the end of the file %d", b[8], version)
 	}
-	if b[10] > byte(shareRest) || version == version1 && b[10] != 0 {
-		return 0, fmt.Errorf("header says share %d", b[10])
-	}
-	for _, z := range b[11:headerSize] {
+	for _, z := range b[10:headerSize] {
 		if z != 0 {
 			return 0, errors.New("header's reserved bytes are not zero")
 		}
@@ -147,6 +133,9 @@ func appendFooter(b []byte, f *footer) []byte {
 				b = binary.AppendUvarint(b, r.length)
 			}
 		}
+	}
+	if f.share != shareAll {
+		b = append(b, byte(f.share))
 	}
 	crc, n := checksum(b[at:]), len(b)-at
 	b = binary.LittleEndian.AppendUint32(b, uint32(n))
@@ -213,6 +202,11 @@ func decodeFooter(b []byte, size uint64, version int) (*footer, error) {
 		}
 		d.places(&ds, size)
 		f.datasets = append(f.datasets, ds)
+	}
+	if version > version1 && d.err == nil && len(d.b) > 0 {
+		if f.share = share(d.byte()); f.share == shareAll || f.share > shareRest {
+			d.fail(fmt.Errorf("share is %d", f.share))
+		}
 	}
 	if err := d.done(); err != nil {
 		return nil, err

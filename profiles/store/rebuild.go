@@ -152,12 +152,9 @@ func (r *rebuild) file(ctx context.Context, name string) error {
 	}
 	defer f.close()
 	foot := f.opened.foot
-	k := &known{id: foot.id, row: foot.block(f.size), dead: r.dead[name]}
+	k := &known{id: foot.id, row: foot.block(f.size), dead: r.dead[name], share: foot.share}
 	if k.row.Blob != name {
 		return fmt.Errorf("it is %s by what it says itself", k.row.Blob)
-	}
-	if k.share, err = f.share(); err != nil {
-		return err
 	}
 	raw, err := f.section(foot.ancestors)
 	if err != nil {

@@ -81,9 +81,9 @@ func (w *fileWriter) reset(id blockID, level int, created, resolution int64) {
 		w.version = version2
 	}
 	w.last = false
-	w.foot = footer{version: w.version, id: id, level: level, created: created, resolution: resolution}
+	w.foot = footer{version: w.version, id: id, level: level, created: created, resolution: resolution, share: w.share}
 	w.opened = &openedFile{foot: &footer{}, datasets: map[string]*dataset{}}
-	w.buf = appendHeader(nil, w.version, level, w.share)
+	w.buf = appendHeader(nil, w.version, level)
 }
 
 // begin starts the dataset of one service; datasets come in order of service. all are the labels of the series that will be added, of which a segment need not know.
