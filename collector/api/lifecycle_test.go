@@ -78,7 +78,7 @@ func TestPins(t *testing.T) {
 		status       int
 		want         string
 	}{
-		{"DELETE", "/api/v1/profiles?service=cart", 409, `"hint":"`sonde pin rm 1``},
+		{"DELETE", "/api/v1/profiles?service=cart", 409, "sonde pin rm 1"},
 		{"DELETE", "/api/v1/profiles", 400, "service or instance"},
 		{"DELETE", "/api/v1/profiles?service=cart&from=now&to=now-1h", 400, "not after"},
 		{"DELETE", "/api/v1/profiles?service=cart&force=maybe", 400, "force"},

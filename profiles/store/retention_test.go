@@ -261,8 +261,9 @@ func TestRetentionBySize(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 7))
 	for w := range 200 { // ten a minute of the same stacks
 		start := epoch + int64(w)*6000
-		p, samples := randomPush(rand.New(rand.NewPCG(7, 7)), "cart", "a", uint64(w+1), start, start+6000)
-		p.Profiles, samples = p.Profiles[:1], [][]sample{nil}
+		p, _ := randomPush(rand.New(rand.NewPCG(7, 7)), "cart", "a", uint64(w+1), start, start+6000)
+		p.Profiles = p.Profiles[:1]
+		samples := [][]sample{nil}
 		for i := range 60 {
 			samples[0] = append(samples[0], sample{stack: []string{fmt.Sprint("cart.f", i)}, values: []int64{rng.Int64N(1 << 20), rng.Int64N(1 << 40)}})
 		}
