@@ -111,17 +111,24 @@ func (c *canonizer) strings() {
 // nodes numbers nodes depth first without recursion: a hostile tree is as deep as it is large.
 func (c *canonizer) nodes() {
 	n := len(c.from.Nodes)
-	byParent := identity(n)[1:]
-	slices.SortFunc(byParent, func(a, b uint32) int {
-		x, y := c.from.Nodes[a], c.from.Nodes[b]
-		return cmp.Or(cmp.Compare(x.Parent, y.Parent), cmp.Compare(c.location[x.Location], c.location[y.Location]), cmp.Compare(a, b))
-	})
 	first := make([]uint32, n+1) // of each node its first child in byParent
-	for _, b := range byParent {
-		first[c.from.Nodes[b].Parent+1]++
+	for _, x := range c.from.Nodes[1:] {
+		first[x.Parent+1]++
 	}
 	for i := range n {
 		first[i+1] += first[i]
+	}
+	byParent, next := make([]uint32, n-1), slices.Clone(first)
+	for i, x := range c.from.Nodes[1:] {
+		byParent[next[x.Parent]] = uint32(i + 1)
+		next[x.Parent]++
+	}
+	for i := range n {
+		if children := byParent[first[i]:first[i+1]]; len(children) > 1 {
+			slices.SortFunc(children, func(a, b uint32) int {
+				return cmp.Or(cmp.Compare(c.location[c.from.Nodes[a].Location], c.location[c.from.Nodes[b].Location]), cmp.Compare(a, b))
+			})
+		}
 	}
 	c.node = make([]uint32, n)
 	c.out.Nodes = append(make([]profiles.SymNode, 0, n), profiles.SymNode{})

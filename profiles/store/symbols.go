@@ -364,6 +364,10 @@ func decodeFrontCoded(d *decoder) []string {
 	for _, k := range shared {
 		total += uint64(k)
 	}
+	if total > maxPart {
+		d.fail(fmt.Errorf("strings have %d bytes, more than %d", total, maxPart))
+		return out
+	}
 	var all strings.Builder // one allocation, which the strings share
 	all.Grow(int(total))
 	prev := ""
@@ -504,8 +508,12 @@ func decodeLabelSets(d *decoder, s *profiles.Symbols) {
 func symbolBytes(s *profiles.Symbols) int64 {
 	n := len(s.Strings)*16 + len(s.Functions)*24 + len(s.Mappings)*40 + len(s.Locations)*24 + len(s.Lines)*16 +
 		len(s.Nodes)*8 + len(s.LabelSets)*8 + len(s.Labels)*24 + len(s.Stacks)*8
+	return int64(n + stringBytes(s))
+}
+
+func stringBytes(s *profiles.Symbols) (n int) {
 	for _, x := range s.Strings {
 		n += len(x)
 	}
-	return int64(n)
+	return n
 }

@@ -338,6 +338,9 @@ func (w *fileWriter) end(sym *profiles.Symbols, from *origin) error {
 	w.flushRollups("")
 	for i := range symbolSections {
 		w.raw = appendSymbols(w.raw[:0], i, sym, w.version)
+		if n := stringBytes(sym); i == sectionStrings && n > maxPart {
+			return fmt.Errorf("write dataset of %s: %s have %d bytes, more than %d", w.ds.Service, sectionNames[i], n, maxPart)
+		}
 		if err := w.symbolSection(i, w.raw); err != nil {
 			return err
 		}
