@@ -61,7 +61,9 @@ func (c *chunkStacks) decodeStacks(b []byte, n, rows, limit, version int) (total
 	if version != version1 && len(b) > 0 {
 		full = b[0]&1 != 0
 		x := d.uvarint()
-		d.checkCount(x>>1, 1)
+		if d.checkCount(x>>1, 1); d.err != nil {
+			return 0, nil, d.err
+		}
 		c.sized(int(x >> 1))
 	} else {
 		c.sized(d.count(1))
