@@ -8,6 +8,7 @@ import (
 	"math"
 	"math/big"
 	"math/rand/v2"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -27,6 +28,9 @@ func (r *reference) merge(q Query) map[string]int64 {
 		}
 		c := slices.IndexFunc(p.types, func(t profiles.ValueType) bool { return t.Type == q.Type.Sample })
 		for _, s := range p.samples {
+			if !s.counts(q) {
+				continue
+			}
 			v := big.NewInt(s.values[c])
 			if q.Type.Kind() == profiles.Gauge {
 				v.Mul(v, big.NewInt(p.covered))
@@ -48,6 +52,16 @@ func (r *reference) merge(q Query) map[string]int64 {
 		}
 	}
 	return out
+}
+
+// counts reports whether q selects the sample of a profile that it selects.
+func (s *sample) counts(q Query) bool {
+	under := func(re *regexp.Regexp) bool { return re != nil && slices.ContainsFunc(s.stack, re.MatchString) }
+	job := labels.EmptyLabels()
+	if s.label != "" {
+		job = labels.FromStrings("job", s.label)
+	}
+	return matchLabels(q.Samples, job) && (q.Focus == nil || under(q.Focus)) && !under(q.Ignore)
 }
 
 // span returns the number of profiles that q selects, their earliest start and their latest end.
@@ -116,11 +130,24 @@ func (e *env) verify(r *reference, rng *rand.Rand, from, to int64, rounds int) {
 			a, b = windowStart(a, 60_000), windowStart(b, 60_000)
 		}
 		q := Query{Type: modelTypes[rng.IntN(len(modelTypes))], From: min(a, b), To: max(a, b) + 1}
+		if e.grain > 0 {
+			q.From, q.To = windowStart(q.From, e.grain), windowStart(q.To, e.grain)+e.grain
+		}
 		switch rng.IntN(3) {
 		case 0:
 			q.Matchers = append(q.Matchers, labels.MustNewMatcher(labels.MatchEqual, "service_name", "cart"))
 		case 1:
 			q.Matchers = append(q.Matchers, labels.MustNewMatcher(labels.MatchRegexp, "service_version", "v1|v7"))
+		}
+		switch rng.IntN(6) {
+		case 0:
+			q.Samples = []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "job", fmt.Sprintf("job%d", rng.IntN(3)))}
+		case 1:
+			q.Samples = []*labels.Matcher{labels.MustNewMatcher(labels.MatchNotRegexp, "job", "job0|job2")}
+		case 2:
+			q.Focus = regexp.MustCompile(fmt.Sprintf(`\.f%d$`, rng.IntN(6)))
+		case 3:
+			q.Ignore = regexp.MustCompile(fmt.Sprintf(`^pay\.|f%d$`, rng.IntN(6)))
 		}
 		want := r.merge(q)
 		for _, use := range []sumUse{sumsAuto, sumsNever, sumsAlways} {
@@ -149,6 +176,9 @@ func (r *reference) total(q Query) float64 {
 		}
 		c := slices.IndexFunc(p.types, func(t profiles.ValueType) bool { return t.Type == q.Type.Sample })
 		for _, s := range p.samples {
+			if !s.counts(q) {
+				continue
+			}
 			v := big.NewInt(s.values[c])
 			if q.Type.Kind() == profiles.Gauge {
 				v.Mul(v, big.NewInt(p.covered))
@@ -182,13 +212,17 @@ func (e *env) verifySeries(q Query, want float64) {
 	}
 }
 
-// TestModel pushes intervals and gauges of processes that come and go, some of them late, compacts and reopens at random, and compares every
-// answer with the naive reference.
+// TestModel pushes intervals and gauges of processes that come and go, some of them late, compacts, deletes, loses the catalogue and reopens at random, lets
+// what it has grow old, with some of it pinned, and compares every answer with the naive reference.
 func TestModel(t *testing.T) {
-	for seed := range uint64(4) {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+	seeds := uint64(4)
+	if longTests {
+		seeds = 100
+	}
+	for seed := range seeds {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 1))
-			e := newEnv(t, nil)
+			e := newEnv(t, func(c *Config) { c.MaxAge, c.MinuteAge, c.HourAge = 3*day, 6*day, 300*day })
 			r := &reference{}
 			type process struct {
 				service, name string
@@ -240,6 +274,14 @@ func TestModel(t *testing.T) {
 				case 3:
 					e.reopen()
 				}
+				if rng.IntN(40) == 0 {
+					r = e.deleteSome(r, rng, now)
+				}
+				if rng.IntN(60) == 0 {
+					for _, p := range e.rebuild().Problems {
+						t.Errorf("rebuild: %s: %s", p.Blob, p.What)
+					}
+				}
 				if step%10 == 9 {
 					e.verify(r, rng, epoch-4*3_600_000, now+60_000, 6)
 				}
@@ -247,6 +289,52 @@ func TestModel(t *testing.T) {
 			must(t, e.store.Compact(t.Context(), true))
 			e.verify(r, rng, epoch-4*3_600_000, now+60_000, 40)
 			e.check()
+			e.grow(r, rng, now)
 		})
 	}
+}
+
+// deleteSome deletes what a service or an instance has in some range, and returns what is left.
+func (e *env) deleteSome(r *reference, rng *rand.Rand, now int64) *reference {
+	d := Deletion{Service: []string{"cart", "checkout"}[rng.IntN(2)], From: now - rng.Int64N(4*3_600_000), To: now + 1}
+	if rng.IntN(2) == 0 && len(r.all) > 0 {
+		d.Service, d.Instance = "", r.all[rng.IntN(len(r.all))].labels.Get(instanceLabel)
+	}
+	_, err := e.store.Delete(context.Background(), d)
+	must(e.t, err)
+	e.clock.set(now + 10) // what comes later has a later id
+	return r.without(func(service, instance string, at int64) bool {
+		return (d.Service == "" || service == d.Service) && (d.Instance == "" || instance == d.Instance) && at >= d.From && at < d.To
+	})
+}
+
+// grow lets the days pass: raw profiles become minutes and then hours, but for what is pinned.
+func (e *env) grow(r *reference, rng *rand.Rand, now int64) {
+	e.t.Helper()
+	const hour = 3_600_000
+	pin := catalog.Pin{Selector: `{service_name="pay"}`, Type: "cpu", Start: windowStart(now, hour) - hour, End: windowStart(now, hour)} // whole windows: what is added up of others is in none of them
+	_, err := e.store.Pin(context.Background(), pin)
+	must(e.t, err)
+	from, to := epoch-4*3_600_000, now+60_000
+	for range 9 {
+		e.clock.set(e.clock.Now().Add(day).UnixMilli())
+		must(e.t, e.store.Compact(context.Background(), false))
+		must(e.t, e.store.Clean(context.Background()))
+		e.grain = 0
+		for _, b := range e.blobs() {
+			e.grain = max(e.grain, b.Resolution)
+		}
+		e.verify(r, rng, from, to, 5)
+	}
+	if e.grain != 3_600_000 {
+		e.t.Errorf("after nine days the coarsest blocks have %d ms, want hours", e.grain)
+	}
+	e.grain = 0
+	q := Query{Type: modelTypes[0], Matchers: equal("service_name", "pay"), From: pin.Start + 1 + rng.Int64N(hour/3), To: pin.End - 1 - rng.Int64N(hour/3)}
+	got, err := e.store.Merge(context.Background(), q)
+	must(e.t, err)
+	if d := difference(byStack(e.t, got), r.merge(q)); d != "" {
+		e.t.Errorf("what is pinned is not as it came: %s", d)
+	}
+	e.check()
 }

@@ -46,6 +46,7 @@ type env struct {
 	cfg   Config
 	cat   *catalog.DB
 	store *Store
+	grain int64 // ms: ranges that verify asks for start and end on multiples of it; 0: anywhere
 }
 
 func newEnv(t testing.TB, edit func(*Config)) *env {
