@@ -31,6 +31,11 @@ func Check(ctx context.Context, blobs blob.Store, cat catalog.Catalog, grace tim
 	for _, w := range wrong {
 		problems = append(problems, Problem{"", "catalogue: " + w})
 	}
+	more, err := checkLifecycle(ctx, blobs, cat)
+	if err != nil {
+		return 0, nil, err
+	}
+	problems = append(problems, more...)
 	orphans := map[string]struct{}{} // listed before the rows: what is registered meanwhile is not one
 	young := time.Now().Add(-grace)
 	for _, folder := range [...]string{segmentFolder, blockFolder} {
@@ -76,13 +81,23 @@ func Check(ctx context.Context, blobs blob.Store, cat catalog.Catalog, grace tim
 			delete(orphans, name)
 		}
 	}
+	var born time.Time
+	if c, ok := cat.(dated); ok {
+		if born, err = c.Born(ctx); err != nil {
+			return checked, problems, err
+		}
+	}
 	for name := range orphans {
 		if r, err := blobs.Open(ctx, name); errors.Is(err, blob.ErrNotFound) { // it was garbage, and is gone by now
 			continue
 		} else if err == nil {
 			r.Close()
 		}
-		problems = append(problems, Problem{name, "orphan: no row of the catalogue names it"})
+		what := "orphan: no row of the catalogue names it"
+		if id, ok := idOfBlob(name); ok && id.time().Before(born) {
+			what += ", and it is older than the catalogue: where that was lost, --rebuild makes it anew"
+		}
+		problems = append(problems, Problem{name, what})
 	}
 	slices.SortStableFunc(problems, func(a, b Problem) int {
 		if a.Blob < b.Blob {

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -23,6 +24,12 @@ func (id blockID) String() string { return crockford.EncodeToString(id[:]) }
 // time returns when the id was made.
 func (id blockID) time() time.Time {
 	return time.UnixMilli(int64(binary.BigEndian.Uint64(id[:8]) >> 16))
+}
+
+// idOfBlob returns the id in a segment's or a block's name; ok is false where there is none.
+func idOfBlob(name string) (id blockID, ok bool) {
+	n, err := crockford.Decode(id[:], []byte(name[strings.LastIndexByte(name, '/')+1:]))
+	return id, err == nil && n == len(id)
 }
 
 // idSource makes ids. Safe for concurrent use.

@@ -28,6 +28,36 @@ func inTime(began time.Time) error {
 	return nil
 }
 
+// dated is what a catalogue offers that knows when it was created.
+type dated interface {
+	Born(ctx context.Context) (time.Time, error)
+}
+
+// keepStrangers takes out of found what is older than the catalogue: a push or a compaction under another one made it. Where a catalogue was lost, and an empty one took its
+// place, all that is stored is among it, and sonde check --rebuild can still bring it back.
+func (s *Store) keepStrangers(ctx context.Context, found map[string]struct{}) error {
+	cat, ok := s.cfg.Catalog.(dated)
+	if !ok {
+		return nil
+	}
+	born, err := cat.Born(ctx)
+	if err != nil {
+		return err
+	}
+	strangers := 0
+	for name := range found {
+		if id, ok := idOfBlob(name); ok && id.time().Before(born) {
+			delete(found, name)
+			strangers++
+		}
+	}
+	if strangers > 0 && !s.strangersSaid {
+		s.strangersSaid = true
+		s.log.Error("there are blobs that are older than the catalogue, and that it does not name: they are left alone; if the catalogue was lost, stop the collector and run `sonde check --rebuild`", "blobs", strangers)
+	}
+	return nil
+}
+
 // collectOrphans deletes blobs that no row names: of pushes and compactions that did not come to their end, whichever process they were of.
 func (s *Store) collectOrphans(ctx context.Context) error {
 	pending, ok := s.cfg.Catalog.(pendingGarbage)
@@ -63,6 +93,9 @@ func (s *Store) collectOrphans(ctx context.Context) error {
 	}
 	for _, name := range waiting {
 		delete(found, name)
+	}
+	if err := s.keepStrangers(ctx, found); err != nil {
+		return fmt.Errorf("look for orphans: %w", err)
 	}
 	for name := range found {
 		if err := s.cfg.Blobs.Delete(ctx, name); err != nil {

@@ -224,3 +224,48 @@ func TestRebuildReports(t *testing.T) {
 		t.Errorf("problems are %v", r.Problems)
 	}
 }
+
+// TestStrangers starts with an empty catalogue where the old one was lost: nothing of what is on the disk is deleted as an orphan, however long that takes, and check says what
+// to do.
+func TestStrangers(t *testing.T) {
+	e := filled(t)
+	n := len(e.hold())
+	e.close()
+	must(t, os.Remove(filepath.Join(e.dir, "catalog.db")))
+	e.open()
+	e.clock.set(time.Now().Add(100 * orphanAge).UnixMilli())
+	must(t, e.store.Clean(t.Context()))
+	if left := len(e.hold()); left != n {
+		t.Fatalf("%d of %d blobs are left", left, n)
+	}
+	_, problems, err := Check(t.Context(), e.cfg.Blobs, e.cat, -time.Hour)
+	must(t, err)
+	if !slices.ContainsFunc(problems, func(p Problem) bool { return strings.Contains(p.What, "--rebuild") }) {
+		t.Errorf("problems are %v", problems)
+	}
+	e.rebuild()
+	must(t, e.mergeAll())
+}
+
+// TestCheckTombstones finds a tombstone that is gone, and one that says something else.
+func TestCheckTombstones(t *testing.T) {
+	e := filled(t)
+	d, err := e.store.Delete(t.Context(), Deletion{Service: "pay", To: maxTime})
+	must(t, err)
+	e.check()
+	name := tombstoneFolder + d.ID
+	for _, test := range []struct{ content, want string }{
+		{"", "missing"}, {"{", "unexpected end"}, {`{"v":1,"id":"` + d.ID + `","service":"cart","from":0,"to":5,"created":1}`, "the catalogue says"},
+	} {
+		if test.content == "" {
+			must(t, os.Remove(e.path(name)))
+		} else {
+			must(t, os.WriteFile(e.path(name), []byte(test.content), 0o600))
+		}
+		_, problems, err := Check(t.Context(), e.cfg.Blobs, e.cat, time.Hour)
+		must(t, err)
+		if len(problems) != 1 || problems[0].Blob != name || !strings.Contains(problems[0].What, test.want) {
+			t.Errorf("%q: problems are %v, want one with %q", test.content, problems, test.want)
+		}
+	}
+}

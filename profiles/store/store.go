@@ -156,7 +156,10 @@ type Store struct {
 	rowsExpired time.Time            // when rows were last expired; guarded by compacting
 	adopted     bool                 // the catalogue has the deletions that tombstones tell of; guarded by compacting
 
-	damaged   damaged
+	damaged damaged
+
+	strangersSaid bool // guarded by compacting
+
 	retention retention
 	more      atomic.Bool          // retention has more to do than it had time for
 	quiet     map[string]time.Time // what failed in Run, and when that was last logged; Run's own
