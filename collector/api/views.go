@@ -26,6 +26,8 @@ type seriesAnswer struct {
 	To     int64             `json:"to"`
 	Step   int64             `json:"step"` // ms
 	Series []seriesJSON      `json:"series"`
+
+	Unreadable int `json:"unreadable,omitempty"` // segments and blocks that could not be read and are left out
 }
 
 func (h *Handler) series(ctx context.Context, r *http.Request) (any, error) {
@@ -38,11 +40,13 @@ func (h *Handler) series(ctx context.Context, r *http.Request) (any, error) {
 	if p.err != nil {
 		return nil, p.err
 	}
+	var stats profiles.MergeStats
+	q.Stats = &stats
 	all, err := h.cfg.Store.Series(ctx, q)
 	if err != nil {
 		return nil, err
 	}
-	out := seriesAnswer{Type: q.Type.Desc(), From: q.From, To: q.To, Step: q.Step, Series: make([]seriesJSON, len(all))}
+	out := seriesAnswer{Unreadable: stats.Unreadable, Type: q.Type.Desc(), From: q.From, To: q.To, Step: q.Step, Series: make([]seriesJSON, len(all))}
 	for i, s := range all {
 		out.Series[i] = seriesJSON{Labels: s.Labels, Total: s.Total, Values: list(s.Values)}
 	}
