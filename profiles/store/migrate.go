@@ -33,9 +33,9 @@ func MigrateBack(ctx context.Context, blobs blob.Store, cat catalog.Catalog) (*M
 
 // migration is one MigrateBack.
 type migration struct {
-	store                 *Store
-	out                   MigratedBack
-	spans, sums, unusable int
+	store       *Store
+	out         MigratedBack
+	spans, sums int
 }
 
 func (m *migration) run(ctx context.Context) error {

@@ -236,7 +236,11 @@ func (f *file) section(l located) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return l.open(b, nil)
+	raw, err := l.open(b, nil)
+	if err != nil {
+		return nil, fmt.Errorf("part at %d of %d bytes: %w", l.at, l.stored, err)
+	}
+	return raw, nil
 }
 
 // loadSymbols returns the dataset's symbols, reading them if they are not in memory. They must not be added to.
