@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/sonde-io/sonde/internal/catalog"
@@ -30,15 +31,13 @@ func (s *Store) Backlog(ctx context.Context) (Backlog, error) {
 
 func backlog(blocks []catalog.Block, now time.Time) Backlog {
 	var b Backlog
-	for _, x := range blocks {
-		if x.Level != 0 {
-			continue
-		}
+	segments := slices.DeleteFunc(slices.Clone(blocks), func(x catalog.Block) bool { return x.Level != 0 })
+	for _, x := range segments {
 		b.Segments++
 		b.Bytes += x.Size
 		b.Oldest = max(b.Oldest, now.Sub(time.UnixMilli(x.Created)))
 	}
-	b.Behind = max(0, b.Oldest-segmentAge-runEvery)
+	b.Behind = max(0, b.Oldest-dueAge(segments)-runEvery)
 	return b
 }
 

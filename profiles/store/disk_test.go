@@ -174,8 +174,8 @@ func TestRunIsQuiet(t *testing.T) {
 }
 
 func TestBacklog(t *testing.T) {
-	blocks := []catalog.Block{{Level: 0, Size: 10, Created: epoch - 30_000}, {Level: 0, Size: 20, Created: epoch - 300_000}, {Level: 1, Size: 40, Created: epoch - 900_000}}
-	if got, want := backlog(blocks, time.UnixMilli(epoch)), (Backlog{Segments: 2, Bytes: 30, Oldest: 5 * time.Minute, Behind: 5*time.Minute - segmentAge - runEvery}); got != want {
+	blocks := []catalog.Block{{Level: 0, Size: 10, Created: epoch - 30_000}, {Level: 0, Size: someBytes, Created: epoch - 300_000}, {Level: 1, Size: 40, Created: epoch - 900_000}}
+	if got, want := backlog(blocks, time.UnixMilli(epoch)), (Backlog{Segments: 2, Bytes: someBytes + 10, Oldest: 5 * time.Minute, Behind: 5*time.Minute - segmentAge - runEvery}); got != want {
 		t.Errorf("backlog is %+v, want %+v", got, want)
 	}
 	if got := backlog(blocks[:1], time.UnixMilli(epoch)); got.Behind != 0 {
@@ -193,7 +193,7 @@ func TestBacklogIsTold(t *testing.T) {
 	p, _ := randomPush(rand.New(rand.NewPCG(4, 4)), "cart", "a", 1, epoch, epoch+15_000)
 	must(t, e.store.Append(t.Context(), p))
 	e.store.watchBacklog(t.Context())
-	e.clock.set(epoch + 10*60_000)
+	e.clock.set(epoch + 20*60_000)
 	e.store.watchBacklog(t.Context())
 	e.store.watchBacklog(t.Context())
 	u, err := e.store.Usage(t.Context())

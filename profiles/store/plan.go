@@ -12,7 +12,10 @@ import (
 const (
 	blockWindow    = 2 * time.Hour    // a block holds the profiles of one service that start in one such window
 	maxSegments    = 256              // segments that are compacted at once although they are young
-	segmentAge     = time.Minute      // age from which segments are compacted although they are few
+	someSegments   = 64               // segments that are worth a block of each service,
+	someBytes      = 4 << 20          // or the bytes that are
+	segmentAge     = time.Minute      // age from which those are compacted
+	segmentAgeFew  = 10 * time.Minute // age from which segments are compacted although they are few
 	fanIn          = 16               // blocks of one level, service and window that are merged into one of the next
 	lateAfter      = 30 * time.Minute // how long after its end a window is taken to be closed
 	settleAge      = 10 * time.Minute // age that the blocks of a closed window have when they are merged into one, so that late data is merged in gulps
@@ -48,11 +51,23 @@ func planSegments(blocks []catalog.Block, now time.Time, all bool) (job, bool) {
 		return job{}, false
 	}
 	slices.SortFunc(in, func(a, b catalog.Block) int { return cmp.Compare(a.ID, b.ID) })
-	old := now.UnixMilli()-in[0].Created >= segmentAge.Milliseconds()
+	old := now.UnixMilli()-in[0].Created >= dueAge(in).Milliseconds()
 	if !all && !old && len(in) < maxSegments {
 		return job{}, false
 	}
 	return job{In: in[:fitting(in)], Level: 1}, true
+}
+
+// dueAge returns the age of the oldest segment at which these are compacted: each job writes a block with symbols for every service, which few small segments are not worth.
+func dueAge(segments []catalog.Block) time.Duration {
+	bytes := int64(0)
+	for _, b := range segments {
+		bytes += b.Size
+	}
+	if len(segments) >= someSegments || bytes >= someBytes {
+		return segmentAge
+	}
+	return segmentAgeFew
 }
 
 // fitting returns how many of in, at least one, one compaction may take.

@@ -32,7 +32,10 @@ func TestPlan(t *testing.T) {
 	}{
 		{name: "nothing", want: ""},
 		{name: "young segments wait", blocks: many(3, 0, 5*time.Second, 0, 1000)},
-		{name: "old segments do not", blocks: many(2, 0, 61*time.Second, 0, 1000), want: "a00 a01 -> 1"},
+		{name: "few small ones wait longer", blocks: many(63, 0, 9*time.Minute, 0, 1000)},
+		{name: "but not for ever", blocks: many(2, 0, 10*time.Minute, 0, 1000), want: "a00 a01 -> 1"},
+		{name: "old ones that are worth a block do not wait", blocks: many(2, 0, 61*time.Second, 0, 2<<20), want: "a00 a01 -> 1"},
+		{name: "nor do old ones that are some", blocks: many(64, 0, 61*time.Second, 0, 1000), want: "64 blocks -> 1"},
 		{name: "nor do many", blocks: many(256, 0, time.Second, 0, 1000), want: "256 blocks -> 1"},
 		{name: "nor any when asked for", blocks: many(1, 0, time.Second, 0, 1000), all: true, want: "a00 -> 1"},
 		{name: "a compaction has a bounded size", blocks: many(4, 0, time.Minute, 0, 30<<20), want: "a00 a01 -> 1"},
@@ -49,7 +52,7 @@ func TestPlan(t *testing.T) {
 		{name: "what is pinned stays apart", blocks: marked(1, many(2, 3, time.Hour, 6*time.Hour, 1000)), all: true},
 		{name: "services are apart", blocks: []catalog.Block{blk("x", 1, "cart", time.Hour, 6*time.Hour, 1), blk("y", 1, "pay", time.Hour, 6*time.Hour, 1)}, all: true},
 		{name: "windows are apart", blocks: []catalog.Block{blk("x", 1, "cart", time.Hour, 6*time.Hour, 1), blk("y", 1, "cart", time.Hour, 9*time.Hour, 1)}, all: true},
-		{name: "segments come first", blocks: append(many(16, 1, time.Minute, 0, 1), many(1, 0, time.Minute, 0, 1)...), want: "a00 -> 1; 16 blocks -> 2"},
+		{name: "segments come first", blocks: append(many(16, 1, time.Minute, 0, 1), many(1, 0, 10*time.Minute, 0, 1)...), want: "a00 -> 1; 16 blocks -> 2"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var got []string
