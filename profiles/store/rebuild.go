@@ -324,12 +324,13 @@ func (r *rebuild) more(ctx context.Context, a, b *known) (int, error) {
 }
 
 // dropRepeats looks for segments whose registration failed and whose pushes were sent again: nothing names those, but their profiles are in other files
-// too. A segment all of whose profiles are elsewhere goes, of another one what is not elsewhere is written anew.
+// too. A segment all of whose profiles are elsewhere goes, of another one what is not elsewhere is written anew. An earlier rebuild may have dropped such a segment, and
+// what a deletion or a compaction had made of it alone may still be on the disk: that is looked at too.
 func (r *rebuild) dropRepeats(ctx context.Context) error {
 	var segments []*known
 	wanted := map[filePart]struct{}{}
 	for _, f := range r.lineage.files {
-		if f.row.Level == 0 && !f.gone && !f.dead {
+		if f.ofOneSegment() && !f.gone && !f.dead {
 			segments = append(segments, f)
 			for p := range f.parts {
 				wanted[p] = struct{}{}
@@ -350,7 +351,7 @@ func (r *rebuild) dropRepeats(ctx context.Context) error {
 		for k := range ks {
 			count[k]++
 		}
-		if f.row.Level == 0 {
+		if f.ofOneSegment() {
 			keys[f] = ks
 		}
 	}
@@ -372,6 +373,11 @@ func (r *rebuild) dropRepeats(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// ofOneSegment reports whether f is a segment, or a raw block made of one.
+func (f *known) ofOneSegment() bool {
+	return f.row.Level == 0 || f.row.Resolution == 0 && len(f.ancestors) == 1
 }
 
 func (f *known) overlaps(wanted map[filePart]struct{}) bool {
