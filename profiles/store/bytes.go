@@ -267,8 +267,9 @@ type compressor struct {
 func (c *compressor) encoder(e effort) *zstd.Encoder {
 	if c.encoders[e] == nil {
 		speed := [effortCount]zstd.EncoderLevel{zstd.SpeedFastest, zstd.SpeedFastest, zstd.SpeedDefault, zstd.SpeedBetterCompression}[e]
-		// The part carries a CRC32C of its own.
-		enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(speed), zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false), zstd.WithSingleSegment(true), zstd.WithNoEntropyCompression(e == effortSegment))
+		// The part carries a CRC32C of its own. Hardly a part is larger than the window, of which an encoder keeps twice as much in memory.
+		enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(speed), zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false), zstd.WithSingleSegment(true), zstd.WithWindowSize(1<<20),
+			zstd.WithLowerEncoderMem(true), zstd.WithNoEntropyCompression(e == effortSegment))
 		if err != nil {
 			panic(err) // the options are constants
 		}
