@@ -166,6 +166,11 @@ func decodeColumn(b []byte, n int, counts []uint32, out []int64, scratch *sample
 	if len(h.b) < n || h.mode == modeMean {
 		return nil, fmt.Errorf("column of mode %d has %d bytes for %d values", h.mode, len(h.b), n)
 	}
+	return decodeInt64s(&h, n, counts, out)
+}
+
+// decodeInt64s reads n values in stack-major order, of a column of mode plain or delta whose head was read; counts are the rows of each stack.
+func decodeInt64s(h *columnHead, n int, counts []uint32, out []int64) ([]int64, error) {
 	out = slices.Grow(out[:0], n)[:n]
 	h.varints(out)
 	if h.mode == modeDelta {

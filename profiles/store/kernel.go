@@ -107,7 +107,7 @@ func (a *adder) addSlice(i, lo, hi int, sel *selection, weights []int64, slots [
 		return a.addWide(sel, weights, slots, lo, hi)
 	}
 	if narrow {
-		a.values, err = a.stacks.decodeNarrow(&h, a.values)
+		a.values, err = decodeInt64s(&h, total, a.stacks.counts, a.values)
 	} else {
 		a.values, err = a.stacks.decodeMeans(&h, sel.covered[lo:hi], a.values)
 	}
@@ -181,30 +181,6 @@ func (a *adder) addWhole(h *columnHead, base []uint32, at uint32, weight int64) 
 	}
 	h.b = b[pos:]
 	return h.done()
-}
-
-// decodeNarrow reads a column of int64s in stack-major order.
-func (c *chunkStacks) decodeNarrow(h *columnHead, out []int64) ([]int64, error) {
-	out = slices.Grow(out[:0], len(c.profile))[:len(c.profile)]
-	h.varints(out)
-	at := 0
-	if h.mode == modeDelta {
-		for _, n := range c.counts {
-			prev := int64(0)
-			of := out[at : at+int(n)]
-			for i, v := range of {
-				prev += v
-				of[i] = prev
-			}
-			at += int(n)
-		}
-	}
-	if h.scale != 1 {
-		for i := range out {
-			out[i] *= h.scale
-		}
-	}
-	return out, h.done()
 }
 
 // decodeMeans reads a column of sums of mode mean whose values fit int64s.
