@@ -136,17 +136,22 @@ export function chartStep(ms: number): number {
 
 const week = 7 * 864e5;
 
+/** profileViews are what shows the profile itself. They are stale from the moment that another one is wanted, though what their requests must know may have to be loaded first. */
+const profileViews = [series, flame, top] as Signal<Loaded<unknown>>[];
+
 async function loadAll(v: View): Promise<void> {
   controller?.abort();
   controller = new AbortController();
   const abort = controller.signal;
+  for (const s of profileViews) s.value = { data: s.value.data, loading: true };
   const listFrom = () => Math.min(resolve(v)?.from ?? Infinity, serverNow() - week);
   const listed = into(services, async () => (await get<{ services: Service[] | null }>("services", { from: listFrom(), to: serverNow() + 6e4 }, abort)).services ?? [], abort);
   if (!services.value.data) await listed; // the first answer also tells the server's clock
-  if (abort.aborted || needToken.value) return;
   const r = resolve(v);
-  if (!r) {
-    rangeError.value = "The time range cannot be read, or ends before it starts.";
+  if (abort.aborted) return;
+  if (needToken.value || !r) {
+    if (!needToken.value) rangeError.value = "The time range cannot be read, or ends before it starts.";
+    for (const s of profileViews) s.value = { data: s.value.data, loading: false };
     return;
   }
   rangeError.value = "";
@@ -161,7 +166,7 @@ async function loadAll(v: View): Promise<void> {
   const type = v.type || currentType.value?.id;
   if (type) loadProfile(v, r, type, abort);
   else {
-    for (const s of [series, flame, top] as Signal<Loaded<unknown>>[]) s.value = { loading: false, error: types.value.error };
+    for (const s of profileViews) s.value = { loading: false, error: types.value.error };
   }
   await listed;
   if (!abort.aborted && services.value.data?.length === 0) void loadStatus(abort);
