@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sonde-io/sonde/internal/listen"
@@ -37,8 +38,6 @@ type Config struct {
 	MaxDecompressedBytes Size     `yaml:"max_decompressed_bytes"`
 	MaxSamples           int      `yaml:"max_samples"`
 	MaxLabels            int      `yaml:"max_labels"`
-	MaxLabelNameBytes    int      `yaml:"max_label_name_bytes"`
-	MaxLabelValueBytes   int      `yaml:"max_label_value_bytes"`
 	MaxSeriesPerService  int      `yaml:"max_series_per_service"`
 	MaxConcurrentPushes  int      `yaml:"max_concurrent_pushes"`
 	MaxConcurrentQueries int      `yaml:"max_concurrent_queries"`
@@ -47,19 +46,18 @@ type Config struct {
 	QueryMemory          Size     `yaml:"query_memory"`
 	MemoryLimit          Size     `yaml:"memory_limit"`
 
-	Discover       bool     `yaml:"discover"`
-	DiscoverPeriod Duration `yaml:"discover_period"`
-	AllowUIDs      []int    `yaml:"allow_uids"`
-	DenyUIDs       []int    `yaml:"deny_uids"`
-	AllowPorts     []int    `yaml:"allow_ports"`
-	DenyPorts      []int    `yaml:"deny_ports"`
-	AllowPaths     []string `yaml:"allow_paths"`
-	DenyPaths      []string `yaml:"deny_paths"`
-	ScrapePeriod   Duration `yaml:"scrape_period"`
-	ScrapeTimeout  Duration `yaml:"scrape_timeout"`
-	CPUPeriod      Duration `yaml:"cpu_period"`
-	CPUDuration    Duration `yaml:"cpu_duration"`
-	Targets        []Target `yaml:"targets"`
+	Discover     bool     `yaml:"discover"`
+	Gather       []string `yaml:"gather"`
+	Allow        []string `yaml:"allow"`
+	Deny         []string `yaml:"deny"`
+	ScrapePeriod Duration `yaml:"scrape_period"`
+	CPUPeriod    Duration `yaml:"cpu_period"`
+	CPUDuration  Duration `yaml:"cpu_duration"`
+	Targets      []Target `yaml:"targets"`
+
+	Upstream          string `yaml:"upstream"`
+	UpstreamTokenFile string `yaml:"upstream_token_file"`
+	SpoolBytes        Size   `yaml:"spool_bytes"`
 
 	AgentRules []AgentRule `yaml:"agent_rules"`
 
@@ -113,8 +111,6 @@ func DefaultConfig() Config {
 		MaxDecompressedBytes: 64 << 20,
 		MaxSamples:           500_000,
 		MaxLabels:            64,
-		MaxLabelNameBytes:    128,
-		MaxLabelValueBytes:   1024,
 		MaxSeriesPerService:  20_000,
 		MaxConcurrentPushes:  64,
 		MaxConcurrentQueries: 8,
@@ -122,11 +118,11 @@ func DefaultConfig() Config {
 		QueryCPU:             Duration(20 * time.Second),
 		QueryMemory:          256 << 20,
 		Discover:             true,
-		DiscoverPeriod:       Duration(5 * time.Second),
+		Gather:               []string{GatherScrape, GatherGops, GatherPerf, GatherMemory},
 		ScrapePeriod:         Duration(15 * time.Second),
 		CPUPeriod:            Duration(time.Minute),
-		ScrapeTimeout:        Duration(10 * time.Second),
 		CPUDuration:          Duration(10 * time.Second),
+		SpoolBytes:           1 << 30,
 		LogLevel:             "info",
 		LogFormat:            "text",
 		ShutdownTimeout:      Duration(15 * time.Second),
@@ -173,15 +169,16 @@ func (c *Config) Validate() error {
 	if !slices.Contains([]string{"text", "json"}, c.LogFormat) {
 		bad("log_format", "%q is neither text nor json", c.LogFormat)
 	}
-	for _, p := range slices.Concat(c.AllowPorts, c.DenyPorts) {
-		if p < 1 || p > 65535 {
-			bad("allow_ports, deny_ports", "%d is not a port", p)
+	if _, err := c.touchRules(); err != nil {
+		bad("allow, deny", "%w", err)
+	}
+	for _, g := range c.Gather {
+		if !slices.Contains(gatherWays, g) {
+			bad("gather", "%q is none of %s", g, strings.Join(gatherWays, ", "))
 		}
 	}
-	for _, u := range slices.Concat(c.AllowUIDs, c.DenyUIDs) {
-		if u < 0 {
-			bad("allow_uids, deny_uids", "%d is not a uid", u)
-		}
+	if err := c.validateUpstream(); err != nil {
+		bad("upstream", "%w", err)
 	}
 	for i, t := range c.Targets {
 		if err := t.validate(); err != nil {

@@ -72,7 +72,7 @@ retention_age: 3d
 retention_size: 1GB
 scrape_period: 2m
 max_samples: 0
-deny_uids: [0, 5]
+deny: ["uid:0", "uid:5"]
 targets:
   - service: cart
     url: http://user:secret@localhost:6060/debug/pprof
@@ -84,7 +84,7 @@ agent_rules:
 `)
 	fs := pflag.NewFlagSet("serve", pflag.ContinueOnError)
 	RegisterFlags(fs)
-	if err := fs.Parse([]string{"--config", file, "--retention-age=1w", "--insecure", "--deny-ports", "22,80"}); err != nil {
+	if err := fs.Parse([]string{"--config", file, "--retention-age=1w", "--insecure", "--allow", "port:22,port:80"}); err != nil {
 		t.Fatal(err)
 	}
 	c, err := Load(fs, env(map[string]string{"SONDE_RETENTION_AGE": "5d", "SONDE_RETENTION_SIZE": "2GB", "SONDE_DISCOVER": "false"}))
@@ -99,8 +99,8 @@ agent_rules:
 		"scrape_period":  {"2m", "file"},
 		"max_samples":    {"500000", "default"}, // 0 means the default
 		"insecure":       {"true", "flag"},
-		"deny_ports":     {"22,80", "flag"},
-		"deny_uids":      {"0,5", "file"},
+		"allow":          {"port:22,port:80", "flag"},
+		"deny":           {"uid:0,uid:5", "file"},
 		"discover":       {"false", "env"},
 		"max_body_bytes": {"16MiB", "default"},
 		"targets":        {`[{"service":"cart","url":"http://user:xxxxx@localhost:6060/debug/pprof"}]`, "file"},
@@ -146,7 +146,10 @@ func TestLoadRefuses(t *testing.T) {
 		{"selector", "agent_rules:\n  - selector: '{a'\n", nil, []string{"agent_rules[0]"}},
 		{"rule rate", "agent_rules:\n  - selector: '{}'\n    cpu_rate: 5000\n", nil, []string{"cpu_rate 5000"}},
 		{"target URL", "targets:\n  - service: a\n    url: localhost:6060\n", nil, []string{"targets[0]", "http://"}},
-		{"ports", "deny_ports: [70000]\n", nil, []string{"70000"}},
+		{"ports", "deny: ['port:70000']\n", nil, []string{"70000"}},
+		{"what is touched", "allow: ['user:me']\n", nil, []string{"user:me", "uid:N"}},
+		{"ways to gather", "gather: [ptrace]\n", nil, []string{"ptrace", "perf"}},
+		{"upstream", "upstream: localhost:7070\n", nil, []string{"upstream", "http://"}},
 		{"cpu", "cpu_duration: 2m\n", nil, []string{"cpu_duration", "cpu_period"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -232,7 +235,7 @@ func TestDefaultDataDir(t *testing.T) {
 
 // FuzzFile reads any bytes as a configuration file: an error, or a Config whose settings can all be printed and read back.
 func FuzzFile(f *testing.F) {
-	for _, s := range []string{"", "listen: 127.0.0.1:1\nretention_age: 7d\nmax_samples: 3\n", "deny_uids: [1, 2]\nallow_paths: [/a/*]\n",
+	for _, s := range []string{"", "listen: 127.0.0.1:1\nretention_age: 7d\nmax_samples: 3\n", "deny: [uid:1]\nallow: [path:/a/*]\n",
 		"targets:\n  - {service: a, url: 'http://h:1/x', labels: {a: b}, types: [cpu]}\n", "agent_rules:\n  - {selector: '{a=\"b\"}', period: 1m, until: 2026-12-01T00:00:00Z}\n",
 		"retention_size: 1e30\n", "a: &a [*a]\n", "x: {y: z", "listen: !!binary aGk=\n", "- 1\n", "retention_age: {}\n", "targets: 3\n"} {
 		f.Add([]byte(s))

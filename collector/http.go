@@ -16,6 +16,12 @@ import (
 	"github.com/sonde-io/sonde/web"
 )
 
+// The bounds of one label; over them 422.
+const (
+	maxLabelNameBytes  = 128
+	maxLabelValueBytes = 1024
+)
+
 // openHTTP makes the handlers and opens the listener, so that an address that is taken is an error of starting.
 func (p *parts) openHTTP(ctx context.Context) error {
 	mux, err := p.routes()
@@ -67,11 +73,11 @@ func (p *parts) routes() (*http.ServeMux, error) {
 	c := p.cfg
 	mux := http.NewServeMux()
 	receive.New(receive.Config{Sink: p.store, Processes: p.cat, Settings: p.rules.settings, Logger: p.log, Registerer: p.registry, Limits: receive.Limits{
-		BodyBytes: int64(c.MaxBodyBytes), DecompressedBytes: int64(c.MaxDecompressedBytes), Samples: c.MaxSamples, Labels: c.MaxLabels, LabelNameBytes: c.MaxLabelNameBytes,
-		LabelValueBytes: c.MaxLabelValueBytes, Concurrent: c.MaxConcurrentPushes, MaxAge: c.longestRaw()}}).Register(mux)
+		BodyBytes: int64(c.MaxBodyBytes), DecompressedBytes: int64(c.MaxDecompressedBytes), Samples: c.MaxSamples, Labels: c.MaxLabels, LabelNameBytes: maxLabelNameBytes,
+		LabelValueBytes: maxLabelValueBytes, Concurrent: c.MaxConcurrentPushes, MaxAge: c.longestRaw()}}).Register(mux)
 
 	queries := http.NewServeMux()
-	queryAPI := api.New(api.Config{Store: p.store, Catalog: p.cat, Discovery: p.scraper, Concurrent: c.MaxConcurrentQueries, Timeout: c.QueryTimeout.D(), Version: p.opts.Version,
+	queryAPI := api.New(api.Config{Store: p.store, Catalog: p.cat, Discovery: p.gather.scraper, Concurrent: c.MaxConcurrentQueries, Timeout: c.QueryTimeout.D(), Version: p.opts.Version,
 		Started: p.started, MaxAge: c.RetentionAge.D(), MaxBytes: int64(c.RetentionSize), Logger: p.log, Registerer: p.registry})
 	queryAPI.Register(queries)
 	queryAPI.RegisterKeeping(mux, p.store, p.backups)

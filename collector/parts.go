@@ -45,9 +45,8 @@ type parts struct {
 	cat     catalog.Catalog
 	store   *store.Store
 	backups *backup.Host
-	scanner *discover.Scanner // nil: no discovery
-	scraper *scrape.Manager
 	handler http.Handler
+	gather  *gatherers
 	serve   func(ctx context.Context) error
 }
 
@@ -63,7 +62,7 @@ func open(ctx context.Context, cfg *Config, opts *Options) (_ *parts, err error)
 		return nil, err
 	}
 	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(opts.Version))
-	for _, step := range []func(context.Context) error{p.openData, p.openScraper, p.openHTTP} {
+	for _, step := range []func(context.Context) error{p.openData, p.openGatherers, p.openHTTP} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
@@ -126,32 +125,16 @@ func (p *parts) openData(ctx context.Context) error {
 	return nil
 }
 
-// openScraper makes the scanner, where the system has one, and the scraper.
-func (p *parts) openScraper(context.Context) error {
-	c := p.cfg
-	if c.Discover {
-		agents := &agentIndex{cat: p.cat, now: time.Now}
-		s, err := discover.New(discover.Config{Version: p.opts.Version, Logger: p.log, AgentSeen: agents.seen, Rules: discover.Rules{
-			AllowUIDs: c.AllowUIDs, DenyUIDs: c.DenyUIDs, AllowPorts: c.AllowPorts, DenyPorts: c.DenyPorts, AllowExes: c.AllowPaths, DenyExes: c.DenyPaths}})
-		switch {
-		case errors.Is(err, errors.ErrUnsupported):
-			p.log.Warn("processes are not discovered on this system; agents push, and targets can be listed", "error", err)
-		case err != nil:
-			return fmt.Errorf("start discovery: %w", err)
-		default:
-			p.scanner = s
-			p.closers = append(p.closers, s.Close)
-		}
+// openGatherers makes what finds and profiles processes.
+func (p *parts) openGatherers(context.Context) error {
+	agents := &agentIndex{cat: p.cat, now: time.Now}
+	g, err := newGatherers(p.cfg, p.opts.Version, p.log, p.registry, outlets{sink: p.store, seen: p.seen, events: p.cat.AddEvents, agentSeen: agents.seen})
+	if err != nil {
+		return err
 	}
-	sc := scrape.Config{Sink: p.store, Scanner: p.scanner, Version: p.opts.Version, ScanPeriod: c.DiscoverPeriod.D(), CPUPeriod: c.CPUPeriod.D(), CPUDuration: c.CPUDuration.D(),
-		Period: c.ScrapePeriod.D(), Timeout: c.ScrapeTimeout.D(), MaxBody: int64(c.MaxBodyBytes), MaxDecoded: int64(c.MaxDecompressedBytes), MaxSamples: c.MaxSamples,
-		Seen: p.seen, Logger: p.log, Registerer: p.registry}
-	if sc.CPUDuration == 0 {
-		sc.CPUDuration = -1 // scrape's word for none
-	}
-	var err error
-	p.scraper, err = scrape.New(sc)
-	return err
+	p.gather = g
+	p.closers = append(p.closers, g.close)
+	return nil
 }
 
 // seen puts what discovery tells into the catalogue.

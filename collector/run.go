@@ -74,7 +74,7 @@ func Run(ctx context.Context, cfg Config, opts Options) (err error) {
 	// The order is that of stopping: first no more requests, then no more scrapes, then nothing that a push still needs.
 	g.Add("serve", p.serve)
 	g.Add("reload", p.reload)
-	g.Add("scrape", p.scraper.Run)
+	g.Add("scrape", p.gather.scraper.Run)
 	g.Add("announce", p.announce)
 	g.Add("store", p.store.Run)
 	err = g.Run(ctx)
@@ -123,14 +123,14 @@ const announceEvery = 100 * time.Millisecond
 func (p *parts) announce(ctx context.Context) error {
 	t := time.NewTicker(announceEvery)
 	defer t.Stop()
-	for p.scanner != nil && len(p.scraper.Processes()) == 0 {
+	for p.gather.scanner != nil && len(p.gather.scraper.Processes()) == 0 {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-t.C:
 		}
 	}
-	summary := p.scraper.Summary()
+	summary := p.gather.scraper.Summary()
 	p.say(summary, "found", "processes", summary)
 	<-ctx.Done()
 	return nil
@@ -170,7 +170,7 @@ func (p *parts) reloadOnce() {
 
 // apply puts what can change at run time in force.
 func (p *parts) apply(cfg *Config) error {
-	if err := p.scraper.SetTargets(scrapeTargets(cfg.Targets)); err != nil {
+	if err := p.gather.scraper.SetTargets(scrapeTargets(cfg.Targets)); err != nil {
 		return err
 	}
 	return p.rules.set(cfg.AgentRules)

@@ -387,7 +387,7 @@ func TestErrorsAndExitCodes(t *testing.T) {
 		{"check of nothing", nil, []string{"check", "/nowhere/at/all"}, 1, []string{"error: ", "hint: "}},
 		{"missing file", nil, []string{"top", "/nowhere.pb.gz"}, 1, []string{"no such file", "hint: a FILE is"}},
 		{"a file and a service", nil, []string{"top", "x.pb.gz", "--service", "a"}, 2, []string{"--service is for the collector"}},
-		{"a discovery rule for the collector", nil, []string{"ps", "--deny-ports", "1"}, 2, []string{"--deny-ports is for --dry-run"}},
+		{"a discovery rule for the collector", nil, []string{"ps", "--deny", "port:1"}, 2, []string{"--deny is for --dry-run"}},
 		{"setting that is wrong", nil, []string{"config", "--listen", "nowhere"}, 2, []string{"listen", "hint: "}},
 	}
 	for _, tt := range tests {

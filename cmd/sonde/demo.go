@@ -146,13 +146,12 @@ func (d *demoRun) config() collector.Config {
 	cfg := collector.DefaultConfig()
 	cfg.Listen = d.flags.listen
 	cfg.Data = d.dataDir()
-	cfg.DiscoverPeriod = collector.Duration(time.Second)
 	cfg.LogLevel = "warn"
 	if !d.flags.all {
 		cfg.ScrapePeriod = collector.Duration(5 * time.Second)
 		cfg.CPUPeriod = collector.Duration(6 * time.Second)
 		cfg.CPUDuration = collector.Duration(3 * time.Second)
-		cfg.AllowPaths = []string{escapePattern(d.exe), escapePattern(d.buildDir()) + "/*"}
+		cfg.Allow = []string{"path:" + escapePattern(d.exe), "path:" + escapePattern(d.buildDir()) + "/*"}
 	}
 	return cfg
 }

@@ -26,7 +26,7 @@ then those that could be, then those that a rule or their nature keeps out.
 
 With --dry-run no collector is asked: this machine is looked at from here, with the rights of this user, and the list shows
 what sonde serve would send to each process. Nothing is sent. The settings for discovery (flags of sonde serve such as
---deny-ports, SONDE_… variables, the file of --config) are read as serve reads them.`,
+--deny, SONDE_… variables, the file of --config) are read as serve reads them.`,
 		Example: `  sonde ps
   sonde ps --service cart -o json
   sudo sonde ps --dry-run`,

@@ -36,7 +36,7 @@ func (a *app) discoveryFlags(cmd *cobra.Command) *pflag.FlagSet {
 	some := pflag.NewFlagSet("discovery", pflag.ContinueOnError)
 	some.SortFlags = false
 	all.VisitAll(func(f *pflag.Flag) {
-		if f.Name == "config" || strings.HasPrefix(f.Name, "allow-") || strings.HasPrefix(f.Name, "deny-") {
+		if f.Name == "config" || f.Name == "allow" || f.Name == "deny" {
 			f.Usage = "with --dry-run: " + f.Usage
 			some.AddFlag(f)
 		}
@@ -51,9 +51,11 @@ func (a *app) dryRun(cmd *cobra.Command, service string) (*dryReport, error) {
 	if err != nil {
 		return nil, err
 	}
-	scanner, err := discover.New(discover.Config{Version: currentVersion().Version, Rules: discover.Rules{
-		AllowUIDs: cfg.AllowUIDs, DenyUIDs: cfg.DenyUIDs, AllowPorts: cfg.AllowPorts, DenyPorts: cfg.DenyPorts,
-		AllowExes: cfg.AllowPaths, DenyExes: cfg.DenyPaths}})
+	rules, err := cfg.TouchRules()
+	if err != nil {
+		return nil, err
+	}
+	scanner, err := discover.New(discover.Config{Version: currentVersion().Version, Rules: rules})
 	if errors.Is(err, errors.ErrUnsupported) {
 		return nil, withHint(fmt.Errorf("look at processes: %w", err), "discovery reads /proc of Linux; elsewhere, agents push and targets are listed in the configuration")
 	}

@@ -65,7 +65,7 @@ func TestDryRun(t *testing.T) {
 	if _, _, touch := find(); !strings.Contains(strings.Join(touch, " "), ":"+port+"/debug/pprof") {
 		t.Errorf("it would touch %q, want a request to port %s", touch, port)
 	}
-	if state, reason, touch := find("--deny-ports", port); len(touch) != 0 || !strings.Contains(reason, port) {
+	if state, reason, touch := find("--deny", "port:"+port); len(touch) != 0 || !strings.Contains(reason, port) {
 		t.Errorf("with the port denied: %s, %s, %q", state, reason, touch)
 	}
 	ln.Close()

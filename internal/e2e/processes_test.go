@@ -22,7 +22,7 @@ import (
 func TestProcesses(t *testing.T) {
 	bins := t.TempDir()
 	plainExe, agentExe := fixture(t, bins, "plain"), fixture(t, bins, "withagent")
-	srv := startServe(t, t.TempDir(), "--allow-paths", bins+"/*", "--discover-period", "1s", "--scrape-period", "2s", "--cpu-period", "5s", "--cpu-duration", "2s")
+	srv := startServe(t, t.TempDir(), "--allow", "path:"+bins+"/*", "--scrape-period", "2s", "--cpu-period", "5s", "--cpu-duration", "2s")
 	plain := startFixture(t, plainExe, "OTEL_SERVICE_NAME=plain", "OTEL_RESOURCE_ATTRIBUTES=service.version=v7")
 	agent := startFixture(t, agentExe, "SONDE_URL="+srv.url)
 
