@@ -21,12 +21,12 @@ func (s *Store) Append(ctx context.Context, p Push) error {
 	if err := p.validate(); err != nil {
 		return err
 	}
-	keys, byService := make([]string, len(p.Profiles)), map[string][]string{}
+	keys, byService := make([]string, len(p.Profiles)), map[string][]seriesRef{}
 	for i := range p.Profiles {
 		pr := &p.Profiles[i]
 		keys[i] = seriesKey(pr.Labels, pr.Type, columnsOf(pr.Type, pr.Data.SampleTypes))
 		service := pr.Labels.Get(serviceLabel)
-		byService[service] = append(byService[service], keys[i])
+		byService[service] = append(byService[service], seriesRef{key: keys[i], instance: pr.Labels.Get(instanceLabel), end: pr.End, length: pr.End - pr.Start})
 	}
 	if p.Key != (catalog.Key{}) {
 		seen, err := s.cfg.Catalog.Seen(ctx, []catalog.Key{p.Key})
@@ -73,7 +73,7 @@ func (s *Store) duplicate() error {
 }
 
 // enqueue puts p into the pending batch, waiting first for a push with the same key that is on its way, and for room.
-func (s *Store) enqueue(ctx context.Context, p *Push, keys []string, byService map[string][]string) (*batch, int, error) {
+func (s *Store) enqueue(ctx context.Context, p *Push, keys []string, byService map[string][]seriesRef) (*batch, int, error) {
 	keyed := p.Key != (catalog.Key{})
 	for {
 		s.mu.Lock()
@@ -112,7 +112,7 @@ func (b *batch) stored(key catalog.Key) bool {
 	return i >= 0 && (b.err == nil || b.pushes[i].duplicate)
 }
 
-func (s *Store) addLocked(p *Push, keys []string, byService map[string][]string) (*batch, int, error) {
+func (s *Store) addLocked(p *Push, keys []string, byService map[string][]seriesRef) (*batch, int, error) {
 	if err := s.limiter.allow(s.cfg.Now().UnixMilli(), byService); err != nil {
 		s.metrics.limited.Inc()
 		return nil, 0, err

@@ -23,10 +23,10 @@ func TestLimiterForgetsServices(t *testing.T) {
 	l := &seriesLimiter{max: 10}
 	now := int64(1_800_000_000_000)
 	for i := range 100 {
-		must(t, l.allow(now, map[string][]string{fmt.Sprint("service-", i): {"a"}}))
+		must(t, l.allow(now, map[string][]seriesRef{fmt.Sprint("service-", i): {{key: "a"}}}))
 	}
 	now += seriesWindow.Milliseconds() + 1
-	must(t, l.allow(now, map[string][]string{"alive": {"a"}}))
+	must(t, l.allow(now, map[string][]seriesRef{"alive": {{key: "a"}}}))
 	if len(l.services) != 1 || l.knows("service-7") || !l.knows("alive") {
 		t.Errorf("%d services are remembered, want only the one that still sends", len(l.services))
 	}

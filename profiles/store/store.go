@@ -36,7 +36,7 @@ type Config struct {
 	MaxBytes     int64           // retention by size of all live blobs; 0: 10 GB
 	ServiceBytes int64           // retention by size of each service; 0: only that of all
 	Retention    []RetentionRule // of services that have a retention of their own; the first that matches counts
-	MaxSeries    int             // series per service within 2 h; 0: 20,000
+	MaxSeries    int             // series per service that are alive; 0: 20,000
 	Staleness    time.Duration   // longest time one gauge capture stands for; 0: 5 min
 	CacheBytes   int64           // opened blocks kept in memory; 0: 256 MiB
 	Grace        time.Duration   // how long compacted and expired blobs stay for the queries that read them: longer than any query; 0: 1 min
@@ -115,7 +115,7 @@ type LimitError struct {
 	Limit string // the setting's name: max_series_per_service
 	Max   int64
 	Got   int64
-	What  string // "service cart has 20,000 series within 2 h"
+	What  string // "service cart has 20,001 series alive"
 }
 
 func (e *LimitError) Error() string { return e.What + " (limit " + e.Limit + ")" }
