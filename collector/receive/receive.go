@@ -2,6 +2,7 @@ package receive
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -52,6 +53,23 @@ type Settings struct {
 	CPURate  int      `json:"cpu_rate,omitempty"`
 	PeriodMs int64    `json:"period_ms,omitempty"`
 	Until    int64    `json:"until,omitempty"`
+
+	Rotate   *Rotate         `json:"rotate,omitempty"`
+	Captures *CaptureOffer   `json:"captures,omitempty"`
+	Triggers json.RawMessage `json:"triggers,omitempty"` // a list of rules
+}
+
+// Rotate lets the instances of a service take turns: one is profiled for Types only while (now / SlotMs) mod Groups is the FNV-1a hash (64 bits) of its
+// instance mod Groups, and each of these profiles then stands for Groups of them (its weight).
+type Rotate struct {
+	Types  []string `json:"types"`
+	Groups int      `json:"groups"`
+	SlotMs int64    `json:"slot_ms"`
+}
+
+// CaptureOffer says whether the collector wants to be asked for captures.
+type CaptureOffer struct {
+	Poll bool `json:"poll"`
 }
 
 // Config configures a Handler. Sink, Processes and Limits are required.
