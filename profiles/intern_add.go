@@ -253,6 +253,9 @@ func (c *copier) location(i uint32) uint32 {
 	for _, ln := range c.o.Lines[l.Lines.Lo:l.Lines.Hi] {
 		lines = append(lines, SymLine{Function: c.function(ln.Function), Line: ln.Line})
 	}
+	if len(lines) == 0 {
+		lines = c.symbolize(lines, &l)
+	}
 	c.lines = lines
 	var id uint32
 	if i != 0 {

@@ -19,6 +19,9 @@ type Symbols struct {
 
 	index symbolIndex
 	calls *callTree // the tree of functions, where TrackCalls asked for it
+
+	symbolizer Symbolizer // names what AddStacks adds without names; nil: nobody does
+	unnamed    bool       // it could not name all
 }
 
 // SymFunction is a Function whose strings are indices into Symbols.Strings.

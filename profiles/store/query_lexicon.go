@@ -27,11 +27,24 @@ type lexicon struct {
 	dict   weak.Pointer[profiles.Symbols]
 	known  []uint32
 	ingest sync.Locker // guards the dictionaries
+
+	symbolizer profiles.Symbolizer // names locations that were stored without names; nil: nobody does
+	generation uint64              // of the symbolizer when the lexicon was begun
+	unnamed    atomic.Bool         // a location is in it that a binary would name which was not known
 }
 
-func newLexicon(id uint64, ingest sync.Locker) *lexicon {
-	l := &lexicon{id: id, ingest: ingest, table: profiles.NewSymbols(), matches: map[string][]bool{}}
+// outdated reports whether binaries became known since the lexicon was begun, of which it may lack the names. A name that was given stays: the next one is begun anew.
+func (l *lexicon) outdated() bool {
+	return l.symbolizer != nil && l.unnamed.Load() && l.symbolizer.Generation() != l.generation
+}
+
+func newLexicon(id uint64, ingest sync.Locker, z profiles.Symbolizer) *lexicon {
+	l := &lexicon{id: id, ingest: ingest, table: profiles.NewSymbols(), matches: map[string][]bool{}, symbolizer: z}
 	l.table.TrackCalls()
+	if z != nil {
+		l.generation = z.Generation()
+		l.table.SymbolizeWith(z)
+	}
 	l.view.Store(l.table.Snapshot())
 	return l
 }
@@ -74,6 +87,7 @@ func (l *lexicon) addLocked(ctx context.Context, b *budget, s *profiles.Symbols,
 		err = b.take(lexiconBytes(l.table) - before)
 	}
 	l.bytes.Store(lexiconBytes(l.table) + 4*int64(len(l.known)))
+	l.unnamed.Store(l.table.Unnamed())
 	l.view.Store(l.table.Snapshot())
 	return ids, err
 }
@@ -161,7 +175,8 @@ type lexicons struct {
 	next uint64 // id of the next one
 	time int64
 
-	ingest sync.Locker // guards the dictionaries of the ingest
+	ingest     sync.Locker         // guards the dictionaries of the ingest
+	symbolizer profiles.Symbolizer // nil: none
 }
 
 // get returns the service's lexicon.
@@ -170,12 +185,12 @@ func (l *lexicons) get(service string) *lexicon {
 	defer l.mu.Unlock()
 	l.time++
 	x := l.m[service]
-	if x == nil || len(x.snapshot().Nodes) > maxLexiconNodes {
+	if x == nil || len(x.snapshot().Nodes) > maxLexiconNodes || x.outdated() {
 		if l.m == nil {
 			l.m = map[string]*lexicon{}
 		}
 		l.next++
-		x = newLexicon(l.next, l.ingest)
+		x = newLexicon(l.next, l.ingest, l.symbolizer)
 		l.m[strings.Clone(service)] = x
 	}
 	x.used = l.time

@@ -42,6 +42,8 @@ type Config struct {
 	Grace        time.Duration   // how long compacted and expired blobs stay for the queries that read them: longer than any query; 0: 1 min
 	QueryCPU     time.Duration   // CPU time that one query may take; 0: no limit
 	QueryMemory  int64           // bytes that one query may hold; 0: no limit
+	// Symbolizer names what was stored as addresses of a binary, in the answers of queries; nil: they stay addresses.
+	Symbolizer profiles.Symbolizer
 	// Free returns how many bytes are free and how many there are on the disk of the blobs. Where few are left pushes are refused, so that compaction, retention and the catalogue
 	// can go on. nil: pushes are refused when a write fails
 	Free func() (free, total int64, err error)
@@ -184,7 +186,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	s.limiter.max = cfg.MaxSeries
 	s.retention = retention{rules: cfg.Retention, maxBytes: cfg.MaxBytes, def: Retention{Raw: cfg.MaxAge, Minutes: cfg.MinuteAge, Hours: cfg.HourAge, Bytes: cfg.ServiceBytes}}
 	s.disk.free = cfg.Free
-	s.lexicons.ingest = &s.mu
+	s.lexicons.ingest, s.lexicons.symbolizer = &s.mu, cfg.Symbolizer
 	s.metrics = newMetrics(s)
 	if _, err := cfg.Catalog.Now(ctx); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
