@@ -104,7 +104,7 @@ type Build struct {
 type Event struct {
 	ID      int64             `json:"id"`
 	Time    int64             `json:"time"`
-	Kind    string            `json:"kind"` // deploy, start, exit
+	Kind    string            `json:"kind"` // deploy, start, exit, oom_kill
 	Service string            `json:"service"`
 	Text    string            `json:"text"`
 	Attrs   map[string]string `json:"attrs,omitempty"` // from_build, to_build, from_version, to_version, instance
@@ -145,6 +145,7 @@ type EventFilter struct {
 
 // Catalog is the catalogue. Safe for concurrent use. All methods that write are one transaction and durable when they return nil.
 type Catalog interface {
+	CaptureStore
 	// Register stores r. If any key was seen before it changes nothing and returns a *DuplicateError.
 	Register(ctx context.Context, r Registration) error
 	// Seen reports which of keys were registered before. It may not know of a window that another program has just registered: Register has the last word.
@@ -197,7 +198,7 @@ type Catalog interface {
 	// Deletions returns all deletions by id.
 	Deletions(ctx context.Context) ([]Deletion, error)
 	// FinishDeletion marks d as finished and removes in the same transaction the processes that it names and that were last seen before the given time (Unix ms; 0: none), with their
-	// keys, and where it names a service alone that service's events in its range.
+	// keys, its captures in its range, and where it names a service alone that service's events in its range.
 	FinishDeletion(ctx context.Context, d Deletion, seenBefore int64) (Removed, error)
 	// ForgetDeletion removes the row of a deletion.
 	ForgetDeletion(ctx context.Context, id string) error

@@ -199,6 +199,7 @@ func (db *DB) Check(ctx context.Context) ([]string, error) {
 	queries := append([]string{
 		`SELECT 'block ' || id || ' holds no service' FROM blocks WHERE NOT EXISTS (SELECT 1 FROM datasets WHERE block_id = id)`,
 		`SELECT 'blob ' || blob || ' is live and waits to be deleted' FROM garbage WHERE blob IN (SELECT blob FROM blocks)`,
+		`SELECT 'blob ' || blob || ' of a capture waits to be deleted' FROM garbage WHERE blob IN (SELECT blob FROM captures)`,
 	}, db.d.check...)
 	var problems []string
 	for _, query := range queries {

@@ -20,7 +20,7 @@ type Deletion struct {
 
 // Removed counts the rows that went with a deletion.
 type Removed struct {
-	Processes, Keys, Events int64
+	Processes, Keys, Events, Captures int64
 }
 
 // PutDeletion implements Catalog.
@@ -59,6 +59,9 @@ func (db *DB) FinishDeletion(ctx context.Context, d Deletion, seenBefore int64) 
 		if _, err := t.exec(`UPDATE deletions SET finished = 1 WHERE id = ?`, d.ID); err != nil {
 			return err
 		}
+		if err := t.deleteCaptures(d, &r); err != nil {
+			return err
+		}
 		if seenBefore > 0 {
 			if err := t.deleteProcesses(d, seenBefore, &r); err != nil {
 				return err
@@ -89,6 +92,22 @@ func (t *tx) deleteProcesses(d Deletion, seenBefore int64, r *Removed) (err erro
 		return err
 	}
 	_, err = t.exec(`DELETE FROM builds WHERE first_seen < ? AND id NOT IN (SELECT build_id FROM processes)`, seenBefore)
+	return err
+}
+
+// deleteCaptures removes the captures that d names and that were asked for in its range; their blobs become garbage.
+func (t *tx) deleteCaptures(d Deletion, r *Removed) (err error) {
+	where, args := "created >= ? AND created < ?", []any{d.Start, d.End}
+	if d.Service != "" {
+		where, args = where+" AND service = ?", append(args, d.Service)
+	}
+	if d.Instance != "" {
+		where, args = where+" AND instance = ?", append(args, d.Instance)
+	}
+	if _, err = t.exec(`INSERT INTO garbage (blob, delete_at) SELECT blob, NOW() FROM captures WHERE blob <> '' AND `+where+` ON CONFLICT (blob) DO NOTHING`, args...); err != nil {
+		return err
+	}
+	r.Captures, err = t.exec(`DELETE FROM captures WHERE `+where, args...)
 	return err
 }
 

@@ -8,7 +8,8 @@ import (
 )
 
 // CopyAtSchema writes a copy of the catalogue, which nobody may be writing, to the new file path as a release has it that knows the schema up to version
-// only. What later migrations made room for is not in it. It is synced when CopyAtSchema returns nil.
+// only. What later migrations made room for is not in it: of captures neither rows nor claims, so that to the earlier release their blobs are files that nobody names. It is synced
+// when CopyAtSchema returns nil.
 func (db *DB) CopyAtSchema(ctx context.Context, path string, version int) error {
 	if _, err := os.Stat(path); err == nil {
 		return fmt.Errorf("copy catalogue to %s: the file exists", path)

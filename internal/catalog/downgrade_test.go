@@ -33,6 +33,7 @@ func TestCopyAtSchema(t *testing.T) {
 		must(t, db.Register(ctx, Registration{Block: &Block{ID: "a", Blob: "segments/a", Size: 7, Datasets: []Dataset{{Service: "cart", Types: []string{"cpu"}}}}, Keys: []Key{{Instance: "i", Window: 3}},
 			Events: []Event{{Time: 1, Kind: "deploy", Service: "cart"}}}))
 		must(t, db.Swap(ctx, []string{"a"}, []Block{{ID: "b", Blob: "blocks/b", Size: 8, Datasets: []Dataset{{Service: "cart", Types: []string{"cpu"}}}}}, time.Now()))
+		must(t, db.PutCaptures(ctx, []Capture{{ID: "c", Service: "cart", Blob: "captures/c"}}))
 		path := filepath.Join(dir, "copy.db")
 		must(t, db.CopyAtSchema(ctx, path, to))
 		must(t, db.Close())
@@ -40,7 +41,11 @@ func TestCopyAtSchema(t *testing.T) {
 		if g, w := schemaOf(t, got), schemaOf(t, want); !slices.Equal(g, w) {
 			t.Errorf("schema %d: got\n%q\nwant\n%q", to, g, w)
 		}
-		for table, n := range map[string]int{"blocks": 1, "datasets": 1, "garbage": 1, "windows": 1, "events": 1} {
+		counts := map[string]int{"blocks": 1, "datasets": 1, "garbage": 1, "windows": 1, "events": 1}
+		if to >= 3 {
+			counts["captures"] = 1
+		}
+		for table, n := range counts {
 			var rows int
 			must(t, got.w.QueryRowContext(ctx, `SELECT COUNT(*) FROM `+table).Scan(&rows))
 			if rows != n {
