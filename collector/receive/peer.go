@@ -80,7 +80,9 @@ func (p *Peer) Gunzip(what string, b []byte) ([]byte, error) {
 func (p *Peer) StartWork() error { return p.q.startWork() }
 
 // Decode decodes a pprof profile, gzipped or not.
-func (p *Peer) Decode(what string, raw []byte) (*profiles.Profile, error) { return p.q.decode(what, raw) }
+func (p *Peer) Decode(what string, raw []byte) (*profiles.Profile, error) {
+	return p.q.decode(what, raw)
+}
 
 // HoldDecoded waits for n bytes of the memory that decoded requests may take together, and holds them until the request's memory is given back. What needs more
 // than there is gets 413.
