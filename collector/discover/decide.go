@@ -36,6 +36,7 @@ type proc struct {
 	endpoint  *endpoint
 	gops      *listener
 
+	barred   bool // by a rule or by its owner: nothing of it may be touched
 	state    State
 	reason   string
 	gatherer string
@@ -112,8 +113,25 @@ func (p *proc) set(st State, reason string) {
 
 // decideAtRest decides where nothing of the process's network has to be known.
 func (s *Scanner) decideAtRest(p *proc, now time.Time) bool {
+	switch {
+	case s.leftAlone(p):
+	case p.netns != 0 && s.netns != 0 && p.netns != s.netns:
+		if !p.joined {
+			s.join(p, map[uint64]*netTable{})
+		}
+		p.set(OtherNetNS, "other network namespace: "+cmpOr(portList(p.listeners), "it listens on no TCP port")+"; not reachable from here")
+	case s.awaited(p, now):
+	default:
+		return false
+	}
+	return true
+}
+
+// leftAlone decides on a process that is Sonde itself, is denied, or is reported by its agent.
+func (s *Scanner) leftAlone(p *proc) bool {
 	r := &s.cfg.Rules
 	id := p.base.Identity
+	p.barred = true
 	switch {
 	case p.base.PID == s.self && !s.cfg.Self:
 		p.set(SelfProcess, "is Sonde itself")
@@ -128,16 +146,19 @@ func (s *Scanner) decideAtRest(p *proc, now time.Time) bool {
 		p.set(ByAgent, "")
 		p.gatherer = "agent"
 		p.endpoint = nil
-	case p.netns != 0 && s.netns != 0 && p.netns != s.netns:
-		if !p.joined {
-			s.join(p, map[uint64]*netTable{})
-		}
-		p.set(OtherNetNS, "other network namespace: "+cmpOr(portList(p.listeners), "it listens on no TCP port")+"; not reachable from here")
-	case p.endpoint == nil && now.Sub(p.seen) < s.cfg.AgentGrace && awaitsAgent(p.base.Build):
-		p.set(Waiting, fmt.Sprintf("has the agent built in, whose first push is awaited for %v", s.cfg.AgentGrace))
 	default:
+		p.barred = false
 		return false
 	}
+	return true
+}
+
+// awaited decides on a process that is about to be reported by its agent.
+func (s *Scanner) awaited(p *proc, now time.Time) bool {
+	if p.endpoint != nil || now.Sub(p.seen) >= s.cfg.AgentGrace || !awaitsAgent(p.base.Build) {
+		return false
+	}
+	p.set(Waiting, fmt.Sprintf("has the agent built in, whose first push is awaited for %v", s.cfg.AgentGrace))
 	return true
 }
 

@@ -17,6 +17,7 @@ const (
 	maxEnviron = 1 << 20 // bytes
 	maxCmdline = 64 << 10
 	maxNetTCP  = 4 << 20
+	maxCgroup  = 16 << 10
 	maxAttrs   = 16 // resource attributes taken from the environment
 	maxValue   = 256
 )
@@ -155,36 +156,4 @@ func socketInode(b []byte) (uint64, bool) {
 	}
 	n, err := strconv.ParseUint(string(digits), 10, 64)
 	return n, err == nil
-}
-
-// containerID finds the container's id in /proc/PID/cgroup or mountinfo: the last 64 hex digits in a row, which is how Docker, containerd, CRI-O and Podman name
-// their cgroups and folders. Mountinfo is asked where a cgroup namespace hides the path, and only its lines about containers' own folders.
-func containerID(cgroup, mountinfo []byte) string {
-	if id := lastHex64(cgroup); id != "" {
-		return id
-	}
-	for line := range bytes.Lines(mountinfo) {
-		if bytes.Contains(line, []byte("/containers/")) && (bytes.Contains(line, []byte("/hostname")) || bytes.Contains(line, []byte("/resolv.conf"))) {
-			if id := lastHex64(line); id != "" {
-				return id
-			}
-		}
-	}
-	return ""
-}
-
-func lastHex64(b []byte) string {
-	found := ""
-	run := 0
-	for i := 0; i <= len(b); i++ {
-		if i < len(b) && (b[i] >= '0' && b[i] <= '9' || b[i] >= 'a' && b[i] <= 'f') {
-			run++
-			continue
-		}
-		if run == 64 {
-			found = string(b[i-64 : i])
-		}
-		run = 0
-	}
-	return found
 }

@@ -84,23 +84,6 @@ func TestLoopback(t *testing.T) {
 	}
 }
 
-func TestContainerID(t *testing.T) {
-	a, b := strings.Repeat("ab", 32), strings.Repeat("12", 32)
-	for _, tt := range []struct{ name, cgroup, mounts, want string }{
-		{"docker", "0::/system.slice/docker-" + a + ".scope\n", "", a},
-		{"kubernetes", "12:cpu:/kubepods/burstable/podcafe/" + a + "\n", "", a},
-		{"nested", "0::/docker/" + a + "/docker/" + b + "\n", "", b},
-		{"cgroup namespace", "0::/\n", "631 620 254:1 /var/lib/docker/containers/" + a + "/hostname /etc/hostname rw\n", a},
-		{"layers are no id", "0::/\n", "620 500 0:5 / / rw - overlay overlay upperdir=/var/lib/docker/overlay2/" + b + "/diff\n", ""},
-		{"host", "0::/init.scope\n", "", ""},
-		{"65 digits", "0::/" + a + "a\n", "", ""},
-	} {
-		if got := containerID([]byte(tt.cgroup), []byte(tt.mounts)); got != tt.want {
-			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
-		}
-	}
-}
-
 func TestNames(t *testing.T) {
 	for _, tt := range []struct {
 		name, env, exe   string
@@ -211,9 +194,6 @@ func FuzzParse(f *testing.F) {
 		}
 		endsListeners(b)
 		socketInode(b)
-		if id := containerID(b, b); id != "" && len(id) != 64 {
-			t.Errorf("container id %q", id)
-		}
 		e := parseEnviron(b)
 		e.configDir()
 		e.disabled()

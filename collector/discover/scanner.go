@@ -32,19 +32,33 @@ type Scanner struct {
 	log   *slog.Logger
 	probe *prober
 
-	mu     sync.Mutex // one scan at a time
 	fs     *procfs
 	bootID string
 	booted time.Time
 	netns  uint64 // the scanner's own; 0: unknown
 	self   int
-	exes   map[exeKey]*exeEntry
+
+	mu     sync.Mutex // one scan at a time
+	closed bool
+	reader
 	procs  map[int]*proc
 	hidden map[int]hiddenProc // processes whose exe may not be read
 	scan   uint64             // number of the scan, to forget what is gone
 	pids   []int
-	buf    []byte
-	big    []byte // of maxEnviron bytes, once needed
+
+	spotMu     sync.Mutex // one Look at a time: a scan that waits for probes must not hold up who asks for a process that is about to end
+	spot       reader
+	spotClosed bool
+
+	exesMu sync.Mutex
+	exes   map[exeKey]*exeEntry
+	round  uint64 // scan, for those who hold exesMu
+}
+
+// reader holds the buffers that files of proc are read into.
+type reader struct {
+	buf []byte
+	big []byte // of maxEnviron bytes, once needed
 }
 
 // exeEntry is what is remembered of an executable. info is nil for one that is no Go program.
@@ -102,7 +116,7 @@ func New(cfg Config) (*Scanner, error) {
 	s := &Scanner{
 		cfg: cfg, log: cfg.Logger, probe: newProber(cfg),
 		exes: map[exeKey]*exeEntry{}, procs: map[int]*proc{}, hidden: map[int]hiddenProc{},
-		buf: make([]byte, 64<<10),
+		reader: reader{buf: make([]byte, 64<<10)}, spot: reader{buf: make([]byte, 64<<10)},
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -122,12 +136,13 @@ func New(cfg Config) (*Scanner, error) {
 func (s *Scanner) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.fs == nil {
+	s.spotMu.Lock()
+	defer s.spotMu.Unlock()
+	if s.closed {
 		return nil
 	}
-	err := s.fs.close()
-	s.fs = nil
-	return err
+	s.closed, s.spotClosed = true, true
+	return s.fs.close()
 }
 
 // readMachine reads what does not change while the machine runs, and who the scanner itself is there.
@@ -169,10 +184,13 @@ func (s *Scanner) DryRun(ctx context.Context) (Report, error) { return s.run(ctx
 func (s *Scanner) run(ctx context.Context, dry bool) (Report, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.fs == nil {
+	if s.closed {
 		return Report{}, errors.New("scan processes: the scanner is closed")
 	}
 	s.scan++
+	s.exesMu.Lock()
+	s.round = s.scan
+	s.exesMu.Unlock()
 	r := Report{Time: time.Now()}
 	var err error
 	if s.pids, err = s.fs.pids(s.pids); err != nil {
@@ -197,7 +215,11 @@ func (s *Scanner) run(ctx context.Context, dry bool) (Report, error) {
 		return Report{}, err
 	}
 	for _, p := range found {
-		r.Processes = append(r.Processes, p.report())
+		row := p.report()
+		if s.unwatched(p) {
+			s.sample(&row, dry)
+		}
+		r.Processes = append(r.Processes, row)
 	}
 	slices.SortFunc(r.Processes, func(a, b Process) int { return a.PID - b.PID })
 	s.forget()
@@ -208,6 +230,8 @@ func (s *Scanner) run(ctx context.Context, dry bool) (Report, error) {
 func (s *Scanner) forget() {
 	maps.DeleteFunc(s.procs, func(_ int, p *proc) bool { return p.scan != s.scan })
 	maps.DeleteFunc(s.hidden, func(_ int, h hiddenProc) bool { return h.scan != s.scan })
+	s.exesMu.Lock()
+	defer s.exesMu.Unlock()
 	maps.DeleteFunc(s.exes, func(_ exeKey, e *exeEntry) bool { return s.scan-e.scan > 100 })
 }
 
@@ -232,7 +256,7 @@ func (s *Scanner) look(pid int, now time.Time) (*proc, error) {
 	}
 	p := s.procs[pid]
 	if p == nil || p.base.StartTicks != ticks || p.exe != key {
-		if p, err = s.load(pid, ticks, exe.info, now); err != nil {
+		if p, err = s.load(&s.reader, pid, ticks, exe.info, now); err != nil {
 			return nil, err
 		}
 		p.exe = key
@@ -244,28 +268,35 @@ func (s *Scanner) look(pid int, now time.Time) (*proc, error) {
 
 // executable returns what is known of the file that key stands for, reading it by name (relative to proc, or absolute) if it is new.
 func (s *Scanner) executable(key exeKey, name string) (*exeEntry, error) {
+	s.exesMu.Lock()
 	e := s.exes[key]
-	if e == nil {
-		if !filepath.IsAbs(name) {
-			name = filepath.Join(s.fs.root, name)
-		}
-		info, err := build.ReadFile(name)
-		if err != nil && !errors.Is(err, build.ErrNotGo) {
-			return nil, err
-		}
-		e = &exeEntry{info: info}
-		s.exes[key] = e
+	if e != nil {
+		e.scan = s.round
 	}
-	e.scan = s.scan
+	s.exesMu.Unlock()
+	if e != nil {
+		return e, nil
+	}
+	if !filepath.IsAbs(name) {
+		name = filepath.Join(s.fs.root, name)
+	}
+	info, err := build.ReadFile(name)
+	if err != nil && !errors.Is(err, build.ErrNotGo) {
+		return nil, err
+	}
+	s.exesMu.Lock()
+	defer s.exesMu.Unlock()
+	e = &exeEntry{info: info, scan: s.round}
+	s.exes[key] = e
 	return e, nil
 }
 
 // load reads what stays the same for the life of a process.
-func (s *Scanner) load(pid int, ticks uint64, info *build.Info, now time.Time) (*proc, error) {
+func (s *Scanner) load(rd *reader, pid int, ticks uint64, info *build.Info, now time.Time) (*proc, error) {
 	name := strconv.Itoa(pid)
 	p := &proc{seen: now, probed: map[uint16]string{}}
 	p.base = s.describe(pid, ticks, info)
-	b, err := s.fs.read(name+"/status", s.buf)
+	b, err := s.fs.read(name+"/status", rd.buf)
 	if err != nil {
 		return nil, err
 	}
@@ -282,18 +313,21 @@ func (s *Scanner) load(pid int, ticks uint64, info *build.Info, now time.Time) (
 	p.base.Exe = strings.TrimSuffix(exe, " (deleted)")
 	p.base.PIDNS, _ = s.fs.namespace(name, "pid") // 0: unknown
 	p.netns, _ = s.fs.namespace(name, "net")
-	if s.big == nil {
-		s.big = make([]byte, maxEnviron)
+	if rd.big == nil {
+		rd.big = make([]byte, maxEnviron)
 	}
-	if b, err := s.fs.read(name+"/environ", s.big); err == nil {
+	if b, err := s.fs.read(name+"/environ", rd.big); err == nil {
 		p.env = parseEnviron(b)
 	}
-	if b, err := s.fs.read(name+"/cmdline", s.big[:maxCmdline]); err == nil {
+	if b, err := s.fs.read(name+"/cmdline", rd.big[:maxCmdline]); err == nil {
 		p.cmdline = bytes.Clone(b)
 	}
-	cgroup, _ := s.fs.read(name+"/cgroup", s.buf[:4096])
-	mounts, _ := s.fs.read(name+"/mountinfo", s.buf[4096:])
-	p.base.ContainerID = containerID(cgroup, mounts)
+	cgroup, _ := s.fs.read(name+"/cgroup", rd.buf[:maxCgroup])
+	at := parsePlace(cgroup, func() []byte {
+		mounts, _ := s.fs.read(name+"/mountinfo", rd.buf[maxCgroup:])
+		return mounts
+	})
+	p.base.ContainerID, p.base.PodUID, p.base.Cgroup = at.containerID, at.podUID, at.cgroup
 	p.base.Instance = p.base.Identity.Instance()
 	s.label(&p.base, p.env, info)
 	return p, nil

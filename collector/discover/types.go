@@ -22,6 +22,11 @@ type Config struct {
 	// AgentSeen reports whether an agent pushes for the process with this identity; pidns is 0 where it may not be read. It is called
 	// in every scan for each process that it has not said yes to yet. nil: none does. Identity.Same says what makes two the same.
 	AgentSeen func(bootID string, pidns, startTicks uint64, pids []int) bool
+
+	// Sampled is asked in every scan, one process at a time, for each that has neither agent nor endpoint nor gops and is not denied. The gatherer that it
+	// names (perf) watches the process, whose state becomes Profiling, with reason as it is; with "" the state stays and reason is added to its
+	// own. It may not call the Scanner. nil: nobody watches these.
+	Sampled func(p *Process) (gatherer, reason string)
 }
 
 // Rules say what may be touched. What is both allowed and denied is denied. An empty allow list allows everything.
@@ -35,7 +40,7 @@ type Rules struct {
 type State string
 
 const (
-	Profiling   State = "profiling"     // it has an endpoint that can be scraped: Process.Gatherer says which
+	Profiling   State = "profiling"     // it is profiled from outside: Process.Gatherer says how
 	ByAgent     State = "agent"         // its own agent reports it
 	Waiting     State = "waiting"       // it has the agent built in, whose first push is awaited
 	NotProbed   State = "not probed"    // dry run only: Process.Touch says what would be requested of it
@@ -69,10 +74,12 @@ type Process struct {
 	BuildID     string      // build.Key
 	Started     time.Time
 	ContainerID string   // 64 hex digits, "" outside of containers
+	PodUID      string   // of its Kubernetes pod, as the kubelet names it; "" outside of pods
+	Cgroup      string   // path of its memory cgroup as in /proc/PID/cgroup, as the scanner sees it; "" where there is none
 	Ports       []string // listening addresses, host:port, sorted
 	State       State
-	Reason      string   // why it is not profiled, "" if it is
-	Gatherer    string   // scrape, gops, agent; ""
+	Reason      string   // why it is not profiled; of a Profiling one what its gatherer has to say, mostly ""
+	Gatherer    string   // scrape, gops, agent, or what Config.Sampled named; ""
 	URL         string   // base URL of its pprof endpoint, such as http://127.0.0.1:6060/debug/pprof; "" for none
 	Types       []string // profile types that the endpoint's index lists; nil: unknown
 	GopsAddr    string   // host:port of its gops agent; "" for none

@@ -198,6 +198,9 @@ func (m *Manager) setReport(ctx context.Context, r discover.Report) {
 	if m.cfg.Seen != nil && len(news) > 0 {
 		m.cfg.Seen(ctx, news)
 	}
+	if m.cfg.Report != nil {
+		m.cfg.Report(ctx, r)
+	}
 }
 
 // reconcile starts the loops of targets that have none and stops those of targets that are gone. m.mu is held.

@@ -6,8 +6,10 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/sonde-io/sonde/collector/discover"
+	"github.com/sonde-io/sonde/collector/rotate"
 	"github.com/sonde-io/sonde/internal/catalog"
 	"github.com/sonde-io/sonde/profiles/store"
 )
@@ -34,8 +36,14 @@ type Config struct {
 	MaxSamples    int           // of one profile; 0: 200,000
 	AppendRetries int           // of a push that the sink refused; 0: 3; negative: none
 
+	// Rotate says which replicas of a service are profiled now; nil: all. It is asked before each capture, with the target's labels.
+	Rotate func(ls labels.Labels) *rotate.Settings
+
 	// Seen is told of discovered processes that are new, changed or gone (State "exited"), after each scan. It may be nil.
 	Seen func(ctx context.Context, ps []catalog.Process)
+
+	// Report is given the result of each scan, its Processes not to be changed. It may be nil.
+	Report func(ctx context.Context, r discover.Report)
 
 	Logger     *slog.Logger          // nil: discard
 	Registerer prometheus.Registerer // nil: no metrics
