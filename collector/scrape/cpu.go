@@ -8,6 +8,9 @@ import (
 
 // cpu takes one CPU profile, or yields, and sets the time of the next.
 func (l *loop) cpu(ctx context.Context) {
+	if l.wait(time.Now()) {
+		return
+	}
 	length, release := l.turn()
 	defer release()
 	if length == 0 {

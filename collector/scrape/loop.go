@@ -130,11 +130,11 @@ func (l *loop) round(ctx context.Context) {
 	asked, reached := 0, true
 	for _, ty := range l.t.rest() {
 		ts := l.types[ty]
-		if ts.missing || time.Now().Before(ts.next) {
+		at := time.Now()
+		if ts.missing || at.Before(ts.next) || !l.due(ty, ts, at) {
 			continue
 		}
 		asked++
-		at := time.Now()
 		body, err := l.m.fetch.get(ctx, &l.t, ty, 0)
 		if ctx.Err() != nil {
 			return
