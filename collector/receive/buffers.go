@@ -46,6 +46,8 @@ type request struct {
 	h    *Handler
 	r    *http.Request
 	body io.Reader
+	// paced is the body's pace; nil in a record of a batch, whose batch has it
+	paced *pacedBody
 
 	held         int64 // of the handler's budget
 	decoded      int64 // of the handler's decoding
@@ -167,13 +169,18 @@ const (
 	mostRead  = 64 << 10
 )
 
-// readAll reads r, one of as many parts of the body, to its end into a pooled buffer. The body's own bound (MaxBytesReader) ends it.
+// readAll reads r, one of as many parts of the body, to its end into a pooled buffer.
 func (q *request) readAll(what string, r io.Reader, parts int) ([]byte, error) {
+	return q.readSized(what, r, q.r.ContentLength/int64(max(parts, 1))+1)
+}
+
+// readSized reads r to its end into a pooled buffer; expect is how many bytes its sender lets expect. The body's own bound (MaxBytesReader) ends it.
+func (q *request) readSized(what string, r io.Reader, expect int64) ([]byte, error) {
 	p := q.buffer(&sentPool)
 	b := (*p)[:0]
 	defer func() { *p = b }()
 	if cap(b) < leastRead {
-		b = make([]byte, 0, min(mostRead, max(leastRead, q.r.ContentLength/int64(max(parts, 1))+1)))
+		b = make([]byte, 0, min(mostRead, max(leastRead, expect)))
 	}
 	charged := 0
 	for {

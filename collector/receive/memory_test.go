@@ -12,6 +12,7 @@ import (
 	"github.com/google/pprof/profile"
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/sonde-io/sonde/collector/wire"
 	"github.com/sonde-io/sonde/profiles/store"
 )
 
@@ -104,7 +105,7 @@ func TestKnownProcessesAreBounded(t *testing.T) {
 			ls := labels.FromStrings("service_name", "cart", "v", tt.value)
 			for i := range maxKnown + 100 {
 				name := strconv.Itoa(i % (maxKnown + 50))
-				c.put(name, known{labels: ls, stats: stats{WindowsDropped: 7, Skipped: map[string]string{"heap": "over budget"}}})
+				c.put(name, known{labels: ls, stats: wire.Stats{WindowsDropped: 7, Skipped: map[string]string{"heap": "over budget"}}})
 				if k, ok := c.get(name, ""); !ok || k.stats.WindowsDropped != 7 || k.stats.Skipped != nil {
 					t.Fatalf("the last one put: %v %+v", ok, k.stats)
 				}

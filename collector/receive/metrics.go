@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sonde-io/sonde/collector/reply"
+	"github.com/sonde-io/sonde/collector/wire"
 )
 
 type metrics struct {
@@ -17,6 +18,7 @@ type metrics struct {
 	profiles   *prometheus.CounterVec
 	duplicates prometheus.Counter
 	agent      *prometheus.CounterVec
+	records    *prometheus.CounterVec
 }
 
 // knownTypes bounds the values of the metrics' type label: anybody may push any type.
@@ -34,8 +36,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		duplicates: prometheus.NewCounter(prometheus.CounterOpts{Name: "sonde_push_duplicates_total", Help: "Pushes that had been stored before."}),
 		agent:      prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sonde_push_agent_losses_total", Help: "What agents said they lost: windows dropped, windows failed, labels stripped."}, []string{"what"}),
 	}
+	m.records = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sonde_push_batch_records_total", Help: "Records of batches, by what became of them."}, []string{"status"})
 	if reg != nil {
-		reg.MustRegister(m.requests, m.duration, m.refused, m.bytes, m.profiles, m.duplicates, m.agent)
+		reg.MustRegister(m.records, m.requests, m.duration, m.refused, m.bytes, m.profiles, m.duplicates, m.agent)
 	}
 	return m
 }
@@ -61,7 +64,7 @@ func (m *metrics) stored(profileType string) {
 }
 
 // losses adds what an agent lost since its last push; its figures count from its start.
-func (m *metrics) losses(before, now stats) {
+func (m *metrics) losses(before, now wire.Stats) {
 	m.agent.WithLabelValues("windows_dropped").Add(float64(max(0, now.WindowsDropped-before.WindowsDropped)))
 	m.agent.WithLabelValues("windows_failed").Add(float64(max(0, now.WindowsFailed-before.WindowsFailed)))
 	m.agent.WithLabelValues("labels_stripped").Add(float64(max(0, now.LabelsStripped-before.LabelsStripped)))

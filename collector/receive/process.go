@@ -1,6 +1,7 @@
 package receive
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -13,33 +14,21 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/sonde-io/sonde/collector/reply"
+	"github.com/sonde-io/sonde/collector/wire"
 	"github.com/sonde-io/sonde/internal/catalog"
+	"github.com/sonde-io/sonde/profiles"
+	"github.com/sonde-io/sonde/profiles/store"
 	"github.com/sonde-io/sonde/symbols/build"
 )
 
-// processJSON is the process object of a push.
-type processJSON struct {
-	Labels     map[string]string `json:"labels"`
-	GoVersion  string            `json:"go_version"`
-	BuildInfo  string            `json:"build_info"`
-	GoBuildID  string            `json:"go_build_id"`
-	GNUBuildID string            `json:"gnu_build_id"`
-	Exe        string            `json:"exe"`
-	PID        int               `json:"pid"`
-	BootID     string            `json:"boot_id"`
-	PIDNS      uint64            `json:"pid_ns"`
-	StartTicks uint64            `json:"start_ticks"`
-	NSPIDs     []int             `json:"ns_pids"`
-	Started    int64             `json:"started"`
-	Agent      string            `json:"agent"`
-}
-
 // known is what a collector remembers of a process between its pushes.
 type known struct {
-	hash    string
-	service string
-	labels  labels.Labels
-	stats   stats
+	hash     string
+	service  string
+	labels   labels.Labels
+	gatherer string
+	state    string
+	stats    wire.Stats
 }
 
 // The bounds of the cache; a process that fell out is looked up in the catalogue.
@@ -63,7 +52,7 @@ func (c *processCache) get(instance, hash string) (known, bool) {
 }
 
 // put remembers k and returns what the agent's statistics were before.
-func (c *processCache) put(instance string, k known) stats {
+func (c *processCache) put(instance string, k known) wire.Stats {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.m == nil {
@@ -85,62 +74,122 @@ func (c *processCache) put(instance string, k known) stats {
 	return old.stats
 }
 
-// process finds out which process m is about: as it says itself, else from the cache, else from the catalogue, else 428. The
-// catalogue row and build are what is to be stored with the push.
-func (h *Handler) process(ctx context.Context, m *meta) (known, *catalog.Process, *catalog.Build, error) {
-	now := h.cfg.Now().UnixMilli()
-	if len(m.Process) > 0 && string(m.Process) != "null" {
-		return h.ownWords(m, now)
+// subject finds out which process m is about: as it says itself, else from the cache, else from the catalogue, else 428. The push holds what is to be
+// stored besides profiles; at is when the process was seen, Unix ms.
+func (h *Handler) subject(ctx context.Context, m *wire.Meta, at int64, lookUp lookUp) (known, store.Push, error) {
+	p := store.Push{Key: catalog.Key{Instance: cmp.Or(m.Key, m.Instance), Window: m.Window, Part: m.Part}}
+	if m.Idempotency != "" {
+		p.Key = catalog.Key{Idempotency: m.Idempotency}
 	}
-	k, ok := h.known.get(m.Instance, m.ProcessHash)
+	var err error
+	if p.Events, err = h.events(m); err != nil {
+		return known{}, p, err
+	}
+	var k known
+	switch {
+	case hasProcess(m):
+		if k, p.Process, p.Build, err = h.ownWords(m.Process, m.Instance, m.ProcessHash, at); err != nil {
+			return known{}, p, err
+		}
+	case m.Instance == "" && len(m.Profiles) == 0:
+		return known{}, p, nil
+	default:
+		if k, p.Process, p.Build, err = lookUp(ctx, m.Instance, m.ProcessHash); err != nil {
+			return known{}, p, err
+		}
+		p.Process.LastSeen = at
+	}
+	if p.Process.Instance = m.Instance; m.Instance == "" {
+		p.Process = nil // nobody to remember
+	}
+	return k, p, nil
+}
+
+func hasProcess(m *wire.Meta) bool { return len(m.Process) > 0 && string(m.Process) != "null" }
+
+// unknownProcess is the answer that asks for the process object.
+func unknownProcess() error {
+	return &reply.Error{Status: http.StatusPreconditionRequired, Message: "the process is not known here, or not by this hash",
+		Hint: "send the window again with the process object"}
+}
+
+// lookUp finds a process whose object did not come, with the row and the build to store.
+type lookUp func(ctx context.Context, instance, hash string) (known, *catalog.Process, *catalog.Build, error)
+
+func (h *Handler) lookUp(ctx context.Context, instance, hash string) (known, *catalog.Process, *catalog.Build, error) {
+	k, ok := h.known.get(instance, hash)
 	if !ok {
-		p, err := h.cfg.Processes.Process(ctx, m.Instance)
+		if instance == "" {
+			return known{}, nil, nil, unknownProcess()
+		}
+		p, err := h.cfg.Processes.Process(ctx, instance)
 		switch {
-		case errors.Is(err, catalog.ErrNotFound) || err == nil && p.LabelsHash != m.ProcessHash:
-			return known{}, nil, nil, &reply.Error{Status: http.StatusPreconditionRequired, Message: "the process is not known here, or not by this hash",
-				Hint: "send the window again with the process object"}
+		case errors.Is(err, catalog.ErrNotFound) || err == nil && p.LabelsHash != hash:
+			return known{}, nil, nil, unknownProcess()
 		case err != nil:
 			return known{}, nil, nil, &reply.Error{Status: http.StatusServiceUnavailable, Message: "cannot look the process up now", RetryAfter: 5, Cause: err}
 		}
-		k = known{hash: m.ProcessHash, service: p.Service, labels: p.Labels}
+		k = known{hash: hash, service: p.Service, labels: p.Labels, gatherer: cmp.Or(p.Gatherer, agentGatherer), state: runningState}
 	}
-	row := &catalog.Process{Instance: m.Instance, Service: k.service, Gatherer: "agent", State: "running", LastSeen: now}
-	return k, row, nil, nil
+	return k, &catalog.Process{Service: k.service, Gatherer: k.gatherer, State: k.state}, nil, nil
 }
 
-// ownWords reads the process object of m.
-func (h *Handler) ownWords(m *meta, now int64) (known, *catalog.Process, *catalog.Build, error) {
+// What a process is where its object does not say.
+const (
+	agentGatherer = "agent"
+	runningState  = "running"
+)
+
+// ownWords reads a process object that came at the time at, Unix ms.
+func (h *Handler) ownWords(raw []byte, instance, hash string, at int64) (known, *catalog.Process, *catalog.Build, error) {
 	fail := func(err error) (known, *catalog.Process, *catalog.Build, error) { return known{}, nil, nil, err }
-	sum := sha256.Sum256(m.Process)
-	if hash := hex.EncodeToString(sum[:8]); hash != m.ProcessHash {
-		return fail(reply.Errorf(http.StatusUnprocessableEntity, "process_hash %.32q is not that of the process object, %s", m.ProcessHash, hash))
+	if own := wire.ProcessHash(raw); own != hash {
+		return fail(reply.Errorf(http.StatusUnprocessableEntity, "process_hash %.32q is not that of the process object, %s", hash, own))
 	}
-	var p processJSON
-	if err := json.Unmarshal(m.Process, &p); err != nil {
+	var p wire.Process
+	if err := json.Unmarshal(raw, &p); err != nil {
 		return fail(reply.Errorf(http.StatusBadRequest, "read meta.process: %v", err))
 	}
-	ls, err := h.labels(p.Labels, m.Instance)
+	p.Gatherer, p.State = cmp.Or(p.Gatherer, agentGatherer), cmp.Or(p.State, runningState)
+	row, b, err := h.row(&p, instance, at)
 	if err != nil {
 		return fail(err)
 	}
-	k := known{hash: m.ProcessHash, service: ls.Get("service_name"), labels: ls}
-	row := &catalog.Process{Instance: m.Instance, Service: k.service, Labels: ls, LabelsHash: m.ProcessHash, Version: ls.Get("service_version"),
+	row.LabelsHash = hash
+	return known{hash: hash, service: row.Service, labels: row.Labels, gatherer: p.Gatherer, state: p.State}, row, b, nil
+}
+
+// maxWord bounds the names of gatherers and states, in bytes.
+const maxWord = 32
+
+// row makes what the catalogue keeps of p and of its build, which is nil where p does not say.
+func (h *Handler) row(p *wire.Process, instance string, at int64) (*catalog.Process, *catalog.Build, error) {
+	for _, word := range []string{p.Gatherer, p.State} {
+		if len(word) > maxWord || word != "" && !profiles.ValidName(word) {
+			return nil, nil, reply.Errorf(http.StatusUnprocessableEntity, "process: %.64q cannot name a gatherer or a state", word)
+		}
+	}
+	ls, err := h.labels(p.Labels, instance)
+	if err != nil {
+		return nil, nil, err
+	}
+	row := &catalog.Process{Instance: instance, Service: ls.Get("service_name"), Labels: ls, Version: ls.Get("service_version"), BuildID: clip(p.Build, 128),
 		GoVersion: clip(p.GoVersion, 256), Exe: clip(p.Exe, 4096), PID: p.PID, BootID: clip(p.BootID, 128), PIDNS: p.PIDNS, StartTicks: p.StartTicks,
-		Host: ls.Get("host_name"), Gatherer: "agent", State: "running", Started: p.Started, FirstSeen: now, LastSeen: now}
+		Host: ls.Get("host_name"), Gatherer: p.Gatherer, State: p.State, Reason: clip(p.Reason, 1024), Started: p.Started, FirstSeen: at, LastSeen: at}
 	if len(p.NSPIDs) <= 32 { // the kernel nests no deeper
 		row.NSPIDs = p.NSPIDs
 	}
-	b := buildOf(&p, now)
+	b := buildOf(p, at)
 	if b != nil {
 		row.BuildID = b.ID
 	}
-	return k, row, b, nil
+	return row, b, nil
 }
 
 // buildOf returns the build that p runs, or nil where it does not say.
-func buildOf(p *processJSON, now int64) *catalog.Build {
+func buildOf(p *wire.Process, at int64) *catalog.Build {
 	b := &catalog.Build{ID: clip(p.GNUBuildID, 128), GNUBuildID: clip(p.GNUBuildID, 128), GoBuildID: clip(p.GoBuildID, 512), GoVersion: clip(p.GoVersion, 256),
-		Info: p.BuildInfo, FirstSeen: now}
+		Info: p.BuildInfo, FirstSeen: at}
 	if b.ID == "" {
 		if p.GoBuildID == "" {
 			return nil

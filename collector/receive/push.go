@@ -1,58 +1,22 @@
 package receive
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"mime"
 	"mime/multipart"
 	"net/http"
-	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/sonde-io/sonde/collector/reply"
-	"github.com/sonde-io/sonde/internal/catalog"
-	"github.com/sonde-io/sonde/profiles"
+	"github.com/sonde-io/sonde/collector/wire"
 	"github.com/sonde-io/sonde/profiles/store"
 )
 
-const (
-	maxMetaBytes = 1 << 20 // of the meta object; build info of a program with 1,000 modules is 100 KB
-	maxProfiles  = 64      // in one push
-)
-
-// meta is the first part of a push; ARCHITECTURE.md documents it.
-type meta struct {
-	V           int             `json:"v"`
-	Instance    string          `json:"instance"`
-	Window      uint64          `json:"window"`
-	Part        uint32          `json:"part"`
-	Start       int64           `json:"start"`
-	End         int64           `json:"end"`
-	ProcessHash string          `json:"process_hash"`
-	Process     json.RawMessage `json:"process"`
-	Profiles    []profileJSON   `json:"profiles"`
-	Stats       stats           `json:"stats"`
-}
-
-type profileJSON struct {
-	Part  string `json:"part"`
-	Type  string `json:"type"`
-	Start int64  `json:"start"`
-	End   int64  `json:"end"`
-}
-
-// stats is what an agent says about itself; the counters count from its start.
-type stats struct {
-	WindowsDropped int64             `json:"windows_dropped"`
-	WindowsFailed  int64             `json:"windows_failed"`
-	LabelsStripped int64             `json:"labels_stripped"`
-	CaptureCPUMs   int64             `json:"capture_cpu_ms"`
-	Skipped        map[string]string `json:"skipped"`
-}
-
 type pushAnswer struct {
-	Status   string    `json:"status"`
-	Settings *Settings `json:"settings"`
+	Status   string `json:"status"`
+	Settings any    `json:"settings"` // null: none
 }
 
 // push answers POST /api/v1/push.
@@ -61,41 +25,60 @@ func (h *Handler) push(q *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := q.readMeta(mr)
+	raw, m, err := q.readMeta(mr)
 	if err != nil {
 		return nil, err
 	}
+	if h.cfg.Relay != nil {
+		return h.relayPush(q, mr, raw, m)
+	}
 	ctx := q.r.Context()
-	k, row, build, err := h.process(ctx, m)
+	k, p, err := h.subject(ctx, m, h.cfg.Now().UnixMilli(), h.lookUp)
 	if err != nil {
 		// The agent is about to send the window again: let it finish this one, so that it reads the answer.
 		_, _ = io.Copy(io.Discard, q.body)
 		return nil, err
 	}
-	p := store.Push{Key: catalog.Key{Instance: m.Instance, Window: m.Window, Part: m.Part}, Process: row, Build: build}
-	if p.Profiles, err = q.readProfiles(mr, m.Profiles); err != nil {
+	raws, err := q.readParts(mr, m.Profiles)
+	if err != nil {
 		return nil, err
 	}
-	for i := range p.Profiles {
-		p.Profiles[i].Labels = k.labels
+	if p.Profiles, err = q.decodeAll(m.Profiles, raws, k.labels); err != nil {
+		return nil, err
+	}
+	if err := h.putSeen(ctx, m); err != nil {
+		return nil, err
 	}
 	p.Taken = q.release
 	duplicate, err := h.append(ctx, p)
 	if err != nil {
 		return nil, err
 	}
-	answer := pushAnswer{Status: "ok"}
+	answer := pushAnswer{Status: wire.StatusOK}
 	if duplicate {
-		answer.Status = "duplicate"
+		answer.Status = wire.StatusDuplicate
 	} else {
-		// Only now: a process object that came with a push that failed is not in the catalogue.
+		h.remember(m, k)
+	}
+	if s := h.settings(k); s != nil {
+		answer.Settings = s
+	}
+	return answer, nil
+}
+
+// remember keeps what was stored of m's process. Only then: a process object that came with a push that failed is not in the catalogue.
+func (h *Handler) remember(m *wire.Meta, k known) {
+	if m.Instance != "" {
 		k.stats = m.Stats
 		h.metrics.losses(h.known.put(m.Instance, k), m.Stats)
 	}
-	if h.cfg.Settings != nil {
-		answer.Settings = h.cfg.Settings(k.labels)
+}
+
+func (h *Handler) settings(k known) *Settings {
+	if h.cfg.Settings == nil {
+		return nil
 	}
-	return answer, nil
+	return h.cfg.Settings(k.labels)
 }
 
 func multipartReader(q *request) (*multipart.Reader, error) {
@@ -111,100 +94,30 @@ func multipartReader(q *request) (*multipart.Reader, error) {
 	return multipart.NewReader(q.body, params["boundary"]), nil
 }
 
-// readMeta reads and checks the first part.
-func (q *request) readMeta(mr *multipart.Reader) (*meta, error) {
+// readMeta reads and checks the first part, and returns it as it came too.
+func (q *request) readMeta(mr *multipart.Reader) ([]byte, *wire.Meta, error) {
 	part, err := mr.NextRawPart()
 	if err != nil {
-		return nil, readError("multipart body", err)
+		return nil, nil, readError("multipart body", err)
 	}
 	if part.FormName() != "meta" {
-		return nil, reply.Errorf(http.StatusBadRequest, "the first part is named %.100q, want meta", part.FormName())
+		return nil, nil, reply.Errorf(http.StatusBadRequest, "the first part is named %.100q, want meta", part.FormName())
 	}
 	raw, err := q.readAll("meta", io.LimitReader(part, maxMetaBytes+1), maxProfiles)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if len(raw) > maxMetaBytes {
-		return nil, &reply.Error{Status: http.StatusRequestEntityTooLarge, Message: "the meta part is too large", Limit: "max_meta_bytes", Max: maxMetaBytes}
-	}
-	m := new(meta)
-	if err := json.Unmarshal(raw, m); err != nil {
-		return nil, reply.Errorf(http.StatusBadRequest, "read meta: %v", err)
-	}
-	return m, q.h.checkMeta(m)
-}
-
-func (h *Handler) checkMeta(m *meta) error {
-	wrong := func(format string, args ...any) error {
-		return reply.Errorf(http.StatusUnprocessableEntity, "meta: "+format, args...)
-	}
-	switch {
-	case m.V != 1:
-		return &reply.Error{Status: http.StatusUnprocessableEntity, Message: fmt.Sprintf("meta: version %d of the format is not known, want 1", m.V), Hint: "update the collector"}
-	case !isHex(m.Instance, 32):
-		return wrong("instance %.64q is not 32 hex digits", m.Instance)
-	case m.Window == 0 || m.Window > 1<<62:
-		return wrong("window %d, they count from 1", m.Window)
-	case !isHex(m.ProcessHash, 16):
-		return wrong("process_hash %.64q is not 16 hex digits", m.ProcessHash)
-	case len(m.Profiles) > maxProfiles:
-		return &reply.Error{Status: http.StatusUnprocessableEntity, Message: "meta: too many profiles", Limit: "max_profiles", Max: maxProfiles, Got: int64(len(m.Profiles))}
-	}
-	if err := h.checkInterval("meta", m.Start, m.End); err != nil {
-		return err
-	}
-	for i, p := range m.Profiles {
-		what := fmt.Sprintf("profile %.64q", p.Part)
-		if p.Part == "" || p.Part == "meta" || len(p.Part) > 64 {
-			return wrong("profiles[%d].part %.64q cannot name a part", i, p.Part)
-		}
-		if !profiles.ValidName(p.Type) {
-			return wrong("%s: type %.64q cannot name a type of profile", what, p.Type)
-		}
-		if err := h.checkInterval(what, p.Start, p.End); err != nil {
-			return err
-		}
-		for _, other := range m.Profiles[:i] {
-			if other.Part == p.Part {
-				return wrong("%s is listed twice", what)
-			}
-		}
-	}
-	return nil
-}
-
-// maxSkew is how far ahead of the collector's clock a sender's may be.
-const maxSkew = 10 * time.Minute
-
-// checkInterval checks [start, end), Unix ms, against itself, the clock and retention.
-func (h *Handler) checkInterval(what string, start, end int64) error {
-	now := h.cfg.Now().UnixMilli()
-	clock := "the collector's clock says " + time.UnixMilli(now).UTC().Format(time.RFC3339)
-	fail := func(hint, format string, args ...any) error {
-		return &reply.Error{Status: http.StatusUnprocessableEntity, Message: what + ": " + fmt.Sprintf(format, args...), Hint: hint}
-	}
-	switch {
-	case start <= 0:
-		return fail("times are Unix milliseconds", "start %d is not a time", start)
-	case end <= start:
-		return fail("", "end %d is not after start %d", end, start)
-	case end > now+maxSkew.Milliseconds():
-		return fail(clock, "end %d is more than %v in the future", end, maxSkew)
-	case end-start > (24 * time.Hour).Milliseconds():
-		return fail("times are Unix milliseconds", "the interval [%d, %d) is longer than 24h", start, end)
-	case h.cfg.Limits.MaxAge > 0 && end < now-h.cfg.Limits.MaxAge.Milliseconds():
-		return fail(clock, "end %d is older than the retention of %v, so it would be deleted at once", end, h.cfg.Limits.MaxAge)
-	}
-	return nil
-}
-
-// readProfiles reads the parts after meta and decodes them once all are there: nobody holds decoded profiles while a body is slow to come.
-func (q *request) readProfiles(mr *multipart.Reader, entries []profileJSON) ([]store.Profile, error) {
-	raws, err := q.readParts(mr, entries)
+	m, err := q.h.parseMeta(raw)
 	if err == nil {
-		err = q.startWork()
+		err = q.h.checkMeta(m, false)
 	}
-	if err != nil {
+	return raw, m, err
+}
+
+// decodeAll decodes the profiles that entries list, once all are there: nobody holds decoded profiles while a body is slow to come. ls are the labels
+// of those that have none of their own.
+func (q *request) decodeAll(entries []wire.Entry, raws [][]byte, ls labels.Labels) ([]store.Profile, error) {
+	if err := q.startWork(); err != nil {
 		return nil, err
 	}
 	out := make([]store.Profile, len(entries))
@@ -213,7 +126,18 @@ func (q *request) readProfiles(mr *multipart.Reader, entries []profileJSON) ([]s
 		if err != nil {
 			return nil, err
 		}
-		out[i] = store.Profile{Type: e.Type, Start: e.Start, End: e.End, Data: p}
+		if e.Weight > 1 {
+			if err := p.Scale(e.Weight); err != nil {
+				return nil, q.decodeError(partName(e.Part), err)
+			}
+		}
+		own := ls
+		if e.Labels != nil {
+			if own, err = q.h.labels(e.Labels, e.Labels[instanceLabel]); err != nil {
+				return nil, err
+			}
+		}
+		out[i] = store.Profile{Labels: own, Type: e.Type, Start: e.Start, End: e.End, Data: p}
 	}
 	return out, nil
 }
@@ -222,7 +146,7 @@ func (q *request) readProfiles(mr *multipart.Reader, entries []profileJSON) ([]s
 func partName(part string) string { return fmt.Sprintf("profile %q", part) }
 
 // readParts reads exactly the parts that entries list, in any order.
-func (q *request) readParts(mr *multipart.Reader, entries []profileJSON) ([][]byte, error) {
+func (q *request) readParts(mr *multipart.Reader, entries []wire.Entry) ([][]byte, error) {
 	out := make([][]byte, len(entries))
 	for n := 0; ; n++ {
 		part, err := mr.NextRawPart()
@@ -250,16 +174,4 @@ func (q *request) readParts(mr *multipart.Reader, entries []profileJSON) ([][]by
 			return nil, err
 		}
 	}
-}
-
-func isHex(s string, n int) bool {
-	if len(s) != n {
-		return false
-	}
-	for _, c := range []byte(s) {
-		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return false
-		}
-	}
-	return true
 }

@@ -74,13 +74,17 @@ type CaptureOffer struct {
 
 // Config configures a Handler. Sink, Processes and Limits are required.
 type Config struct {
-	Sink       Sink
-	Processes  Processes
-	Limits     Limits
-	Settings   func(process labels.Labels) *Settings // nil: agents keep their own settings
-	Logger     *slog.Logger                          // nil: discard
-	Registerer prometheus.Registerer                 // nil: no metrics
-	Now        func() time.Time                      // nil: time.Now
+	Sink      Sink
+	Processes Processes
+	Limits    Limits
+	Settings  func(process labels.Labels) *Settings // nil: agents keep their own settings
+	// Seen keeps processes that pushes tell of without profiles; catalog.Catalog's PutProcesses is one. nil: nobody does.
+	Seen func(ctx context.Context, ps []catalog.Process) error
+	// Relay, if not nil, takes all pushes as they came instead of Sink, Processes, Settings and Seen: this is a station on the way.
+	Relay      Relay
+	Logger     *slog.Logger          // nil: discard
+	Registerer prometheus.Registerer // nil: no metrics
+	Now        func() time.Time      // nil: time.Now
 }
 
 // Handler answers pushes.
@@ -118,15 +122,17 @@ func New(cfg Config) *Handler {
 
 // Register adds the endpoints to mux.
 func (h *Handler) Register(mux *http.ServeMux) {
-	mux.Handle("POST /api/v1/push", h.endpoint("push", h.push))
-	mux.Handle("POST /api/v1/profiles", h.endpoint("profiles", h.profile))
+	limit := h.cfg.Limits.BodyBytes
+	mux.Handle("POST /api/v1/push", h.endpoint("push", limit, h.push))
+	mux.Handle("POST /api/v1/profiles", h.endpoint("profiles", limit, h.profile))
+	mux.Handle("POST /api/v1/batch", h.endpoint("batch", batchFactor*limit, h.batch))
 }
 
 // endpoint wraps what all endpoints share: the bound on requests at once, the bound of the body, metrics and errors.
-func (h *Handler) endpoint(name string, serve func(*request) (any, error)) http.Handler {
+func (h *Handler) endpoint(name string, limit int64, serve func(*request) (any, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		answer, err := h.bounded(w, r, serve)
+		answer, err := h.boundedBy(w, r, limit, serve)
 		status := http.StatusOK
 		if err != nil {
 			e := h.refusal(r, err)
@@ -139,7 +145,12 @@ func (h *Handler) endpoint(name string, serve func(*request) (any, error)) http.
 	})
 }
 
+// bounded serves a request whose body is at most that of a push.
 func (h *Handler) bounded(w http.ResponseWriter, r *http.Request, serve func(*request) (any, error)) (any, error) {
+	return h.boundedBy(w, r, h.cfg.Limits.BodyBytes, serve)
+}
+
+func (h *Handler) boundedBy(w http.ResponseWriter, r *http.Request, limit int64, serve func(*request) (any, error)) (any, error) {
 	select {
 	case h.slots <- struct{}{}:
 	default:
@@ -148,21 +159,29 @@ func (h *Handler) bounded(w http.ResponseWriter, r *http.Request, serve func(*re
 	}
 	req := &request{h: h, r: r, slot: true}
 	defer req.release()
-	if limit := h.cfg.Limits.BodyBytes; r.ContentLength > limit {
+	if r.ContentLength > limit {
 		return nil, bodyTooLarge(limit, r.ContentLength)
 	}
-	req.body = newPacedBody(w, http.MaxBytesReader(w, r.Body, h.cfg.Limits.BodyBytes))
+	req.paced = newPacedBody(w, http.MaxBytesReader(w, r.Body, limit))
+	req.body = req.paced
 	return serve(req)
 }
 
 // append stores p and turns the store's errors into answers. duplicate is true where p was stored before.
 func (h *Handler) append(ctx context.Context, p store.Push) (duplicate bool, err error) {
 	err = h.cfg.Sink.Append(ctx, p)
-	switch {
-	case err == nil:
+	if err == nil {
 		for i := range p.Profiles {
 			h.metrics.stored(p.Profiles[i].Type)
 		}
+	}
+	return h.stored(ctx, err)
+}
+
+// stored turns what a store or spool said into an answer.
+func (h *Handler) stored(ctx context.Context, err error) (duplicate bool, _ error) {
+	switch {
+	case err == nil:
 		return false, nil
 	case errors.Is(err, catalog.ErrDuplicate):
 		h.metrics.duplicates.Inc()
@@ -174,12 +193,18 @@ func (h *Handler) append(ctx context.Context, p store.Push) (duplicate bool, err
 		return false, &reply.Error{Status: http.StatusTooManyRequests, Message: le.Error(), Limit: le.Limit, Max: le.Max, Got: le.Got,
 			RetryAfter: 60, Hint: "fewer distinct labels, or a higher " + le.Limit}
 	}
+	if e, ok := errors.AsType[*reply.Error](err); ok {
+		return false, e
+	}
 	if errors.Is(err, store.ErrInvalid) {
 		return false, reply.Errorf(http.StatusUnprocessableEntity, "%v", err)
 	}
 	if errors.Is(err, blob.ErrNoSpace) || errors.Is(err, catalog.ErrNoSpace) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		return false, &reply.Error{Status: http.StatusServiceUnavailable, Message: "no space left to store the push", RetryAfter: 30,
-			Hint: "free space on the collector's data directory, or lower retention_size", Cause: err}
+		hint := "free space on the collector's data directory, or lower retention_size"
+		if h.cfg.Relay != nil {
+			hint = "free space on the sidecar's data directory, or lower spool_bytes"
+		}
+		return false, &reply.Error{Status: http.StatusServiceUnavailable, Message: "no space left to store the push", RetryAfter: 30, Hint: hint, Cause: err}
 	}
 	return false, &reply.Error{Status: http.StatusServiceUnavailable, Message: "cannot store the push now", RetryAfter: 5,
 		Hint: "the collector's log has the details", Cause: err}

@@ -61,6 +61,9 @@ func (h *Handler) profile(q *request) (any, error) {
 	if err := h.checkInterval("profile", start, end); err != nil {
 		return nil, err
 	}
+	if h.cfg.Relay != nil {
+		return a, h.relaySingle(q, s, raw, start, end)
+	}
 	s.push.Profiles = []store.Profile{{Labels: s.push.Process.Labels, Type: s.typ, Start: start, End: end, Data: p}}
 	if s.push.Process.Instance == "" {
 		s.push.Process = nil // nobody to remember
