@@ -80,8 +80,8 @@ type Process struct {
 	StartTicks uint64 // field 22 of /proc/PID/stat
 	NSPIDs     []int  // NSpid of /proc/PID/status: the outermost that the reader sees first
 	Host       string
-	Gatherer   string // agent, scrape, gops, push; "" where it is only seen
-	State      string // running, exited
+	Gatherer   string // agent, scrape, gops, perf, sdk, otlp, push; "" where it is only seen
+	State      string // running, exited, crashed
 	Reason     string // why it is not profiled, "" if it is
 	Started    int64
 	FirstSeen  int64
@@ -146,6 +146,7 @@ type EventFilter struct {
 // Catalog is the catalogue. Safe for concurrent use. All methods that write are one transaction and durable when they return nil.
 type Catalog interface {
 	CaptureStore
+	Fleet
 	// Register stores r. If any key was seen before it changes nothing and returns a *DuplicateError.
 	Register(ctx context.Context, r Registration) error
 	// Seen reports which of keys were registered before. It may not know of a window that another program has just registered: Register has the last word.

@@ -79,7 +79,7 @@ func previousBuild(p Process, others []buildInUse) *buildInUse {
 // processes of the service: a thousand replicas that start together would read a million rows.
 func (t *tx) isReplica(p Process) (bool, error) {
 	found, err := collect(t.ctx, t.Tx, t.d, scanOne[int], `SELECT 1 FROM processes
-		WHERE service = ? AND build_id = ? AND instance <> ? AND state <> 'exited' AND last_seen >= ? LIMIT 1`, p.Service, p.BuildID, p.Instance, p.FirstSeen-quiet)
+		WHERE service = ? AND build_id = ? AND instance <> ? AND `+notEnded+` AND last_seen >= ? LIMIT 1`, p.Service, p.BuildID, p.Instance, p.FirstSeen-quiet)
 	return len(found) > 0, err
 }
 
@@ -92,7 +92,7 @@ func (t *tx) buildsInUse(p Process) ([]buildInUse, error) {
 		b.running = running != 0
 		return b, err
 	}
-	return collect(t.ctx, t.Tx, t.d, scan, `SELECT p.build_id, MAX(p.last_seen), MAX(CASE WHEN p.state = 'exited' THEN 0 ELSE 1 END), COALESCE(MIN(NULLIF(p.started, 0)), 0),
+	return collect(t.ctx, t.Tx, t.d, scan, `SELECT p.build_id, MAX(p.last_seen), MAX(CASE WHEN p.`+ended+` THEN 0 ELSE 1 END), COALESCE(MIN(NULLIF(p.started, 0)), 0),
 			COALESCE(NULLIF(MAX(p.version), ''), MAX(CASE WHEN b.version = '(devel)' THEN '' ELSE b.version END), '')
 		FROM processes p LEFT JOIN builds b ON b.id = p.build_id
 		WHERE p.service = ? AND p.build_id <> '' AND p.instance <> ?

@@ -6,6 +6,9 @@ import "context"
 // thousand. While it lives gatherers report it at least once a minute.
 const glimpsed = 10 * 60 * 1000
 
+// nodeGone is how long (ms) a node's last report is kept: a sidecar that is silent longer has no node any more.
+const nodeGone = 24 * 60 * 60 * 1000
+
 // around is how far (ms) before and after what a block holds its service's processes and events are kept with it: who reads the block wants to see the
 // deploy right before it.
 const around = 60 * 60 * 1000
@@ -34,6 +37,9 @@ func (db *DB) Expire(ctx context.Context, keysBefore, processesBefore, eventsBef
 			if _, err := t.exec(e.query, append([]any{e.before}, e.args...)...); err != nil {
 				return err
 			}
+		}
+		if _, err := t.exec(`DELETE FROM expected WHERE reported < NOW() - ?`, nodeGone); err != nil {
+			return err
 		}
 		_, err := t.exec(`DELETE FROM processes WHERE gatherer = '' AND last_seen < NOW() - ?`, glimpsed)
 		return err

@@ -14,11 +14,14 @@ import (
 const processColumns = `instance, service, labels, labels_hash, build_id, version, go_version, exe, pid, boot_id, pid_ns, start_ticks, ns_pids,
 	host, gatherer, state, reason, started, first_seen, last_seen`
 
+// placeColumns are made of labels where a process is written.
+const placeColumns = `node, pod, container`
+
 // upsertProcess leaves what is known where the new value is empty. A reason goes with whoever gathers: once a process is profiled, an empty
-// reason takes the earlier one back, and a process that has ended needs none. When a process was first seen is the earliest report, when it was last seen the latest, since reports of
+// reason takes the earlier one back, and a process that has ended needs none. How it ended is known to whoever saw it: that it is gone, which others see too, is no better word than crashed. When a process was first seen is the earliest report, when it was last seen the latest, since reports of
 // several gatherers arrive in any order.
-const upsertProcess = `INSERT INTO processes (` + processColumns + `)
-	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+const upsertProcess = `INSERT INTO processes (` + processColumns + `, ` + placeColumns + `)
+	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 	ON CONFLICT (instance) DO UPDATE SET
 	service = COALESCE(NULLIF(excluded.service, ''), processes.service),
 	labels = COALESCE(NULLIF(excluded.labels, ''), processes.labels),
@@ -34,11 +37,14 @@ const upsertProcess = `INSERT INTO processes (` + processColumns + `)
 	ns_pids = COALESCE(NULLIF(excluded.ns_pids, ''), processes.ns_pids),
 	host = COALESCE(NULLIF(excluded.host, ''), processes.host),
 	gatherer = COALESCE(NULLIF(excluded.gatherer, ''), processes.gatherer),
-	state = COALESCE(NULLIF(excluded.state, ''), processes.state),
-	reason = CASE WHEN excluded.reason <> '' OR excluded.gatherer <> '' OR excluded.state = 'exited' THEN excluded.reason ELSE processes.reason END,
+	state = CASE WHEN processes.state = 'crashed' AND excluded.state = 'exited' THEN 'crashed' ELSE COALESCE(NULLIF(excluded.state, ''), processes.state) END,
+	reason = CASE WHEN processes.state = 'crashed' AND excluded.state = 'exited' THEN processes.reason WHEN excluded.reason <> '' OR excluded.gatherer <> '' OR excluded.state = 'exited' THEN excluded.reason ELSE processes.reason END,
 	started = COALESCE(NULLIF(excluded.started, 0), processes.started),
 	first_seen = CASE WHEN excluded.first_seen < processes.first_seen THEN excluded.first_seen ELSE processes.first_seen END,
-	last_seen = CASE WHEN excluded.last_seen > processes.last_seen THEN excluded.last_seen ELSE processes.last_seen END`
+	last_seen = CASE WHEN excluded.last_seen > processes.last_seen THEN excluded.last_seen ELSE processes.last_seen END,
+	node = COALESCE(NULLIF(excluded.node, ''), processes.node),
+	pod = COALESCE(NULLIF(excluded.pod, ''), processes.pod),
+	container = COALESCE(NULLIF(excluded.container, ''), processes.container)`
 
 // putProcesses upserts ps and stores the deploys that they show.
 func (t *tx) putProcesses(ps []Process) error {
@@ -123,9 +129,10 @@ func processArgs(p Process) ([]any, error) {
 		}
 		nsPIDs = string(b)
 	}
+	node, pod, container := place(&p)
 	return []any{
 		p.Instance, p.Service, lbls, p.LabelsHash, p.BuildID, p.Version, p.GoVersion, p.Exe, p.PID, p.BootID, int64(p.PIDNS), int64(p.StartTicks), nsPIDs,
-		p.Host, p.Gatherer, p.State, p.Reason, p.Started, p.FirstSeen, p.LastSeen,
+		p.Host, p.Gatherer, p.State, p.Reason, p.Started, p.FirstSeen, p.LastSeen, node, pod, container,
 	}, nil
 }
 
@@ -139,19 +146,28 @@ func scanProcess(rows *sql.Rows) (Process, error) {
 		return p, err
 	}
 	p.PIDNS, p.StartTicks = uint64(pidNS), uint64(startTicks)
-	if lbls != "" {
-		if err := json.Unmarshal([]byte(lbls), &p.Labels); err != nil {
-			return p, fmt.Errorf("labels of process %s: %w", p.Instance, err)
-		}
-	} else {
-		p.Labels = labels.EmptyLabels()
+	if p.Labels, err = readLabels(lbls); err != nil {
+		return p, fmt.Errorf("labels of process %s: %w", p.Instance, err)
 	}
-	if nsPIDs != "" {
-		if err := json.Unmarshal([]byte(nsPIDs), &p.NSPIDs); err != nil {
-			return p, fmt.Errorf("pids of process %s: %w", p.Instance, err)
-		}
+	if p.NSPIDs, err = readPIDs(nsPIDs); err != nil {
+		return p, fmt.Errorf("pids of process %s: %w", p.Instance, err)
 	}
 	return p, nil
+}
+
+func readPIDs(text string) (pids []int, err error) {
+	if text != "" {
+		err = json.Unmarshal([]byte(text), &pids)
+	}
+	return pids, err
+}
+
+func readLabels(text string) (ls labels.Labels, err error) {
+	if text == "" {
+		return labels.EmptyLabels(), nil
+	}
+	err = json.Unmarshal([]byte(text), &ls)
+	return ls, err
 }
 
 // Process implements Catalog.
