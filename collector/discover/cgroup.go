@@ -52,7 +52,8 @@ func hasController(list, name string) bool {
 
 // parsePath reads what the segments of a cgroup's path name. In nested containers (kind) the innermost counts.
 func parsePath(path string) (p place) {
-	for seg := range strings.SplitSeq(path, "/") {
+	// containerd without systemd's help names "SLICE:cri-containerd:ID".
+	for _, seg := range strings.FieldsFunc(path, func(r rune) bool { return r == '/' || r == ':' }) {
 		if uid := podUID(seg); uid != "" {
 			p.podUID, p.containerID = uid, "" // what is above a pod is the node that it runs in
 		} else if id := segmentID(seg); id != "" {
@@ -100,7 +101,7 @@ func isHex(s string) bool {
 	return s != ""
 }
 
-// segmentID finds a container's id in a segment: alone, or as "docker-ID.scope", "cri-containerd-ID.scope", "crio-ID.scope", "libpod-ID.scope", "cri-containerd:ID". What watches a
+// segmentID finds a container's id in a segment: alone, or as "docker-ID.scope", "cri-containerd-ID.scope", "crio-ID.scope", "libpod-ID.scope". What watches a
 // container from outside (conmon) is not in it.
 func segmentID(seg string) string {
 	if strings.Contains(seg, "conmon-") {

@@ -3,6 +3,7 @@ package discover
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -36,7 +37,8 @@ type proc struct {
 	endpoint  *endpoint
 	gops      *listener
 
-	barred   bool // by a rule or by its owner: nothing of it may be touched
+	entry    *entryError // why its network could not be entered; it is not tried again
+	barred   bool        // by a rule or by its owner: nothing of it may be touched
 	state    State
 	reason   string
 	gatherer string
@@ -76,7 +78,6 @@ func (p *proc) report() Process {
 
 // decideAll sets the state of each process. Whatever has to be probed is probed at the same time, a bounded number at once.
 func (s *Scanner) decideAll(ctx context.Context, found []*proc, dry bool, now time.Time) {
-	tables := map[uint64]*netTable{}
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, 32)
 	for _, p := range found {
@@ -84,7 +85,7 @@ func (s *Scanner) decideAll(ctx context.Context, found []*proc, dry bool, now ti
 		if s.decideAtRest(p, now) {
 			continue
 		}
-		s.join(p, tables)
+		s.join(p, now)
 		ports := s.candidates(p)
 		if len(ports) == 0 {
 			s.conclude(p, dry)
@@ -111,20 +112,27 @@ func (p *proc) set(st State, reason string) {
 	p.state, p.reason, p.gatherer = st, reason, ""
 }
 
-// decideAtRest decides where nothing of the process's network has to be known.
+// decideAtRest decides where no port of the process has to be asked.
 func (s *Scanner) decideAtRest(p *proc, now time.Time) bool {
 	switch {
-	case s.leftAlone(p):
-	case p.netns != 0 && s.netns != 0 && p.netns != s.netns:
+	case s.leftAlone(p), s.awaited(p, now):
+	case s.elsewhere(p) && s.nets.no != "":
 		if !p.joined {
-			s.join(p, map[uint64]*netTable{})
+			s.join(p, now)
 		}
-		p.set(OtherNetNS, "other network namespace: "+cmpOr(portList(p.listeners), "it listens on no TCP port")+"; not reachable from here")
-	case s.awaited(p, now):
+		s.noEntry(p, s.nets.no)
 	default:
 		return false
 	}
 	return true
+}
+
+// noEntry decides on a process whose network cannot be entered.
+func (s *Scanner) noEntry(p *proc, why string) {
+	p.set(OtherNetNS, "other network namespace: "+cmpOr(portList(p.listeners), "it listens on no TCP port")+"; "+why)
+	if s.saidNoEntry.CompareAndSwap(false, true) {
+		s.log.Warn("some processes are in other network namespaces, where their ports cannot be asked", "reason", why, "pid", p.base.PID, "exe", p.base.Exe)
+	}
 }
 
 // leftAlone decides on a process that is Sonde itself, is denied, or is reported by its agent.
@@ -188,12 +196,8 @@ func allowedExe(exe string, r *Rules) bool {
 
 // join finds out which listening sockets are the process's own. Its descriptors are read only when the sockets that listen in its
 // network have changed since.
-func (s *Scanner) join(p *proc, tables map[uint64]*netTable) {
-	t := tables[p.netns]
-	if t == nil {
-		t = s.readTable(p.base.PID)
-		tables[p.netns] = t
-	}
+func (s *Scanner) join(p *proc, now time.Time) {
+	t := s.network(p, now)
 	if p.endpoint != nil {
 		if _, ok := t.byInode[p.endpoint.inode]; ok {
 			return
@@ -213,24 +217,6 @@ func (s *Scanner) join(p *proc, tables map[uint64]*netTable) {
 	p.joined, p.table = p.fdErr == nil, t.version
 	slices.SortFunc(p.listeners, func(a, b listener) int { return a.addr.Compare(b.addr) })
 	s.findGops(p)
-}
-
-// readTable reads the listening sockets of the network that pid lives in.
-func (s *Scanner) readTable(pid int) *netTable {
-	t := &netTable{byInode: map[uint64]listener{}}
-	for _, name := range []string{"tcp", "tcp6"} {
-		b, err := s.readListeners(strconv.Itoa(pid) + "/net/" + name)
-		if err != nil {
-			continue // no such family, or gone
-		}
-		for l := range parseNetTCP(b) {
-			t.byInode[l.inode] = l
-			// Inodes are not used again soon: mixing and adding them up tells any change.
-			h := l.inode * 0x9e3779b97f4a7c15
-			t.version += h ^ h>>29
-		}
-	}
-	return t
 }
 
 // readListeners reads a table of sockets until the listeners, which come first, have been seen.
@@ -282,7 +268,7 @@ func (s *Scanner) findGops(p *proc) {
 
 // candidates returns the listeners that may and should be probed, one per port.
 func (s *Scanner) candidates(p *proc) []listener {
-	if p.endpoint != nil {
+	if p.endpoint != nil || p.entry != nil {
 		return nil
 	}
 	var ls []listener
@@ -314,10 +300,15 @@ func loopback(a netip.AddrPort) []string {
 
 // probeAll probes the listeners in turn until one answers as pprof.
 func (s *Scanner) probeAll(ctx context.Context, p *proc, ls []listener) {
+	ctx = withDial(ctx, s.Dial(&p.base))
 	for _, l := range ls {
-		ep, why := s.probe.probe(ctx, l.addr, p.cmdline)
+		ep, why, err := s.probe.probe(ctx, l.addr, p.cmdline)
 		if ctx.Err() != nil {
 			return // it says nothing about the port
+		}
+		if entry, ok := errors.AsType[*entryError](err); ok {
+			p.entry = entry
+			return
 		}
 		s.log.Debug("probed", "pid", p.base.PID, "exe", p.base.Exe, "port", l.addr.Port(), "result", cmpOr(why, "pprof"))
 		if ep != nil {
@@ -347,6 +338,8 @@ func (s *Scanner) conclude(p *proc, dry bool) {
 		if dry {
 			p.touch = append(p.touch, "gops heap and cpu of "+loopback(p.gops.addr)[0])
 		}
+	case p.entry != nil:
+		s.noEntry(p, p.entry.why)
 	case p.fdErr != nil:
 		p.set(NeedsRoot, s.needs(p.base.PID, "fd"))
 	default:

@@ -6,8 +6,8 @@
 //	fmt.Println(report.Summary())
 //
 // Looking is reading /proc: nothing of a process is opened but its files there and the port file of a gops agent. Probing is
-// GET on loopback ports that the process itself listens on, in the scanner's own network namespace; one probe to each
-// (pid, start time, port), answered by the right command line or not used. Uids, ports and executables can be allowed or
+// GET on loopback ports that the process itself listens on, in the network namespace that the process lives in, which a thread enters for the time of
+// connecting; where that is not allowed the process is reported as OtherNetNS. One probe goes to each (pid, start time, port), answered by the right command line or not used. Uids, ports and executables can be allowed or
 // denied; a process that its agent reports is left alone for good.
 //
 // A Scanner remembers executables by (device, inode, mtime) and processes by (pid, start time), so that a second scan reads

@@ -72,6 +72,15 @@ func TestParseNetTCP(t *testing.T) {
 	}
 }
 
+func TestParseAddresses(t *testing.T) {
+	trie := "Main:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 0.0.0.0\n        /0 universe UNICAST\n           |-- 127.0.0.1\n              /32 host LOCAL\n" +
+		"        |-- 192.0.2.0\n           /24 link UNICAST\n        |-- 192.0.2.2\n           /32 host LOCAL\n        |-- 192.0.2.255\n           /32 link BROADCAST\n"
+	six := "fd000000000000000000000000000002 04 40 00 82     eth0\n00000000000000000000000000000001 01 80 10 80       lo\nxx\n"
+	if got := fmt.Sprint(parseIfInet6(parseFibTrie(nil, []byte(trie)), []byte(six))); got != "[127.0.0.1 192.0.2.2 fd00::2 ::1]" {
+		t.Error(got)
+	}
+}
+
 func TestLoopback(t *testing.T) {
 	for addr, want := range map[string][]string{
 		"127.0.0.1:80": {"127.0.0.1:80"}, "127.9.9.9:80": {"127.9.9.9:80"}, "[::1]:80": {"[::1]:80"},
@@ -184,6 +193,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("OTEL_SERVICE_NAME=cart\x00OTEL_RESOURCE_ATTRIBUTES=a.b=c%20d,e=f\x00SONDE_DISABLED=x\x00HOME=/root"))
 	f.Add([]byte("0::/docker/" + strings.Repeat("ab", 32) + "\n"))
 	f.Add([]byte("<a href='heap?debug=1'>"))
+	f.Add([]byte("     |-- 127.0.0.1\n        /32 host LOCAL\n00000000000000000000000000000001 01 80 10 80       lo\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		parseStat(b)
 		parseStatus(b)
@@ -194,6 +204,9 @@ func FuzzParse(f *testing.F) {
 		}
 		endsListeners(b)
 		socketInode(b)
+		if n := len(parseIfInet6(parseFibTrie(nil, b), b)); n > maxAddrs {
+			t.Errorf("%d addresses", n)
+		}
 		e := parseEnviron(b)
 		e.configDir()
 		e.disabled()

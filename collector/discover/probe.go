@@ -39,7 +39,12 @@ type prober struct {
 func newProber(cfg Config) *prober {
 	dialer := &net.Dialer{Timeout: cfg.ProbeTimeout}
 	t := &http.Transport{
-		DialContext:            dialer.DialContext, // no proxy: loopback only
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if dial, ok := ctx.Value(dialKey{}).(dialFunc); ok {
+				return dial(ctx, network, addr)
+			}
+			return dialer.DialContext(ctx, network, addr) // no proxy: loopback only
+		},
 		DisableKeepAlives:      true,
 		DisableCompression:     true,
 		MaxResponseHeaderBytes: 64 << 10,
@@ -55,6 +60,19 @@ func newProber(cfg Config) *prober {
 	}
 }
 
+type (
+	dialKey  struct{}
+	dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
+)
+
+// withDial makes the prober connect by dial; nil leaves ctx as it is.
+func withDial(ctx context.Context, dial dialFunc) context.Context {
+	if dial == nil {
+		return ctx
+	}
+	return context.WithValue(ctx, dialKey{}, dial)
+}
+
 // requests lists what probe would send to a listener at most.
 func (pr *prober) requests(a netip.AddrPort) []string {
 	var rs []string
@@ -66,16 +84,16 @@ func (pr *prober) requests(a netip.AddrPort) []string {
 }
 
 // probe asks a listener for the command line under each of the paths, and the one that answers with the process's own for its index. It returns
-// the endpoint, or why there is none.
-func (pr *prober) probe(ctx context.Context, a netip.AddrPort, cmdline []byte) (*endpoint, string) {
-	why := ""
+// the endpoint, or why there is none and the error of the last request, if there was one.
+func (pr *prober) probe(ctx context.Context, a netip.AddrPort, cmdline []byte) (ep *endpoint, why string, err error) {
 	for _, host := range loopback(a) {
 		for _, path := range pr.paths {
 			base := "http://" + host + path
-			ep, reason, refused := pr.ask(ctx, base, cmdline)
-			if ep != nil {
-				return ep, ""
+			var reason string
+			if ep, reason, err = pr.ask(ctx, base, cmdline); ep != nil {
+				return ep, "", nil
 			}
+			refused := errors.Is(err, syscall.ECONNREFUSED)
 			if why == "" || !refused {
 				why = reason
 			}
@@ -84,28 +102,28 @@ func (pr *prober) probe(ctx context.Context, a netip.AddrPort, cmdline []byte) (
 			}
 		}
 	}
-	return nil, why
+	return nil, why, err
 }
 
-// ask probes one base URL. refused says that there was no connection.
-func (pr *prober) ask(ctx context.Context, base string, cmdline []byte) (ep *endpoint, why string, refused bool) {
+// ask probes one base URL. err says that there was no answer.
+func (pr *prober) ask(ctx context.Context, base string, cmdline []byte) (ep *endpoint, why string, err error) {
 	body, status, err := pr.get(ctx, base+"/cmdline", maxProbeCmdline)
 	switch {
 	case err != nil:
-		return nil, transportReason(err), errors.Is(err, syscall.ECONNREFUSED)
+		return nil, transportReason(err), err
 	case status == http.StatusBadRequest && bytes.Contains(body, []byte("HTTPS server")):
-		return nil, "speaks TLS, only plain HTTP is probed", false
+		return nil, "speaks TLS, only plain HTTP is probed", nil
 	case status != http.StatusOK:
-		return nil, fmt.Sprintf("%d %s", status, http.StatusText(status)), false
+		return nil, fmt.Sprintf("%d %s", status, http.StatusText(status)), nil
 	case !sameCmdline(body, cmdline):
-		return nil, "answers, but not with the command line of this process", false
+		return nil, "answers, but not with the command line of this process", nil
 	}
 	ep = &endpoint{url: base}
 	// The index is optional: some programs register the profiles one by one.
-	if body, status, err = pr.get(ctx, base+"/", maxProbeIndex); err == nil && status == http.StatusOK {
+	if body, status, err := pr.get(ctx, base+"/", maxProbeIndex); err == nil && status == http.StatusOK {
 		ep.types = indexTypes(body)
 	}
-	return ep, "", false
+	return ep, "", nil
 }
 
 func (pr *prober) get(ctx context.Context, url string, limit int64) ([]byte, int, error) {

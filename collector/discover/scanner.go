@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
+	"net/netip"
 	"os"
 	"path"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sonde-io/sonde/symbols/build"
@@ -35,20 +37,24 @@ type Scanner struct {
 	fs     *procfs
 	bootID string
 	booted time.Time
-	netns  uint64 // the scanner's own; 0: unknown
+	nets   *networks
 	self   int
 
 	mu     sync.Mutex // one scan at a time
 	closed bool
 	reader
 	procs  map[int]*proc
-	hidden map[int]hiddenProc // processes whose exe may not be read
-	scan   uint64             // number of the scan, to forget what is gone
+	known  map[uint64]*network // by inode
+	noDiag bool                // the kernel does not list sockets by netlink
+	hidden map[int]hiddenProc  // processes whose exe may not be read
+	scan   uint64              // number of the scan, to forget what is gone
 	pids   []int
 
 	spotMu     sync.Mutex // one Look at a time: a scan that waits for probes must not hold up who asks for a process that is about to end
 	spot       reader
 	spotClosed bool
+
+	saidNoEntry atomic.Bool
 
 	exesMu sync.Mutex
 	exes   map[exeKey]*exeEntry
@@ -115,7 +121,7 @@ func New(cfg Config) (*Scanner, error) {
 	}
 	s := &Scanner{
 		cfg: cfg, log: cfg.Logger, probe: newProber(cfg),
-		exes: map[exeKey]*exeEntry{}, procs: map[int]*proc{}, hidden: map[int]hiddenProc{},
+		exes: map[exeKey]*exeEntry{}, procs: map[int]*proc{}, known: map[uint64]*network{}, hidden: map[int]hiddenProc{},
 		reader: reader{buf: make([]byte, 64<<10)}, spot: reader{buf: make([]byte, 64<<10)},
 	}
 	if s.log == nil {
@@ -129,6 +135,7 @@ func New(cfg Config) (*Scanner, error) {
 		s.fs.close()
 		return nil, err
 	}
+	s.nets = openNetworks(cfg.ProcRoot)
 	return s, nil
 }
 
@@ -142,6 +149,7 @@ func (s *Scanner) Close() error {
 		return nil
 	}
 	s.closed, s.spotClosed = true, true
+	s.nets.close()
 	return s.fs.close()
 }
 
@@ -161,10 +169,7 @@ func (s *Scanner) readMachine() error {
 		return fmt.Errorf("read uptime: %q is not a time", first)
 	}
 	s.booted = time.Now().Add(-time.Duration(up * float64(time.Second)))
-	// The scanner's network is that of its own /proc; its pid is the one in the namespace of the proc that it looks at.
-	if k, err := s.fs.statFile("/proc/self/ns/net"); err == nil {
-		s.netns = k.ino
-	}
+	// The scanner's pid is the one in the namespace of the proc that it looks at.
 	s.self = os.Getpid()
 	if link, err := os.Readlink(filepath.Join(s.fs.root, "self")); err == nil {
 		if pid, err := strconv.Atoi(link); err == nil {
@@ -221,6 +226,10 @@ func (s *Scanner) run(ctx context.Context, dry bool) (Report, error) {
 		}
 		r.Processes = append(r.Processes, row)
 	}
+	r.Networks = make(map[uint64][]netip.Addr, len(s.known))
+	for inode, n := range s.known {
+		r.Networks[inode] = n.addrs // replaced as a whole, never changed
+	}
 	slices.SortFunc(r.Processes, func(a, b Process) int { return a.PID - b.PID })
 	s.forget()
 	return r, nil
@@ -229,6 +238,7 @@ func (s *Scanner) run(ctx context.Context, dry bool) (Report, error) {
 // forget drops what this scan did not see; executables are kept for a few scans, since short-lived programs come back.
 func (s *Scanner) forget() {
 	maps.DeleteFunc(s.procs, func(_ int, p *proc) bool { return p.scan != s.scan })
+	maps.DeleteFunc(s.known, func(_ uint64, n *network) bool { return n.scan != s.scan })
 	maps.DeleteFunc(s.hidden, func(_ int, h hiddenProc) bool { return h.scan != s.scan })
 	s.exesMu.Lock()
 	defer s.exesMu.Unlock()
@@ -313,6 +323,7 @@ func (s *Scanner) load(rd *reader, pid int, ticks uint64, info *build.Info, now 
 	p.base.Exe = strings.TrimSuffix(exe, " (deleted)")
 	p.base.PIDNS, _ = s.fs.namespace(name, "pid") // 0: unknown
 	p.netns, _ = s.fs.namespace(name, "net")
+	p.base.NetNS = p.netns
 	if rd.big == nil {
 		rd.big = make([]byte, maxEnviron)
 	}

@@ -2,6 +2,7 @@ package discover
 
 import (
 	"log/slog"
+	"net/netip"
 	"time"
 
 	"github.com/sonde-io/sonde/symbols/build"
@@ -46,7 +47,7 @@ const (
 	NotProbed   State = "not probed"    // dry run only: Process.Touch says what would be requested of it
 	NeedsRoot   State = "needs root"    // its files in /proc may not be read
 	NoEndpoint  State = "no endpoint"   // nothing that it listens on answers as pprof
-	OtherNetNS  State = "other network" // it lives in another network namespace
+	OtherNetNS  State = "other network" // it lives in another network namespace, which may not be entered
 	Denied      State = "denied"        // by rule
 	SelfProcess State = "self"          // the scanner's own process
 )
@@ -76,6 +77,7 @@ type Process struct {
 	ContainerID string   // 64 hex digits, "" outside of containers
 	PodUID      string   // of its Kubernetes pod, as the kubelet names it; "" outside of pods
 	Cgroup      string   // path of its memory cgroup as in /proc/PID/cgroup, as the scanner sees it; "" where there is none
+	NetNS       uint64   // inode of its network namespace; 0: unknown
 	Ports       []string // listening addresses, host:port, sorted
 	State       State
 	Reason      string   // why it is not profiled; of a Profiling one what its gatherer has to say, mostly ""
@@ -89,7 +91,8 @@ type Process struct {
 // Report is the result of one scan.
 type Report struct {
 	Time      time.Time
-	Processes []Process // Go processes, by PID
-	Seen      int       // processes of any kind that were looked at
-	Unknown   int       // processes that may be Go programs, but nothing of them can be read without root
+	Processes []Process               // Go processes, by PID
+	Seen      int                     // processes of any kind that were looked at
+	Networks  map[uint64][]netip.Addr // addresses of the network namespaces that the processes live in, by inode; not to be changed
+	Unknown   int                     // processes that may be Go programs, but nothing of them can be read without root
 }

@@ -68,6 +68,9 @@ func main() {
 
 func pprofMux(only string) http.Handler {
 	mux := http.NewServeMux()
+	mux.HandleFunc("/env", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, "OTEL_SERVICE_NAME=%s\n", os.Getenv("OTEL_SERVICE_NAME"))
+	})
 	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	if only == "" {
