@@ -26,6 +26,7 @@ const (
 	Goroutine Type = "goroutine"
 	Mutex     Type = "mutex"
 	Block     Type = "block"
+	Wall      Type = "wall" // where goroutines are, running or not; only where it is asked for
 )
 
 // Agent profiles the program it lives in. Its methods are safe for concurrent use and on a nil Agent.
@@ -35,6 +36,9 @@ type Agent struct {
 	boundary string
 	rec      *recorder // nil where the agent is disabled
 	up       *uploader
+	taker    *taker
+	flight   *flight // nil where there is none
+	privacy  *privacy
 	closing  chan struct{}
 	recorded chan struct{} // closed when the recorder's goroutine has ended
 	uploaded chan struct{} // closed when the uploader's has
@@ -55,6 +59,7 @@ type Agent struct {
 	processHash string
 	sentHash    string // the process that a window already carries
 	remote      *settings
+	remoteRules []rule
 	said        map[string]bool
 	downSince   time.Time
 	downSaid    time.Time
@@ -78,6 +83,9 @@ func start(cfg Config, fx effects) *Agent {
 		fx.tune(&cfg)
 	}
 	a.cfg = cfg
+	var wrong []string
+	a.privacy, wrong = newPrivacy(&a.cfg)
+	problems = append(problems, wrong...)
 	for _, p := range problems {
 		a.say("setting "+p, "sonde agent: wrong setting", "problem", p)
 	}
@@ -109,6 +117,10 @@ func start(cfg Config, fx effects) *Agent {
 	}
 	a.rec = newRecorder(a, pprofenc.Mapping{File: info.Exe, BuildID: id})
 	a.up = newUploader(a, a.recorded)
+	a.taker = newTaker(a)
+	if cfg.FlightRecorder {
+		a.startFlight()
+	}
 	a.rec.begin(time.Now(), fx.first)
 	go a.record()
 	go a.upload()
@@ -154,7 +166,9 @@ func (a *Agent) Close() error {
 func (a *Agent) shut() error {
 	timer := time.NewTimer(a.cfg.CloseTimeout)
 	defer timer.Stop()
-	a.deadline.set(time.Now().Add(a.cfg.CloseTimeout))
+	end := time.Now().Add(a.cfg.CloseTimeout)
+	a.deadline.set(end)
+	a.taker.stop(end)
 	close(a.closing)
 	late := false
 	for _, done := range []chan struct{}{a.recorded, a.uploaded} {
@@ -168,18 +182,20 @@ func (a *Agent) shut() error {
 		}
 	}
 	a.cancel()
-	if late {
-		// The request is being cancelled and a capture takes milliseconds: a moment more leaves no goroutine behind.
-		grace := time.NewTimer(time.Second)
-		defer grace.Stop()
+	// The requests are being cancelled and a capture takes milliseconds: a moment more leaves no goroutine behind.
+	grace := time.NewTimer(time.Second)
+	defer grace.Stop()
+	for _, done := range []<-chan struct{}{a.uploaded, a.taker.over()} {
 		select {
-		case <-a.uploaded:
+		case <-done:
 		case <-grace.C:
 		}
 	}
-	if a.cfg.HTTPClient == nil {
+	if a.cfg.ownClient() {
 		a.up.client.CloseIdleConnections()
+		a.taker.client.CloseIdleConnections()
 	}
+	a.stopFlight()
 	if a.cfg.MutexFraction > 0 {
 		runtime.SetMutexProfileFraction(a.oldMutex)
 	}
@@ -244,7 +260,9 @@ func (a *Agent) SetLabels(labels map[string]string) {
 
 // encodeProcess makes the process object that the next window carries. The caller holds mu, or is Start.
 func (a *Agent) encodeProcess() error {
-	raw, hash, err := a.info.encode()
+	info := *a.info
+	a.privacy.process(&info)
+	raw, hash, err := info.encode()
 	if err == nil {
 		a.process, a.processHash = raw, hash
 	}

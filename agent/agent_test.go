@@ -102,7 +102,7 @@ func TestCloseFlushesEveryType(t *testing.T) {
 	if len(pushes) != 1 {
 		t.Fatalf("%d pushes, want 1", len(pushes))
 	}
-	for _, typ := range allTypes {
+	for _, typ := range defaultTypes {
 		if pushes[0].data[typ] == nil {
 			t.Errorf("no %s profile; skipped: %v", typ, pushes[0].meta.Stats.Skipped)
 		}

@@ -15,28 +15,47 @@ import (
 func (r *recorder) capture(now time.Time, final bool) {
 	r.budget.refill(now, cputime.Process())
 	r.settle()
+	win := r.window(now, func(Type) bool { return final })
+	if win != nil {
+		r.a.up.push(win)
+	}
+}
+
+// window takes the running window's profiles and encodes it; nil where that failed. A type that must be taken is so whatever the budget says.
+func (r *recorder) window(now time.Time, must func(Type) bool) *window {
 	w := &draft{start: r.start, skipped: map[string]string{}}
-	if r.plan.takes(CPU) {
-		if err := r.pay(CPU, func() error { return r.captureCPU(w, final) }); err != nil {
-			w.skipped[string(CPU)] = err.Error()
+	if r.plan.enabled {
+		for _, t := range r.plan.types {
+			r.take(w, t, must(t))
 		}
 	}
-	for _, t := range r.plan.types {
-		if t == CPU || !r.plan.enabled {
-			continue
-		}
-		if reason := r.skip(t, final); reason != "" {
-			w.skipped[string(t)] = reason
-			continue
-		}
-		if err := r.pay(t, func() error { return r.captureType(w, t) }); err != nil {
-			w.skipped[string(t)] = err.Error()
+	w.merge(r.early)
+	r.early = nil
+	for _, t := range r.plan.waiting {
+		if _, has := w.skipped[string(t)]; !has && r.plan.enabled {
+			w.skipped[string(t)] = "another instance's turn"
 		}
 	}
 	r.enc.Rest()
 	r.num++
 	w.cost, r.cost = r.cost, 0
-	r.a.queue(r.num, now, w)
+	return r.a.seal(r.num, now, w)
+}
+
+// take captures t into w, or says there why not.
+func (r *recorder) take(w *draft, t Type, must bool) {
+	reason := ""
+	fn := func() error { return r.captureType(w, t) }
+	if t == CPU {
+		fn = func() error { return r.captureCPU(w, must) }
+	} else {
+		reason = r.skip(t, must)
+	}
+	if reason != "" {
+		w.skipped[string(t)] = reason
+	} else if err := r.pay(t, fn); err != nil {
+		w.skipped[string(t)] = err.Error()
+	}
 }
 
 // draft is a window while its profiles are taken.
@@ -48,8 +67,8 @@ type draft struct {
 	cost    time.Duration // of the agent since the previous window
 }
 
-func (w *draft) add(t Type, start, end time.Time, data []byte) {
-	w.entries = append(w.entries, entry{string(t), t, start.UnixMilli(), max(end.UnixMilli(), start.UnixMilli()+1)})
+func (w *draft) add(t Type, weight int64, start, end time.Time, data []byte) {
+	w.entries = append(w.entries, entry{Part: string(t), Type: t, Start: start.UnixMilli(), End: max(end.UnixMilli(), start.UnixMilli()+1), Weight: weight})
 	w.data = append(w.data, data)
 }
 
@@ -104,7 +123,7 @@ func (r *recorder) captureCPU(w *draft, final bool) error {
 	case err != nil:
 		return err
 	case data != nil:
-		w.add(CPU, p.from, p.to, data)
+		w.add(CPU, r.plan.weightOf(CPU), p.from, p.to, data)
 		if busy {
 			w.skipped[string(CPU)] = "in part: " + errBusy.Error()
 		}
@@ -132,6 +151,9 @@ func (r *recorder) captureType(w *draft, t Type) error {
 	case Goroutine:
 		err = pprof.Lookup("goroutine").WriteTo(&r.buf, 0)
 		r.waited = 0
+	case Wall:
+		start, end = r.wall.from, r.wall.at
+		samples, err = r.captureWall(w, start, end)
 	}
 	if err != nil {
 		return fmt.Errorf("capture: %w", err)
@@ -146,15 +168,15 @@ func (r *recorder) captureType(w *draft, t Type) error {
 			return err
 		}
 	}
-	w.add(t, start, end, bytes.Clone(data))
+	w.add(t, r.plan.weightOf(t), start, end, bytes.Clone(data))
 	if r.buf.Cap() > keepBytes {
 		r.buf = bytes.Buffer{}
 	}
 	return nil
 }
 
-// queue encodes a window and hands it to the uploader.
-func (a *Agent) queue(num uint64, end time.Time, d *draft) {
+// seal encodes a window; nil where it cannot be, which is counted.
+func (a *Agent) seal(num uint64, end time.Time, d *draft) *window {
 	a.mu.Lock()
 	raw, hash := a.process, a.processHash
 	var process json.RawMessage
@@ -175,7 +197,7 @@ func (a *Agent) queue(num uint64, end time.Time, d *draft) {
 	if err != nil {
 		a.up.failed.Add(1)
 		a.say("window", "sonde agent: window lost", "err", err)
-		return
+		return nil
 	}
-	a.up.push(w)
+	return w
 }

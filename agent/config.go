@@ -21,12 +21,13 @@ type Config struct {
 	// Labels are added to the process's labels and win over those found. SONDE_LABELS and OTEL_RESOURCE_ATTRIBUTES: a=b,c=d.
 	Labels map[string]string
 
-	// URL is the collector's base. SONDE_URL; default http://127.0.0.1:7070.
+	// URL is the collector's base, or a sidecar's socket: unix:/run/sonde/agent.sock. SONDE_URL; default http://127.0.0.1:7070.
 	URL string
 	// Token is sent as a bearer token. SONDE_TOKEN, or the content of the file SONDE_TOKEN_FILE, read again for each window.
 	Token string
 
-	// Types are the profiles to take; all five where empty. SONDE_TYPES: cpu,heap,goroutine,mutex,block.
+	// Types are the profiles to take; all but wall where empty. SONDE_TYPES: cpu,heap,goroutine,mutex,block,wall. Wall samples the stacks of all goroutines,
+	// ten times a second where the budget covers that, and less often the more goroutines there are.
 	Types []Type
 	// Period is the length of a window, 1 s to 1 h. SONDE_PERIOD; default 15 s. Each window is up to a tenth shorter or longer, the first is 5 s.
 	Period time.Duration
@@ -50,7 +51,24 @@ type Config struct {
 	// CloseTimeout is how long Close may take; where nobody listens at the URL it takes a tenth of a second. SONDE_CLOSE_TIMEOUT; default 5 s.
 	CloseTimeout time.Duration
 
-	// HTTPClient sends the windows; its own Timeout is obeyed too. Default: a client of the agent's own with one connection.
+	// Captures lets the collector take captures: on demand, and by the triggers that it sends. Off turns both off, whatever the collector says.
+	// SONDE_CAPTURES=0 or 1; default on.
+	Captures Switch
+	// FlightRecorder keeps the last seconds of the program's execution trace in memory, 8 MiB and more that are not in the agent's 16, for captures to
+	// fetch. It needs Go 1.25, and slows the program by what execution traces do: 1 to 2 %. SONDE_FLIGHT_RECORDER=1; default off.
+	FlightRecorder bool
+
+	// KeepLabels and DropLabels choose the pprof labels of samples that leave the process, by patterns of path.Match over their keys: where KeepLabels names
+	// any, only those that match it stay, and none that matches DropLabels. SONDE_KEEP_LABELS, SONDE_DROP_LABELS: a,b*; default: all stay.
+	KeepLabels, DropLabels []string
+	// Redact are regular expressions. What matches one of them in the value of a label, in build information or in a text is replaced by [redacted] before it
+	// leaves; execution traces, whose texts cannot be replaced, are not taken then. SONDE_REDACT: one for each line. Where one is wrong all is redacted.
+	Redact []string
+	// SendArgs and SendEnv name what is sent of the command line and of the environment, as the labels process_command_args and
+	// process_environment_variable_NAME: flags without their dashes, and variables, by patterns of path.Match. SONDE_SEND_ARGS, SONDE_SEND_ENV: a,b*; default: nothing.
+	SendArgs, SendEnv []string
+
+	// HTTPClient sends the windows; its own Timeout is obeyed too. Default: a client of the agent's own with one connection. A socket is not dialled by it.
 	HTTPClient *http.Client
 	// TLS is for the agent's own client. Default: the system's roots, and those in the file SONDE_CA_FILE.
 	TLS *tls.Config
@@ -60,6 +78,16 @@ type Config struct {
 	// Disabled turns the agent off: Start does nothing. SONDE_DISABLED=1 does so too, whatever Disabled says.
 	Disabled bool
 }
+
+// Switch is on, off, or what is the default.
+type Switch int8
+
+// The positions of a Switch.
+const (
+	Default Switch = 0
+	On      Switch = 1
+	Off     Switch = -1
+)
 
 // The bounds and defaults of the settings.
 const (
@@ -76,5 +104,8 @@ const (
 	defaultClose      = 5 * time.Second
 )
 
-// allTypes is every type, in the order in which they are captured.
-var allTypes = []Type{CPU, Heap, Mutex, Block, Goroutine}
+// allTypes is every type, in the order in which they are captured; defaultTypes are those that nobody has to ask for.
+var (
+	allTypes     = []Type{CPU, Heap, Mutex, Block, Goroutine, Wall}
+	defaultTypes = []Type{CPU, Heap, Mutex, Block, Goroutine}
+)

@@ -28,6 +28,13 @@ func (c *Config) resolve(getenv func(string) string) (problems []string) {
 	r.duration(&c.Period, "Period", "SONDE_PERIOD", defaultPeriod, minPeriod, maxPeriod)
 	r.duration(&c.Timeout, "Timeout", "SONDE_TIMEOUT", defaultTimeout, time.Millisecond, 10*time.Minute)
 	r.duration(&c.CloseTimeout, "CloseTimeout", "SONDE_CLOSE_TIMEOUT", defaultClose, time.Millisecond, 10*time.Minute)
+	r.toggle(&c.Captures, "SONDE_CAPTURES")
+	c.FlightRecorder = c.FlightRecorder || r.yes("SONDE_FLIGHT_RECORDER")
+	r.list(&c.KeepLabels, "SONDE_KEEP_LABELS", ",")
+	r.list(&c.DropLabels, "SONDE_DROP_LABELS", ",")
+	r.list(&c.Redact, "SONDE_REDACT", "\n")
+	r.list(&c.SendArgs, "SONDE_SEND_ARGS", ",")
+	r.list(&c.SendEnv, "SONDE_SEND_ENV", ",")
 	r.int(&c.CPURate, "CPURate", "SONDE_CPU_RATE", runtimeCPURate, 1, runtimeCPURate)
 	r.int(&c.MutexFraction, "MutexFraction", "SONDE_MUTEX_FRACTION", 0, 0, 1<<30)
 	r.int(&c.BlockRate, "BlockRate", "SONDE_BLOCK_RATE", 0, 0, 1<<31-1)
@@ -74,6 +81,51 @@ func (r *resolver) bool(name string) bool {
 	return v
 }
 
+// yes is bool for what is off unless it is asked for.
+func (r *resolver) yes(name string) bool {
+	s := r.getenv(name)
+	if s == "" {
+		return false
+	}
+	v, err := strconv.ParseBool(s)
+	if err != nil {
+		r.wrong("%s=%q: want 1 or 0; taken as 0", name, s)
+	}
+	return v
+}
+
+// toggle leaves *to On or Off.
+func (r *resolver) toggle(to *Switch, name string) {
+	if s := r.getenv(name); *to == Default && s != "" {
+		v, err := strconv.ParseBool(s)
+		*to = On
+		if err != nil {
+			r.wrong("%s=%q: want 1 or 0; taken as 0", name, s) // who sets it at all has a reason to
+		}
+		if !v {
+			*to = Off
+		}
+	}
+	switch {
+	case *to == Default, *to > 0:
+		*to = On
+	default:
+		*to = Off
+	}
+}
+
+// list splits a variable at sep.
+func (r *resolver) list(to *[]string, name, sep string) {
+	if len(*to) > 0 {
+		return
+	}
+	for _, s := range strings.Split(r.getenv(name), sep) {
+		if s = strings.TrimSpace(s); s != "" {
+			*to = append(*to, s)
+		}
+	}
+}
+
 func (r *resolver) int(to *int, field, name string, def, lo, hi int) {
 	where := field
 	if s := r.getenv(name); *to == 0 && s != "" {
@@ -116,7 +168,7 @@ func (r *resolver) duration(to *time.Duration, field, name string, def, lo, hi t
 	}
 }
 
-// types leaves the known types of the setting, in the order of capture; all where none is named.
+// types leaves the known types of the setting, in the order of capture; the default ones where none is named.
 func (r *resolver) types(to *[]Type) {
 	asked := *to
 	if len(asked) == 0 {
@@ -133,7 +185,7 @@ func (r *resolver) types(to *[]Type) {
 	}
 	*to = intersect(allTypes, asked)
 	if len(*to) == 0 {
-		*to = allTypes
+		*to = defaultTypes
 	}
 }
 
@@ -148,14 +200,21 @@ func intersect(order, set []Type) []Type {
 	return out
 }
 
-// url returns the collector's base URL without a slash at the end.
+// url returns the collector's base URL without a slash at the end, or unix: and a path.
 func (r *resolver) url(s string, token bool) string {
 	if s == "" {
 		return defaultURL
 	}
+	if path, ok := socketPath(s); ok {
+		if path == "" || path == "@" || len(path) > maxSocketPath {
+			r.wrong("URL %q: want unix:PATH with a path of at most %d bytes; using %s", s, maxSocketPath, defaultURL)
+			return defaultURL
+		}
+		return "unix:" + path
+	}
 	u, err := url.Parse(s)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		r.wrong("URL %q: want http://HOST:PORT or https://HOST:PORT; using %s", s, defaultURL)
+		r.wrong("URL %q: want http://HOST:PORT, https://HOST:PORT or unix:PATH; using %s", s, defaultURL)
 		return defaultURL
 	}
 	if ip := net.ParseIP(u.Hostname()); token && u.Scheme == "http" && u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback()) {

@@ -107,14 +107,18 @@ func TestGoldenPushes(t *testing.T) {
 		window  uint64
 		process json.RawMessage
 		stats   stats
+		weight  int64  // of the cpu profile
+		capture string // of the heap profile
 	}{
-		{"push-first.multipart", 1, raw, stats{CaptureCPUms: 4}},
-		{"push-next.multipart", 2, nil, stats{CaptureCPUms: 3, Skipped: map[string]string{"goroutine": "over budget"}}},
+		{"push-first.multipart", 1, raw, stats{CaptureCPUms: 4}, 0, ""},
+		{"push-next.multipart", 2, nil, stats{CaptureCPUms: 3, Skipped: map[string]string{"goroutine": "over budget"}}, 0, ""},
+		{"push-marked.multipart", 3, nil, stats{CaptureCPUms: 5}, 4, "c0ffee00c0ffee00"},
 	} {
 		t.Run(tc.file, func(t *testing.T) {
 			start := goldenStart + int64(tc.window-1)*15000
 			m := meta{V: 1, Instance: goldenInstance, Window: tc.window, Start: start, End: start + 15000, ProcessHash: hash, Process: tc.process, Stats: tc.stats,
-				Profiles: []entry{{"cpu", CPU, start, start + 15000}, {"heap", Heap, start, start + 15000}}}
+				Profiles: []entry{{Part: "cpu", Type: CPU, Start: start, End: start + 15000, Weight: tc.weight},
+					{Part: "heap", Type: Heap, Start: start, End: start + 15000, Capture: tc.capture}}}
 			w, err := newWindow(m, raw, goldenProfiles(t, int(tc.window)), goldenBoundary)
 			if err != nil {
 				t.Fatal(err)

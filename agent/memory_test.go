@@ -91,12 +91,12 @@ func holdMemory(t *testing.T, stacks, goroutines int) {
 		burn(time.Now().Add(50 * time.Millisecond))
 		_, n := captureOnce(a, []Type{CPU, Heap, Mutex, Block})
 		records = max(records, n)
-		w, n := captureOnce(a, allTypes)
+		w, n := captureOnce(a, defaultTypes)
 		all = max(all, n)
 		skipped = w.meta.Stats.Skipped
 	}
 	for a.up.dropped.Load() == 0 {
-		w, err := newWindow(meta{V: 1, Profiles: []entry{{"heap", Heap, 1, 2}}}, nil, [][]byte{make([]byte, 20<<10)}, a.boundary)
+		w, err := newWindow(meta{V: 1, Profiles: []entry{{Part: "heap", Type: Heap, Start: 1, End: 2}}}, nil, [][]byte{make([]byte, 20<<10)}, a.boundary)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -40,7 +40,7 @@ func (r *recorder) pay(t Type, fn func() error) error {
 	return err
 }
 
-// metered runs fn, which sends a window, and keeps what it cost for the recorder's next refill.
+// metered runs fn, which sends a window or takes a capture, and keeps what it cost for the recorder's next refill.
 func (u *uploader) metered(fn func()) {
 	if !cputime.PerThread {
 		fn()
@@ -59,3 +59,6 @@ func (r *recorder) settle() {
 	r.budget.charge(d)
 	r.cost += d
 }
+
+// paid runs fn, which takes captures, and keeps what it cost for the recorder's next refill. What waits costs nothing.
+func (t *taker) paid(fn func()) { t.a.up.metered(fn) }

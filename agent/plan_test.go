@@ -45,7 +45,8 @@ func ptr[T any](v T) *T { return &v }
 func TestRemoteSettings(t *testing.T) {
 	now := time.UnixMilli(1_000_000)
 	a := &Agent{cfg: Config{Types: []Type{CPU, Heap, Goroutine}, CPURate: 100, Period: 15 * time.Second}}
-	a.rec = newRecorder(a, mappingForTest)
+	a.privacy, _ = newPrivacy(&a.cfg)
+	a.rec, a.taker = newRecorder(a, mappingForTest), newTaker(a)
 	own := plan{enabled: true, types: a.cfg.Types, rate: 100, period: 15 * time.Second}
 	for _, tc := range []struct {
 		name, json string
@@ -53,12 +54,12 @@ func TestRemoteSettings(t *testing.T) {
 	}{
 		{"none", `null`, own},
 		{"empty leaves everything", `{"rev":"a"}`, own},
-		{"off", `{"enabled":false}`, plan{false, own.types, 100, own.period, time.Time{}}},
-		{"types are taken away, never added", `{"types":["cpu","mutex","nonsense"]}`, plan{true, []Type{CPU}, 100, own.period, time.Time{}}},
-		{"no types", `{"types":[]}`, plan{true, nil, 100, own.period, time.Time{}}},
-		{"rate and period", `{"cpu_rate":19,"period_ms":60000}`, plan{true, own.types, 19, time.Minute, time.Time{}}},
-		{"out of bounds", `{"cpu_rate":-4,"period_ms":9223372036854775807}`, plan{true, own.types, 1, time.Hour, time.Time{}}},
-		{"still valid", `{"enabled":false,"until":1000001}`, plan{false, own.types, 100, own.period, time.UnixMilli(1_000_001)}},
+		{"off", `{"enabled":false}`, plan{types: own.types, rate: 100, period: own.period}},
+		{"types are taken away, never added", `{"types":["cpu","mutex","nonsense"]}`, plan{enabled: true, types: []Type{CPU}, rate: 100, period: own.period}},
+		{"no types", `{"types":[]}`, plan{enabled: true, rate: 100, period: own.period}},
+		{"rate and period", `{"cpu_rate":19,"period_ms":60000}`, plan{enabled: true, types: own.types, rate: 19, period: time.Minute}},
+		{"out of bounds", `{"cpu_rate":-4,"period_ms":9223372036854775807}`, plan{enabled: true, types: own.types, rate: 1, period: time.Hour}},
+		{"still valid", `{"enabled":false,"until":1000001}`, plan{types: own.types, rate: 100, period: own.period, until: time.UnixMilli(1_000_001)}},
 		{"expired", `{"enabled":false,"until":1000000}`, own},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -57,7 +57,7 @@ func describeProcess(c *Config, getenv func(string) string) (*processInfo, int) 
 	for name, value := range found {
 		m.set(name, value)
 	}
-	user := map[string]string{} // the later wins
+	user := listed(c, os.Args[1:], os.Environ()) // the later wins
 	for _, s := range []string{getenv("OTEL_RESOURCE_ATTRIBUTES"), getenv("SONDE_LABELS")} {
 		pairs, wrong := parsePairs(s)
 		m.stripped += len(wrong)

@@ -44,11 +44,15 @@ type recorder struct {
 	cpuBusy  bool
 	retryCPU time.Time
 	waited   int // windows since the last goroutine profile
+	wall     wallClock
+	watch    *watch
+	early    *draft // of types whose turn ended before the window did
 }
 
 func newRecorder(a *Agent, m pprofenc.Mapping) *recorder {
 	acct := offheap.NewAccount(captureBytes)
 	return &recorder{
+		wall: wallClock{samples: newWall(acct)}, watch: newWatch(), scrub: newScrubber(a.privacy),
 		a: a, wake: make(chan struct{}, 1), acct: acct, waited: 1 << 20,
 		enc: pprofenc.NewBuilder(pprofenc.RuntimeSymbolizer, m), heap: pprofenc.NewHeap(acct),
 		locks: map[Type]*pprofenc.Contention{Mutex: pprofenc.NewMutex(acct), Block: pprofenc.NewBlock(acct)},
@@ -100,23 +104,23 @@ func (r *recorder) step(now time.Time) time.Time {
 	}
 	r.clock()
 	defer r.stopClock()
-	if p := r.a.plan(now); !p.equal(r.plan) {
-		r.change(now, p)
-	} else {
-		r.plan.until = p.until
+	if r.a.stale(r.plan, now) {
+		r.replan(now)
 	}
 	if !now.Before(r.end) {
 		r.capture(now, false)
 		r.open(now, jitter(r.plan.period))
 	}
 	r.cpu(now)
+	r.sampleWall(now)
+	r.look(now)
 	return r.next(now)
 }
 
 // next returns the earliest moment at which something is due.
 func (r *recorder) next(now time.Time) time.Time {
 	next := r.end
-	for _, t := range []time.Time{r.cpuFrom, r.cpuTo, r.retryCPU, r.plan.until} {
+	for _, t := range [...]time.Time{r.cpuFrom, r.cpuTo, r.retryCPU, r.plan.until, r.wall.next, r.watch.next} {
 		if t.After(now) && t.Before(next) {
 			next = t
 		}
@@ -124,10 +128,29 @@ func (r *recorder) next(now time.Time) time.Time {
 	return next
 }
 
+// replan puts in force what is wanted at now.
+func (r *recorder) replan(now time.Time) {
+	p := r.a.plan(now)
+	if p.expired && !r.plan.expired {
+		r.a.taker.offer(false)
+	}
+	r.watch.set(now, p.rules)
+	if p.equal(r.plan) {
+		r.plan = p
+		return
+	}
+	r.change(now, p)
+}
+
 // change puts a new plan in force. The running window keeps its start; its end moves with the period.
 func (r *recorder) change(now time.Time, p plan) {
 	period := r.plan.period
+	r.turns(now, p)
 	r.plan = p
+	if !p.takes(CPU) {
+		r.closeTap()
+		r.piece = cpuPiece{}
+	}
 	if p.period != period {
 		r.end = r.start.Add(jitter(p.period))
 	}
@@ -163,6 +186,9 @@ func (r *recorder) baselines(now time.Time) {
 		switch {
 		case !r.plan.takes(t):
 			delete(r.last, t)
+			if t == Wall {
+				r.stopWall()
+			}
 		case !has:
 			var err error
 			switch t {
@@ -170,6 +196,8 @@ func (r *recorder) baselines(now time.Time) {
 				err = r.heap.Baseline()
 			case Mutex, Block:
 				err = r.locks[t].Baseline()
+			case Wall:
+				r.startWall(now)
 			}
 			if err != nil { // too many stacks: the next window tries again
 				r.lacking[t] = err
@@ -246,6 +274,8 @@ func (r *recorder) release() {
 	for _, l := range r.locks {
 		l.Release()
 	}
+	r.stopWall()
+	r.watch.close()
 }
 
 // pause stops everything at once; what the running window gathered is thrown away.
@@ -255,6 +285,8 @@ func (r *recorder) pause() {
 	r.paused = true
 	r.closeTap()
 	r.piece = cpuPiece{}
+	r.early = nil
+	r.stopWall()
 	clear(r.last)
 }
 
@@ -268,6 +300,7 @@ func (r *recorder) resume(now time.Time) {
 	r.paused = false
 	r.budget.refill(now, cputime.Process())
 	r.plan = r.a.plan(now)
+	r.watch.set(now, r.plan.rules)
 	r.open(now, jitter(r.plan.period))
 	r.cpu(now)
 	r.poke()

@@ -12,14 +12,22 @@ import (
 // maxProfileBytes is the most that a profile of this process may hold, uncompressed.
 const maxProfileBytes = 64 << 20
 
-// scrubber takes oversized labels, which a program can set past Labels, out of the runtime's own profiles. Its buffers are reused.
+// scrubber takes oversized labels, which a program can set past Labels, and those that Config does not let out, out of the runtime's own profiles. Its buffers are reused.
 type scrubber struct {
+	limits   pprofmerge.Limits
 	gz       *gzip.Reader
 	raw      bytes.Buffer
 	stripped int
 }
 
-// scrub returns the gzipped profile p, rewritten only where a label is over the limits.
+// newScrubber returns a scrubber that also filters labels as p wants it.
+func newScrubber(p *privacy) scrubber {
+	s := scrubber{limits: labelLimits}
+	s.limits.Filter = p.filter()
+	return s
+}
+
+// scrub returns the gzipped profile p, rewritten only where a label is over the limits or has to be filtered.
 func (s *scrubber) scrub(p []byte) ([]byte, error) {
 	var err error
 	if s.gz == nil {
@@ -43,11 +51,11 @@ func (s *scrubber) scrub(p []byte) ([]byte, error) {
 			s.raw = bytes.Buffer{}
 		}
 	}()
-	over, err := pprofmerge.Exceeds(s.raw.Bytes(), labelLimits)
+	over, err := pprofmerge.Exceeds(s.raw.Bytes(), s.limits)
 	if err != nil || !over {
 		return p, err
 	}
-	m := pprofmerge.Merger{Limits: labelLimits}
+	m := pprofmerge.Merger{Limits: s.limits}
 	if err := m.Add(s.raw.Bytes()); err != nil {
 		return nil, err
 	}

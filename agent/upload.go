@@ -3,13 +3,10 @@ package agent
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
-	"runtime"
 	"slices"
 	"strconv"
 	"sync"
@@ -46,17 +43,8 @@ type uploader struct {
 
 func newUploader(a *Agent, recorded <-chan struct{}) *uploader {
 	u := &uploader{a: a, client: a.cfg.HTTPClient, more: make(chan struct{}, 1), recorded: recorded}
-	if u.client == nil {
-		u.client = &http.Client{Transport: &http.Transport{
-			Proxy:                 http.ProxyFromEnvironment,
-			DialContext:           (&net.Dialer{Timeout: a.cfg.Timeout}).DialContext,
-			TLSClientConfig:       a.cfg.TLS,
-			TLSHandshakeTimeout:   a.cfg.Timeout,
-			MaxConnsPerHost:       1,
-			MaxIdleConns:          1,
-			IdleConnTimeout:       2 * time.Minute,
-			ResponseHeaderTimeout: a.cfg.Timeout,
-		}}
+	if a.cfg.ownClient() {
+		u.client = a.cfg.newClient(a.cfg.Timeout)
 	}
 	return u
 }
@@ -131,14 +119,14 @@ func (u *uploader) run(ctx context.Context, closing <-chan struct{}) {
 		}
 		size := w.size()
 		var res result
-		u.metered(func() { res = u.attempt(ctx, w) })
+		u.metered(func() { res = u.attempt(ctx, u.client, w) })
 		u.sent(w, size, res.done)
 		if res.done || res.now {
 			attempt, refusals = 0, 0
 			continue
 		}
 		// Where nobody listens, nobody will within seconds: the program's exit is not held up for that.
-		if refusals++; !errors.Is(res.err, refused) || !isClosed(closing) {
+		if refusals++; !nobody(res.err) || !isClosed(closing) {
 			refusals = 0
 		}
 		if refusals >= closingTries {
@@ -225,10 +213,10 @@ type result struct {
 }
 
 // attempt sends w once.
-func (u *uploader) attempt(ctx context.Context, w *window) result {
+func (u *uploader) attempt(ctx context.Context, client *http.Client, w *window) result {
 	ctx, cancel := context.WithTimeout(ctx, u.a.cfg.Timeout)
 	defer cancel()
-	resp, err := u.post(ctx, w)
+	resp, err := u.post(ctx, client, w)
 	if err != nil {
 		u.a.sayDown(err)
 		return result{err: err}
@@ -256,19 +244,13 @@ func (u *uploader) attempt(ctx context.Context, w *window) result {
 	return result{done: true}
 }
 
-func (u *uploader) post(ctx context.Context, w *window) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.a.cfg.URL+"/api/v1/push", w.body())
+func (u *uploader) post(ctx context.Context, client *http.Client, w *window) (*http.Response, error) {
+	req, err := u.a.request(ctx, "/api/v1/push", "multipart/form-data; boundary="+w.boundary, w.body(), int64(w.bytes()))
 	if err != nil {
 		return nil, fmt.Errorf("make request: %w", err)
 	}
-	req.ContentLength = int64(w.bytes())
 	req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(w.body()), nil }
-	req.Header.Set("Content-Type", "multipart/form-data; boundary="+w.boundary)
-	req.Header.Set("User-Agent", "sonde-agent/"+Version+" ("+runtime.Version()+")")
-	if token := u.a.token(); token != "" {
-		req.Header.Set("Authorization", "Bearer "+token)
-	}
-	return u.client.Do(req)
+	return client.Do(req)
 }
 
 // accepted takes over the settings that came with the answer. An answer that cannot be read changes nothing: the window is stored all the same.

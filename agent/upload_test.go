@@ -127,7 +127,7 @@ func TestQueueDropsTheOldest(t *testing.T) {
 		return false
 	})
 	for i := range 10 {
-		w, err := newWindow(meta{V: 1, Window: uint64(i + 100), Profiles: []entry{{"heap", Heap, 1, 2}}}, nil, [][]byte{gzipped(t, make([]byte, 500))}, a.boundary)
+		w, err := newWindow(meta{V: 1, Window: uint64(i + 100), Profiles: []entry{{Part: "heap", Type: Heap, Start: 1, End: 2}}}, nil, [][]byte{gzipped(t, make([]byte, 500))}, a.boundary)
 		if err != nil {
 			t.Fatal(err)
 		}

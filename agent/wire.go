@@ -9,6 +9,7 @@ import (
 	"io"
 	"mime/multipart"
 	"net/textproto"
+	"slices"
 )
 
 // This file is the client's side of POST /api/v1/push as ARCHITECTURE.md describes it. testdata/push holds golden bytes that the collector's tests read too.
@@ -32,10 +33,12 @@ type meta struct {
 
 // entry names one profile of the window and the interval that it covers.
 type entry struct {
-	Part  string `json:"part"`
-	Type  Type   `json:"type"`
-	Start int64  `json:"start"`
-	End   int64  `json:"end"`
+	Part    string `json:"part"`
+	Type    Type   `json:"type"`
+	Start   int64  `json:"start"`
+	End     int64  `json:"end"`
+	Weight  int64  `json:"weight,omitempty"`  // of how many instances this one stands for; the collector multiplies the values; 0: 1
+	Capture string `json:"capture,omitempty"` // id of the capture that it belongs to
 }
 
 // stats is the agent's account of itself. The counters are since the start; the CPU is what the agent used since the window before.
@@ -74,7 +77,8 @@ func (p *processInfo) encode() (raw json.RawMessage, hash string, err error) {
 	return raw, hex.EncodeToString(sum[:8]), nil
 }
 
-// window is one push, encoded. rest never changes; head changes once where the collector asks for the process (428).
+// window is one push, encoded. rest never changes; head changes where the collector asks for the process (428), and once where
+// a capture that the window belongs to was granted, before the first attempt.
 type window struct {
 	num      uint64
 	boundary string
@@ -115,6 +119,9 @@ func newWindow(m meta, process json.RawMessage, data [][]byte, boundary string) 
 	return w, nil
 }
 
+// data returns the gzipped profile of meta.Profiles[i]. In rest, what stands between the profiles comes before each.
+func (w *window) data(i int) []byte { return w.rest[2*i+1] }
+
 func (w *window) add(p []byte) {
 	w.rest = append(w.rest, p)
 	w.length += len(p)
@@ -141,6 +148,18 @@ func (w *window) encodeHead() error {
 // addProcess puts the process object into the window, which the collector asked for.
 func (w *window) addProcess() error {
 	w.meta.Process = w.process
+	return w.encodeHead()
+}
+
+// mark says of the profiles of the given types which capture they belong to.
+func (w *window) mark(types []Type, capture string) error {
+	entries := slices.Clone(w.meta.Profiles)
+	for i := range entries {
+		if slices.Contains(types, entries[i].Type) {
+			entries[i].Capture = capture
+		}
+	}
+	w.meta.Profiles = entries
 	return w.encodeHead()
 }
 
@@ -191,4 +210,20 @@ type settings struct {
 	CPURate  *int   `json:"cpu_rate"`
 	PeriodMS *int64 `json:"period_ms"`
 	Until    int64  `json:"until"` // Unix milliseconds; 0: until told otherwise
+
+	Rotate   *rotate          `json:"rotate"`
+	Captures *captureSettings `json:"captures"`
+	Triggers []rule           `json:"triggers"`
+}
+
+// rotate makes an instance take its turn: it is profiled for these types in one slot of as many as there are groups.
+type rotate struct {
+	Types  []Type `json:"types"`
+	Groups int64  `json:"groups"`
+	SlotMS int64  `json:"slot_ms"`
+}
+
+// captureSettings say whether the collector wants to be asked for captures.
+type captureSettings struct {
+	Poll bool `json:"poll"`
 }

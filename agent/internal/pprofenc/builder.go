@@ -22,6 +22,7 @@ type Builder struct {
 	out     []byte // what comes next of it
 	msg     []byte // one message of it
 	sub     []byte // one message within that
+	label   []byte // of the next sample
 	strs    int64  // strings written so far
 	table   []byte // the string table's fields, appended at the end
 	locs    []uint64
@@ -44,7 +45,7 @@ func (b *Builder) begin(w io.Writer, types []valueType, period valueType, period
 	b.sym.gen++
 	b.w, b.err, b.open = w, nil, false
 	b.out, b.table, b.strs, b.samples = b.out[:0], b.table[:0], 0, 0
-	b.nextLoc, b.nextFn = 0, 0
+	b.nextLoc, b.nextFn, b.label = 0, 0, b.label[:0]
 	b.str("")
 	for _, t := range types {
 		b.valueType(profileSampleType, t)
@@ -164,8 +165,22 @@ func (b *Builder) function(i uint32) uint32 {
 	return f.id
 }
 
-// sample writes one sample; bytesLabel is the index of the string "bytes", and 0 leaves the label out.
-func (b *Builder) sample(locs []uint64, values []int64, bytesLabel, size int64) {
+// numLabel gives the next sample a label with a number; key is the index of its name. A number of 0 leaves it out.
+func (b *Builder) numLabel(key, num int64) {
+	if num != 0 {
+		b.label = appendInt(b.label[:0], 1, key)
+		b.label = appendInt(b.label, 3, num)
+	}
+}
+
+// textLabel gives the next sample a label; key and value are indices of strings.
+func (b *Builder) textLabel(key, value int64) {
+	b.label = appendInt(b.label[:0], 1, key)
+	b.label = appendInt(b.label, 2, value)
+}
+
+// sample writes one sample, with the label that was set for it.
+func (b *Builder) sample(locs []uint64, values []int64) {
 	b.msg = b.msg[:0]
 	b.sub = b.sub[:0]
 	for _, id := range locs {
@@ -177,10 +192,9 @@ func (b *Builder) sample(locs []uint64, values []int64, bytesLabel, size int64) 
 		b.sub = appendUvarint(b.sub, uint64(v))
 	}
 	b.msg = appendBytes(b.msg, 2, b.sub)
-	if bytesLabel != 0 && size != 0 {
-		b.sub = appendInt(b.sub[:0], 1, bytesLabel)
-		b.sub = appendInt(b.sub, 3, size)
-		b.msg = appendBytes(b.msg, 3, b.sub)
+	if len(b.label) > 0 {
+		b.msg = appendBytes(b.msg, 3, b.label)
+		b.label = b.label[:0]
 	}
 	b.out = appendBytes(b.out, profileSample, b.msg)
 	b.samples++

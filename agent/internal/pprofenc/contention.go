@@ -48,6 +48,22 @@ func (c *Contention) Baseline() error {
 // Capture writes to w the gzipped profile of [start, end) and returns the number of its samples: at 0, nothing was written,
 // since a program that sets no rate has nothing to say. An error leaves the baseline as it was.
 func (c *Contention) Capture(b *Builder, w io.Writer, start, end time.Time) (int, error) {
+	n, err := c.write(b, w, start, end, false)
+	if err == nil {
+		c.commit()
+	}
+	return n, err
+}
+
+// Snapshot writes to w the gzipped profile of all since the program's start and leaves the baseline alone; it returns what Capture does.
+func (c *Contention) Snapshot(b *Builder, w io.Writer, start, end time.Time) (int, error) {
+	n, err := c.write(b, w, start, end, true)
+	c.recs = settle(c.recs)
+	return n, err
+}
+
+// write encodes what the records hold beyond the baseline, or all of it.
+func (c *Contention) write(b *Builder, w io.Writer, start, end time.Time, all bool) (int, error) {
 	recs, err := c.load()
 	if err != nil {
 		return 0, err
@@ -64,12 +80,16 @@ func (c *Contention) Capture(b *Builder, w io.Writer, start, end time.Time) (int
 		if r.gen != c.tab.gen {
 			continue
 		}
-		values := [2]int64{r.cur[0] - r.prev[0], int64(float64(r.cur[1]-r.prev[1]) / (c.hz / 1e9))}
+		prev := r.prev
+		if all {
+			prev = [2]int64{}
+		}
+		values := [2]int64{r.cur[0] - prev[0], int64(float64(r.cur[1]-prev[1]) / (c.hz / 1e9))}
 		if values[0] <= 0 && values[1] <= 0 {
 			continue
 		}
 		locs := b.stack(trimStack(recs[r.rec].Stack0[:]), false)
-		b.sample(locs, values[:], 0, 0)
+		b.sample(locs, values[:])
 	}
 	if b.samples > 0 {
 		if err := b.finish(); err != nil {
@@ -77,7 +97,6 @@ func (c *Contention) Capture(b *Builder, w io.Writer, start, end time.Time) (int
 			return 0, fmt.Errorf("encode contention profile: %w", err)
 		}
 	}
-	c.commit()
 	return b.samples, nil
 }
 

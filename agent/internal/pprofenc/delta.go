@@ -54,6 +54,21 @@ func (t *table) find(h1, h2 uint64) (*row, error) {
 	}
 }
 
+// lookup returns the row of the key, nil where there is none.
+func (t *table) lookup(h1, h2 uint64) *row {
+	rows := t.rows.All()
+	if len(rows) == 0 {
+		return nil
+	}
+	mask := uint64(len(rows) - 1)
+	for i := h1 & mask; rows[i].h1 != 0 || rows[i].h2 != 0; i = (i + 1) & mask {
+		if rows[i].h1 == h1 && rows[i].h2 == h2 {
+			return &rows[i]
+		}
+	}
+	return nil
+}
+
 // reserve makes room for n rows in all. An error leaves the table as it was.
 func (t *table) reserve(n int) error {
 	size := max(256, t.rows.Len())

@@ -54,13 +54,30 @@ func (h *Heap) Baseline() error {
 // Capture writes to w the gzipped profile of [start, end) and returns the number of its samples. An error leaves the baseline
 // as it was, so that the next capture holds this interval too.
 func (h *Heap) Capture(b *Builder, w io.Writer, start, end time.Time) (int, error) {
+	n, err := h.write(b, w, "inuse_space", start, end, false)
+	if err == nil {
+		h.commit()
+	}
+	return n, err
+}
+
+// Snapshot writes to w the gzipped profile of what is in use and of all allocations since the program's start, with the sample type def as its default, and
+// leaves the baseline alone; it returns what Capture does.
+func (h *Heap) Snapshot(b *Builder, w io.Writer, def string, start, end time.Time) (int, error) {
+	n, err := h.write(b, w, def, start, end, true)
+	h.recs = settle(h.recs)
+	return n, err
+}
+
+// write encodes what the records hold beyond the baseline, or all of it.
+func (h *Heap) write(b *Builder, w io.Writer, def string, start, end time.Time, all bool) (int, error) {
 	recs, err := h.load()
 	if err != nil {
 		return 0, err
 	}
 	rate := int64(runtime.MemProfileRate)
 	b.begin(w, []valueType{{"alloc_objects", "count"}, {"alloc_space", "bytes"}, {"inuse_objects", "count"}, {"inuse_space", "bytes"}},
-		valueType{"space", "bytes"}, rate, "inuse_space", start, end)
+		valueType{"space", "bytes"}, rate, def, start, end)
 	label := b.str("bytes")
 	rows := h.tab.rows.All()
 	var values [4]int64
@@ -69,19 +86,23 @@ func (h *Heap) Capture(b *Builder, w io.Writer, start, end time.Time) (int, erro
 		if r.gen != h.tab.gen {
 			continue
 		}
-		values[0], values[1] = scaleHeap(r.cur[0]-r.prev[0], r.cur[1]-r.prev[1], rate)
+		prev := r.prev
+		if all {
+			prev = [2]int64{}
+		}
+		values[0], values[1] = scaleHeap(r.cur[0]-prev[0], r.cur[1]-prev[1], rate)
 		values[2], values[3] = scaleHeap(r.inuse[0], r.inuse[1], rate)
 		if values == [4]int64{} {
 			continue
 		}
 		locs := b.stack(trimStack(recs[r.rec].Stack0[:]), true)
-		b.sample(locs, values[:], label, r.size)
+		b.numLabel(label, r.size)
+		b.sample(locs, values[:])
 	}
 	if err := b.finish(); err != nil {
 		h.recs = settle(h.recs)
 		return 0, fmt.Errorf("encode heap profile: %w", err)
 	}
-	h.commit()
 	return b.samples, nil
 }
 

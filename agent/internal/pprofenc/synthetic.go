@@ -23,7 +23,7 @@ func WriteCPU(b *Builder, w io.Writer, start, end time.Time, stacks [][]uintptr,
 	const period = int64(10 * time.Millisecond)
 	b.begin(w, []valueType{{"samples", "count"}, {"cpu", "nanoseconds"}}, valueType{"cpu", "nanoseconds"}, period, "", start, end)
 	for i, s := range stacks {
-		b.sample(b.stack(s, false), []int64{counts[i], counts[i] * period}, 0, 0)
+		b.sample(b.stack(s, false), []int64{counts[i], counts[i] * period})
 	}
 	return b.finish()
 }

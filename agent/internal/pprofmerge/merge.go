@@ -28,6 +28,8 @@ type Limits struct {
 	Labels int // of one sample
 	Key    int // bytes
 	Value  int // bytes
+	// Filter, where set, says of each label whether it stays, and with which value; a label without text has the value "".
+	Filter func(key, value string) (string, bool)
 }
 
 // Mark is the key of the label that a sample carries, with the value "true", once a label of it was stripped.
@@ -337,36 +339,54 @@ func (m *Merger) addSample(in *input, p []byte) error {
 	return nil
 }
 
-// labels rewrites a sample's labels in a fixed order and strips what is over the limits.
+// label is one label of a sample, as far as it is read.
+type label struct {
+	key, value, unit []byte
+	num              uint64
+}
+
+func (in *input) label(p []byte) (l label, err error) {
+	err = each(p, func(f field) (err error) {
+		switch f.num {
+		case 1:
+			l.key, err = in.str(f.v)
+		case 2:
+			l.value, err = in.str(f.v)
+		case 3:
+			l.num = f.v
+		case 4:
+			l.unit, err = in.str(f.v)
+		}
+		return err
+	})
+	return l, err
+}
+
+// labels rewrites a sample's labels in a fixed order, filters them and strips what is over the limits. No string of a label that goes, or of a value
+// that is replaced, gets into the string table.
 func (m *Merger) labels(in *input, msgs [][]byte) ([]byte, error) {
 	var out []string
 	stripped := 0
 	for _, p := range msgs {
-		var b, key, value []byte
-		err := each(p, func(f field) (err error) {
-			switch f.num {
-			case 1:
-				key, err = in.str(f.v)
-			case 2:
-				value, err = in.str(f.v)
-			}
-			if err != nil {
-				return err
-			}
-			if f.num == 1 || f.num == 2 || f.num == 4 {
-				b, err = m.strFieldLimited(in, b, f)
-				return err
-			}
-			b = appendVarint(b, f.num, f.v)
-			return nil
-		})
+		l, err := in.label(p)
 		if err != nil {
 			return nil, err
 		}
-		if m.tooMuch(key, value, len(out)) {
+		if f := m.Limits.Filter; f != nil && string(l.key) != Mark {
+			value, stays := f(string(l.key), string(l.value))
+			if !stays {
+				continue
+			}
+			l.value = []byte(value)
+		}
+		if m.tooMuch(l.key, l.value, len(out)) {
 			stripped++
 			continue
 		}
+		b := appendVarint(nil, 1, m.str(l.key))
+		b = appendVarint(b, 2, m.str(l.value))
+		b = appendVarint(b, 3, l.num)
+		b = appendVarint(b, 4, m.str(l.unit))
 		out = append(out, string(appendBytes(nil, 3, b)))
 	}
 	if stripped > 0 {
@@ -382,18 +402,6 @@ func (m *Merger) labels(in *input, msgs [][]byte) ([]byte, error) {
 		all = append(all, l...)
 	}
 	return all, nil
-}
-
-// strFieldLimited is strField for labels: a string that is too long is not interned, its label will be stripped.
-func (m *Merger) strFieldLimited(in *input, b []byte, f field) ([]byte, error) {
-	s, err := in.str(f.v)
-	if err != nil {
-		return nil, err
-	}
-	if m.Limits.Value > 0 && len(s) > max(m.Limits.Value, m.Limits.Key) {
-		return b, nil
-	}
-	return m.strField(in, b, f)
 }
 
 func (m *Merger) tooMuch(key, value []byte, before int) bool {

@@ -2,8 +2,8 @@ package pprofmerge
 
 import "fmt"
 
-// Exceeds reports whether a sample of the uncompressed profile p has a label over the limits. It looks at labels only, and is
-// cheap where there are none.
+// Exceeds reports whether a sample of the uncompressed profile p has a label over the limits, or any where they have a Filter. It looks at labels
+// only, and is cheap where there are none.
 func Exceeds(p []byte, l Limits) (bool, error) {
 	long := map[uint64]int{} // strings longer than either limit
 	var i uint64
@@ -29,7 +29,7 @@ func Exceeds(p []byte, l Limits) (bool, error) {
 			if s.num != 3 {
 				return nil
 			}
-			if labels++; labels > l.Labels {
+			if labels++; labels > l.Labels || l.Filter != nil {
 				over = true
 			}
 			return each(s.p, func(v field) error {
