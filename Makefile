@@ -14,9 +14,12 @@ help: ## list the targets
 build: ## one static binary: ./sonde
 	CGO_ENABLED=0 $(GO) build -trimpath -o sonde ./cmd/sonde
 
+# profiles/... is all arithmetic: under -race its long tests run shortened, and whole without.
 test: ## all tests: both modules under -race, the web page in a real browser (installs what they need)
 	.ci/setup
-	$(GO) test -race -timeout 12m ./...
+	$(GO) test -race -timeout 12m $$($(GO) list ./... | grep -v /sonde/profiles)
+	$(GO) test -race -short ./profiles/...
+	$(GO) test ./profiles/...
 	cd agent && $(GO) test -race -timeout 10m ./...
 	cd web && npm test
 

@@ -216,7 +216,10 @@ func (e *env) verifySeries(q Query, want float64) {
 // what it has grow old, with some of it pinned, and compares every answer with the naive reference.
 func TestModel(t *testing.T) {
 	seeds := uint64(4)
-	if longTests {
+	switch {
+	case testing.Short():
+		seeds = 1
+	case longTests:
 		seeds = 100
 	}
 	for seed := range seeds {
