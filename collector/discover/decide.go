@@ -21,6 +21,9 @@ import (
 // proc is what is remembered of a Go process.
 type proc struct {
 	base    Process // without State and what follows from it
+	placed  *Placement
+	shown   *Process // base with what placed says; nil: base
+	inside  string   // name of its container, where a mount tells it
 	exe     exeKey
 	scan    uint64
 	seen    time.Time // first
@@ -61,6 +64,9 @@ type netTable struct {
 // report returns the process as callers get it.
 func (p *proc) report() Process {
 	r := p.base
+	if p.shown != nil {
+		r = *p.shown
+	}
 	r.Labels = maps.Clone(r.Labels)
 	r.PIDs = slices.Clone(r.PIDs)
 	r.State, r.Reason, r.Gatherer, r.Touch = p.state, p.reason, p.gatherer, p.touch
@@ -140,6 +146,7 @@ func (s *Scanner) leftAlone(p *proc) bool {
 	r := &s.cfg.Rules
 	id := p.base.Identity
 	p.barred = true
+	s.place(p)
 	switch {
 	case p.base.PID == s.self && !s.cfg.Self:
 		p.set(SelfProcess, "is Sonde itself")
@@ -149,6 +156,8 @@ func (s *Scanner) leftAlone(p *proc) bool {
 		p.set(Denied, "denied by path rule: "+p.base.Exe)
 	case p.env.disabled():
 		p.set(Denied, "denied by its environment: SONDE_DISABLED is set")
+	case p.placed != nil && p.placed.Off != "":
+		p.set(Denied, p.placed.Off)
 	case p.agent, s.cfg.AgentSeen != nil && s.cfg.AgentSeen(id.BootID, id.PIDNS, id.StartTicks, slices.Clone(id.PIDs)):
 		p.agent = true
 		p.set(ByAgent, "")
@@ -161,13 +170,45 @@ func (s *Scanner) leftAlone(p *proc) bool {
 	return true
 }
 
-// awaited decides on a process that is about to be reported by its agent.
+// awaited decides on a process that is about to be reported by its agent, or whose pod is not known yet.
 func (s *Scanner) awaited(p *proc, now time.Time) bool {
-	if p.endpoint != nil || now.Sub(p.seen) >= s.cfg.AgentGrace || !awaitsAgent(p.base.Build) {
+	switch {
+	case p.endpoint != nil || now.Sub(p.seen) >= s.cfg.AgentGrace:
 		return false
+	case awaitsAgent(p.base.Build):
+		p.set(Waiting, fmt.Sprintf("has the agent built in, whose first push is awaited for %v", s.cfg.AgentGrace))
+		return true
+	case s.cfg.Placed != nil && p.base.PodUID != "" && p.placed == nil:
+		p.set(Waiting, fmt.Sprintf("is in a pod, whose names are awaited for %v", s.cfg.AgentGrace))
+		return true
 	}
-	p.set(Waiting, fmt.Sprintf("has the agent built in, whose first push is awaited for %v", s.cfg.AgentGrace))
-	return true
+	return false
+}
+
+// place brings up to date what is known of the container that p runs in.
+func (s *Scanner) place(p *proc) {
+	if s.cfg.Placed == nil || p.base.ContainerID == "" && p.base.PodUID == "" {
+		return
+	}
+	at := s.cfg.Placed(p.base.ContainerID, p.base.PodUID, p.inside)
+	if at == nil || at == p.placed {
+		return // what was known of a pod holds to its end
+	}
+	p.placed = at
+	shown := p.base
+	shown.Labels = maps.Clone(p.base.Labels)
+	maps.Copy(shown.Labels, at.Labels)
+	if at.Service != "" && p.env.sonde["SERVICE"] == "" && (at.Named || !p.env.named()) {
+		shown.Service = at.Service
+	}
+	if at.Version != "" && !p.env.versioned() {
+		shown.Version = at.Version
+	}
+	shown.Labels["service_name"], shown.Labels["service_version"] = shown.Service, shown.Version
+	if shown.Version == "" {
+		delete(shown.Labels, "service_version")
+	}
+	p.shown = &shown
 }
 
 // awaitsAgent reports whether a program can be expected to push. Sonde's own command has the agent built in too, but only one service of its demo starts it.

@@ -51,6 +51,16 @@ func parseEnviron(b []byte) environ {
 	return e
 }
 
+// named reports whether the environment names the service.
+func (e environ) named() bool {
+	return clean(e.sonde["SERVICE"]) != "" || clean(e.otelName) != "" || parseAttrs(e.otelAttrs)["service_name"] != "" || parseAttrs(e.sonde["LABELS"])["service_name"] != ""
+}
+
+// versioned reports whether the environment tells the service's version.
+func (e environ) versioned() bool {
+	return clean(e.sonde["SERVICE_VERSION"]) != "" || parseAttrs(e.otelAttrs)["service_version"] != "" || parseAttrs(e.sonde["LABELS"])["service_version"] != ""
+}
+
 // disabled reports whether the process's owner turned Sonde off for it, by the variable that its agent obeys too.
 func (e environ) disabled() bool {
 	v := e.sonde["DISABLED"]

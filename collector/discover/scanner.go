@@ -339,6 +339,7 @@ func (s *Scanner) load(rd *reader, pid int, ticks uint64, info *build.Info, now 
 		return mounts
 	})
 	p.base.ContainerID, p.base.PodUID, p.base.Cgroup = at.containerID, at.podUID, at.cgroup
+	p.inside = at.containerName
 	p.base.Instance = p.base.Identity.Instance()
 	s.label(&p.base, p.env, info)
 	return p, nil

@@ -24,6 +24,10 @@ type Config struct {
 	// in every scan for each process that it has not said yes to yet. nil: none does. Identity.Same says what makes two the same.
 	AgentSeen func(bootID string, pidns, startTicks uint64, pids []int) bool
 
+	// Placed is asked in every scan for each process in a container or pod what is known of that from elsewhere, nil for nothing yet. container is the name that a mount
+	// tells, mostly "". An answer is not changed by either side: a new one is a new pointer. nil: nobody knows.
+	Placed func(containerID, podUID, container string) *Placement
+
 	// Sampled is asked in every scan, one process at a time, for each that has neither agent nor endpoint nor gops and is not denied. The gatherer that it
 	// names (perf) watches the process, whose state becomes Profiling, with reason as it is; with "" the state stays and reason is added to its
 	// own. It may not call the Scanner. nil: nobody watches these.
@@ -51,6 +55,15 @@ const (
 	Denied      State = "denied"        // by rule
 	SelfProcess State = "self"          // the scanner's own process
 )
+
+// Placement is what an orchestrator knows of the container that a process runs in.
+type Placement struct {
+	Service string            // what the process is named by if its own environment does not name it; "": unknown
+	Named   bool              // Service is meant for Sonde: of the environment only SONDE_SERVICE is stronger
+	Version string            // of the service, if the environment does not tell it; "": unknown
+	Labels  map[string]string // k8s_pod_name and the like
+	Off     string            // why the process is to be left alone; "" if it is not
+}
 
 // Identity is what names a process across gatherers and pid namespaces.
 type Identity struct {
