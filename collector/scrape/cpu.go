@@ -17,7 +17,9 @@ func (l *loop) cpu(ctx context.Context) {
 		return
 	}
 	at := time.Now()
-	body, err := l.m.fetch.get(ctx, &l.t, "cpu", length)
+	fetchCtx, done := l.interruptible(ctx)
+	body, err := l.m.fetch.get(fetchCtx, &l.t, "cpu", length)
+	done()
 	if ctx.Err() != nil {
 		return
 	}
@@ -27,6 +29,9 @@ func (l *loop) cpu(ctx context.Context) {
 		l.scheduleCPU(at, l.every())
 		bad := l.store(ctx, []capture{{ty: "cpu", body: body, start: at, end: time.Now()}})
 		l.settle(bad, true, true)
+	case errors.Is(err, errInterrupted):
+		l.gap("interrupted")
+		l.scheduleCPU(at, l.every())
 	case errors.Is(err, errRival):
 		l.cpuRow++
 		l.m.met.rivals.Inc()

@@ -26,6 +26,9 @@ var (
 // gopsCPU is how long a gops agent's CPU profile takes; it cannot be told otherwise.
 const gopsCPU = 30 * time.Second
 
+// gopsTrace is how long a gops agent's execution trace takes.
+const gopsTrace = 5 * time.Second
+
 // fetcher gets profiles over HTTP and from gops agents.
 type fetcher struct {
 	client  *http.Client
@@ -62,15 +65,29 @@ func (f *fetcher) get(ctx context.Context, t *Target, ty string, length time.Dur
 	if t.GopsAddr != "" {
 		return f.gops(ctx, t.GopsAddr, ty)
 	}
-	url := t.URL + "/" + ty
+	path := "/" + ty
 	timeout := f.timeout
 	if ty == "cpu" {
-		url = t.URL + "/profile?seconds=" + strconv.Itoa(int(length/time.Second))
+		path = "/profile?seconds=" + strconv.Itoa(int(length/time.Second))
 		timeout += length
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("no whole answer within %v", timeout))
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	answer, err := f.open(ctx, t, path)
+	if err != nil {
+		return nil, err
+	}
+	defer answer.Close()
+	body, err := f.readAll(answer)
+	if err != nil {
+		return nil, cause(ctx, err)
+	}
+	return body, nil
+}
+
+// open asks for a path below the target's URL and returns the body of its answer, which the caller closes.
+func (f *fetcher) open(ctx context.Context, t *Target, path string) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, t.URL+path, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -79,15 +96,11 @@ func (f *fetcher) get(ctx context.Context, t *Target, ty string, length time.Dur
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errUnanswered, cause(ctx, err))
 	}
-	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
+		defer resp.Body.Close()
 		return nil, statusError(resp)
 	}
-	body, err := f.readAll(resp.Body)
-	if err != nil {
-		return nil, cause(ctx, err)
-	}
-	return body, nil
+	return resp.Body, nil
 }
 
 // readAll reads at most maxBody bytes.
@@ -138,6 +151,10 @@ func (f *fetcher) gops(ctx context.Context, addr, ty string) ([]byte, error) {
 	case "heap":
 	case "cpu":
 		command, wait = signal.CPUProfile, gopsCPU+min(f.timeout, 5*time.Second)
+	case "trace":
+		command, wait = signal.Trace, gopsTrace+f.timeout
+	case "goroutines":
+		command = signal.StackTrace
 	default:
 		return nil, errNotServed
 	}

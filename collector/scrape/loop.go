@@ -20,7 +20,9 @@ type loop struct {
 	t      Target
 	static bool
 	cancel context.CancelFunc
-	phase  atomic.Int64 // when in each CPUPeriod its CPU profile begins, ns
+	phase  atomic.Int64                       // when in each CPUPeriod its CPU profile begins, ns
+	asking chan struct{}                      // held by whoever asks the target something: the loop itself, or a capture on demand
+	cut    atomic.Pointer[context.CancelFunc] // ends the loop's own CPU profile for a capture; nil: none runs
 
 	key      string // of its pushes
 	window   uint64 // of the last push
@@ -50,7 +52,7 @@ type typeState struct {
 func newLoop(m *Manager, t Target, static bool) *loop {
 	p := t.Process
 	l := &loop{
-		m: m, t: t, static: static, types: map[string]*typeState{},
+		m: m, t: t, static: static, types: map[string]*typeState{}, asking: make(chan struct{}, 1),
 		key: "scrape/" + m.epoch + "/" + t.Instance,
 		st: Status{
 			Instance: t.Instance, PID: p.PID, Exe: p.Exe, Service: t.Service, Version: p.Version, GoVersion: p.GoVersion, Build: p.BuildID,
@@ -106,11 +108,17 @@ func (l *loop) run(ctx context.Context) {
 		if !sleep(ctx, time.Until(next)) {
 			return
 		}
+		select {
+		case l.asking <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
 		if cpu {
 			l.cpu(ctx)
 		} else {
 			l.round(ctx)
 		}
+		<-l.asking
 	}
 }
 

@@ -19,7 +19,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		errors: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sonde_scrape_errors_total", Help: "Captures that failed."}, []string{"type"}),
 		gaps: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "sonde_scrape_gaps_total", Help: "Intervals without a profile, by cause: baseline, reset, capture, store."}, []string{"cause"}),
+			Name: "sonde_scrape_gaps_total", Help: "Intervals without a profile, by cause: baseline, reset, capture, store, interrupted (by a capture on demand)."}, []string{"cause"}),
 		rivals: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "sonde_scrape_rivals_total", Help: "CPU profiles not taken because someone else was taking one."}),
 		targets: prometheus.NewGauge(prometheus.GaugeOpts{
