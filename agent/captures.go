@@ -39,6 +39,8 @@ type captured struct {
 	data   []byte
 	tail   string
 	memory *offheap.Slice[byte] // that data lies in
+	from   time.Time            // what it covers
+	to     time.Time            // zero: until it is sent
 
 	mu   sync.Mutex
 	gone bool // memory was given back
@@ -96,6 +98,10 @@ func (t *taker) capture(ctx context.Context, kind string, d time.Duration, limit
 	if t.a.rec.off() {
 		return nil, errors.New("the agent is paused")
 	}
+	if t.a.privacy.redacts() && (kind == "trace" || kind == "flight") {
+		return nil, errors.New("Config.Redact is set, and the texts in an execution trace cannot be redacted")
+	}
+	from := time.Now()
 	var c *captured
 	var err error
 	switch kind {
@@ -105,18 +111,13 @@ func (t *taker) capture(ctx context.Context, kind string, d time.Duration, limit
 		c, err = t.captureWall(d)
 	case "goroutines":
 		c, err = t.captureDump(limit)
-	case "trace", "flight":
-		if t.a.privacy.redacts() {
-			return nil, errors.New("Config.Redact is set, and the texts in an execution trace cannot be redacted")
+	case "flight":
+		c, err = t.captureFlight(limit)
+	case "trace":
+		var s *traceStream
+		if s, err = startTrace(ctx, t.stopping, d, limit); err == nil {
+			return &captured{stream: s, from: from}, nil
 		}
-		if kind == "flight" {
-			return t.captureFlight(limit)
-		}
-		s, err := startTrace(ctx, t.stopping, d, limit)
-		if err != nil {
-			return nil, err
-		}
-		return &captured{stream: s}, nil
 	default:
 		var data []byte
 		if data, err = t.a.rec.snapshot(kind); err == nil {
@@ -130,6 +131,10 @@ func (t *taker) capture(ctx context.Context, kind string, d time.Duration, limit
 		c.done()
 		return nil, fmt.Errorf("%d bytes, more than max_bytes %d", len(c.data), limit)
 	}
+	if c.from.IsZero() {
+		c.from = from
+	}
+	c.to = time.Now()
 	return c, nil
 }
 
@@ -225,7 +230,7 @@ func (t *taker) captureFlight(limit int64) (*captured, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &captured{data: room.All()[:n], memory: room}, nil
+	return &captured{data: room.All()[:n], memory: room, from: time.Now().Add(-flightAge)}, nil
 }
 
 // off reports whether Pause or Close stopped everything.

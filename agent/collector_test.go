@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -32,6 +33,7 @@ type collector struct {
 	pushes  []push // answered with 200
 	tries   []push // all
 	respond func(w http.ResponseWriter, p push) bool
+	broker  broker
 }
 
 func newCollector(t *testing.T) *collector {
@@ -42,6 +44,10 @@ func newCollector(t *testing.T) *collector {
 }
 
 func (c *collector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if strings.HasPrefix(r.URL.Path, "/api/v1/captures/") {
+		c.broker.ServeHTTP(w, r)
+		return
+	}
 	p, err := readPush(r)
 	if err != nil {
 		c.t.Errorf("push cannot be read: %v", err)
@@ -109,6 +115,18 @@ func (c *collector) set(respond func(http.ResponseWriter, push) bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.respond = respond
+}
+
+// offer makes the answer to every push carry the settings.
+func (c *collector) offer(settings string) {
+	c.set(func(w http.ResponseWriter, p push) bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.pushes = append(c.pushes, p)
+		c.broker.happened("push")
+		_, _ = io.WriteString(w, `{"status":"ok","settings":`+settings+`}`)
+		return true
+	})
 }
 
 func (c *collector) stored() []push {

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bytes"
+	"errors"
 	"maps"
 	"path"
 	"regexp"
@@ -31,6 +32,9 @@ func newPrivacy(c *Config) (p *privacy, problems []string) {
 	}
 	for _, s := range c.Redact {
 		re, err := regexp.Compile(s)
+		if err == nil && re.MatchString("") {
+			err = errors.New("matches the empty text, and so everywhere")
+		}
 		if err != nil {
 			problems = append(problems, "redact pattern "+s+": "+err.Error()+"; everything is redacted")
 			p.all = true
@@ -108,14 +112,13 @@ func (p *privacy) process(info *processInfo) {
 	info.Exe = p.text(info.Exe)
 }
 
-// labels redacts the values. The service's name stays where all is redacted: without it nothing could be stored.
+// labels redacts the values. The service's name stays: it is what the process is known by.
 func (p *privacy) labels(labels map[string]string) map[string]string {
 	out := maps.Clone(labels)
 	for name, value := range out {
-		if p.all && name == "service_name" {
-			continue
+		if name != "service_name" {
+			out[name] = p.text(value)
 		}
-		out[name] = p.text(value)
 	}
 	return out
 }

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -307,11 +308,18 @@ func (t *taker) result(ctx context.Context, id, kind string, d time.Duration, c 
 	if c.stream != nil {
 		length = -1
 	}
+	path := t.path(id, kind)
+	if !c.from.IsZero() {
+		path += "&from=" + strconv.FormatInt(c.from.UnixMilli(), 10)
+	}
+	if !c.to.IsZero() {
+		path += "&to=" + strconv.FormatInt(c.to.UnixMilli(), 10)
+	}
 	for try := 1; ; try++ {
 		err := func() error {
 			ctx, cancel := context.WithTimeout(ctx, d+sendWait)
 			defer cancel()
-			return t.send(ctx, t.path(id, kind), contentType, io.NopCloser(c.reader()), length)
+			return t.send(ctx, path, contentType, io.NopCloser(c.reader()), length)
 		}()
 		var final *refusedError
 		if err == nil || c.stream != nil || try == resultTries || errors.As(err, &final) || ctx.Err() != nil {
@@ -449,7 +457,7 @@ func (t *taker) claim(ctx context.Context, f firing) string {
 	defer cancel()
 	service, build := t.a.identity()
 	var g granted
-	err := t.call(ctx, "/api/v1/captures/claim", claim{Instance: t.a.instance, Service: service, Build: build, Trigger: f.rule.Name, Value: f.value,
+	err := t.call(ctx, "/api/v1/captures/claim", claim{Instance: t.a.instance, Service: service, Build: build, Trigger: f.rule.Name, Metric: f.rule.Metric, Value: f.value,
 		Kinds: f.rule.Take, Shadow: f.rule.Shadow}, &g)
 	switch {
 	case err != nil:
@@ -470,5 +478,5 @@ func (a *Agent) identity() (service, build string) {
 		sum := sha256.Sum256([]byte(a.info.GoBuildID))
 		build = hex.EncodeToString(sum[:20])
 	}
-	return a.privacy.text(a.info.Labels["service_name"]), build
+	return a.info.Labels["service_name"], build
 }

@@ -12,10 +12,11 @@ import (
 	"github.com/sonde-io/sonde/agent/internal/pprofenc"
 )
 
-// How often goroutines are sampled for the wall profile. A sample stops the program twice for some 20 µs and costs about 1 µs for each goroutine.
+// How often goroutines are sampled for the wall profile. A sample stops the program twice for some 20 µs, and costs 50 µs and half a
+// microsecond for each goroutine.
 const (
 	wallEvery  = 100 * time.Millisecond // at best
-	wallSeldom = 10 * time.Second       // at worst
+	wallSeldom = 2 * time.Minute        // at worst
 	wallShare  = 0.5                    // of the agent's budget
 	wallSaving = 50 * time.Millisecond  // that quiet times can put aside
 )

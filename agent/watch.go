@@ -23,6 +23,7 @@ type watch struct {
 	next   time.Time
 	last   time.Time
 	vitals *vitals
+	read   func(time.Time, *[sampledMetrics]float64) // the vitals'
 	values [sampledMetrics]float64
 	past   [sampledMetrics]history
 }
@@ -58,6 +59,7 @@ func (w *watch) set(now time.Time, rules []rule) {
 	}
 	if w.vitals == nil {
 		w.vitals, w.next = newVitals(now), now
+		w.read = w.vitals.read
 	}
 }
 
@@ -87,7 +89,7 @@ func (r *recorder) look(now time.Time) {
 		return
 	}
 	before := w.values[metricMemory]
-	w.vitals.read(now, &w.values)
+	w.read(now, &w.values)
 	for m := range w.past {
 		w.past[m].add(now, w.values[m])
 	}
@@ -227,6 +229,7 @@ type claim struct {
 	Service  string   `json:"service"`
 	Build    string   `json:"build"`
 	Trigger  string   `json:"trigger"`
+	Metric   string   `json:"metric"`
 	Value    float64  `json:"value"`
 	Kinds    []string `json:"kinds"`
 	Shadow   bool     `json:"shadow"`
