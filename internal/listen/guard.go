@@ -40,6 +40,9 @@ func requireToken(token string, exempt func(*http.Request) bool, next http.Handl
 			return
 		}
 		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+		if _, password, ok := r.BasicAuth(); ok { // what Pyroscope's senders can be given: any user, and the token as the password
+			scheme, token = "Bearer", password
+		}
 		got := sha256.Sum256([]byte(strings.TrimSpace(token)))
 		switch same := subtle.ConstantTimeCompare(got[:], want[:]) == 1; {
 		case token == "" || !strings.EqualFold(scheme, "Bearer"):

@@ -1,6 +1,7 @@
 package listen_test
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -60,6 +61,8 @@ func TestGuard(t *testing.T) {
 		{"half a token", withToken, "GET /api", map[string]string{"Authorization": "Bearer " + token[:10]}, 401, "wrong token"},
 		{"an empty token", withToken, "GET /api", map[string]string{"Authorization": "Bearer "}, 401, "wants a token"},
 		{"another scheme", withToken, "GET /api", map[string]string{"Authorization": "Basic " + token}, 401, "wants a token"},
+		{"the token as a password", withToken, "POST /ingest", map[string]string{"Authorization": "Basic " + base64.StdEncoding.EncodeToString([]byte("anybody:"+token))}, 200, ""},
+		{"another password", withToken, "POST /ingest", map[string]string{"Authorization": "Basic " + base64.StdEncoding.EncodeToString([]byte(token+":x"))}, 401, "wrong token"},
 		{"the token", withToken, "POST /api", map[string]string{"Authorization": "bearer " + token}, 200, ""},
 		{"an exempt path", withToken, "GET /livez", nil, 200, ""},
 		{"a write to an exempt path", withToken, "POST /livez", nil, 401, "wants a token"},

@@ -48,6 +48,7 @@ func (l *Listener) Serve(ctx context.Context, h http.Handler, s Serving) error {
 	defer cut()
 	d := &drain{}
 	srv := &http.Server{
+		Protocols:         protocols(),
 		Handler:           d.wrap(l.Guard(h, s.Exempt)),
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       readTimeout,
@@ -74,6 +75,15 @@ func (l *Listener) Serve(ctx context.Context, h http.Handler, s Serving) error {
 		d.waitFor(context.Background(), &d.handling, lastMoment)
 	}
 	return err
+}
+
+// protocols are HTTP/1.1 and HTTP/2, this without TLS too: gRPC's clients speak nothing else.
+func protocols() *http.Protocols {
+	p := &http.Protocols{}
+	p.SetHTTP1(true)
+	p.SetHTTP2(true)
+	p.SetUnencryptedHTTP2(true)
+	return p
 }
 
 // drain tells open connections to go.
