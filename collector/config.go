@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sonde-io/sonde/collector/capture"
+	"github.com/sonde-io/sonde/collector/rotate"
 	"github.com/sonde-io/sonde/internal/listen"
 	"github.com/sonde-io/sonde/profiles"
 )
@@ -60,6 +62,9 @@ type Config struct {
 	SpoolBytes        Size   `yaml:"spool_bytes"`
 
 	AgentRules []AgentRule `yaml:"agent_rules"`
+	Captures   Captures    `yaml:"captures"`
+	Triggers   []Trigger   `yaml:"triggers"`
+	Privacy    Privacy     `yaml:"privacy"`
 
 	LogLevel        string   `yaml:"log_level"`
 	LogFormat       string   `yaml:"log_format"`
@@ -86,6 +91,15 @@ type AgentRule struct {
 	CPURate  int        `yaml:"cpu_rate" json:"cpu_rate,omitempty"` // samples per second
 	Period   Duration   `yaml:"period" json:"period,omitempty"`     // of a window
 	Until    *time.Time `yaml:"until" json:"until,omitempty"`       // nil: until told otherwise
+
+	// Replicas is how many of a service's processes are profiled at a time, in turns, each counting for those whose turn it is not. 0: all.
+	Replicas    int      `yaml:"replicas" json:"replicas,omitempty"`
+	RotateTypes []string `yaml:"rotate_types" json:"rotate_types,omitempty"` // the types that this holds for; empty: cpu
+}
+
+// rotation returns the rule's part that says how replicas take turns.
+func (r AgentRule) rotation() rotate.Rule {
+	return rotate.Rule{Replicas: r.Replicas, Types: r.RotateTypes}
 }
 
 // Rev identifies the rule's content: agents apply a rule once.
@@ -201,6 +215,15 @@ func (c *Config) Validate() error {
 			bad(fmt.Sprintf("agent_rules[%d]", i), "%w", err)
 		}
 	}
+	if err := c.Captures.validate(); err != nil {
+		bad("captures", "%w", err)
+	}
+	if err := capture.ValidateRules(c.captureRules()); err != nil {
+		bad("triggers", "%w", err)
+	}
+	if _, err := c.Privacy.filter(); err != nil {
+		errs = append(errs, err)
+	}
 	return errors.Join(errs...)
 }
 
@@ -238,12 +261,12 @@ func (r AgentRule) validate() error {
 	if r.Period != 0 && (r.Period < Duration(time.Second) || r.Period > Duration(time.Hour)) {
 		return fmt.Errorf("period %v is not within 1s and 1h", r.Period)
 	}
-	for _, ty := range r.Types {
+	for _, ty := range slices.Concat(r.Types, r.RotateTypes) {
 		if !profiles.ValidName(ty) {
 			return fmt.Errorf("type %q cannot name a type of profile", ty)
 		}
 	}
-	return nil
+	return r.rotation().Validate()
 }
 
 // redact hides a password in a URL.

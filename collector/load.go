@@ -113,7 +113,7 @@ func explainYAML(err error) error {
 
 // yamlKeys lists the keys of one of the types that the file is made of.
 func yamlKeys(typeName string) []string {
-	for _, x := range []any{Config{}, Target{}, AgentRule{}, RetentionRule{}} {
+	for _, x := range []any{Config{}, Target{}, AgentRule{}, RetentionRule{}, Captures{}, Trigger{}, Privacy{}} {
 		t := reflect.TypeOf(x)
 		if t.String() != typeName {
 			continue

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/sonde-io/sonde/internal/rungroup"
@@ -136,6 +137,9 @@ func (p *parts) announce(ctx context.Context) error {
 	return nil
 }
 
+// reloaded are the settings that reload takes over.
+var reloaded = []string{"targets", "agent_rules", "triggers"}
+
 // reload takes targets and agent rules anew whenever it is told to. A configuration that is wrong changes nothing.
 func (p *parts) reload(ctx context.Context) error {
 	for {
@@ -162,7 +166,7 @@ func (p *parts) reloadOnce() {
 	}
 	p.log.Info("reloaded", "targets", len(next.Targets), "agent_rules", len(next.AgentRules))
 	for _, s := range settings {
-		if s.name != "targets" && s.name != "agent_rules" && p.cfg.value(s.name) != next.value(s.name) {
+		if !slices.Contains(reloaded, s.name) && p.cfg.value(s.name) != next.value(s.name) {
 			p.log.Warn("setting changed, but takes a restart", "setting", s.name)
 		}
 	}
@@ -173,5 +177,5 @@ func (p *parts) apply(cfg *Config) error {
 	if err := p.gather.scraper.SetTargets(scrapeTargets(cfg.Targets)); err != nil {
 		return err
 	}
-	return p.rules.set(cfg.AgentRules)
+	return p.rules.set(cfg)
 }

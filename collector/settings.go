@@ -50,7 +50,10 @@ var settings = []setting{
 	{"cpu_period", "time in which one CPU profile of a target is taken", zeroDefault},
 	{"cpu_duration", "length of the CPU profile taken in each cpu_period", "no CPU profiles by scraping"},
 	{"targets", "static targets: service, url, labels, types (file only)", "none"},
-	{"agent_rules", "settings given to agents: selector, enabled, types, cpu_rate, period, until; the first that matches counts (file only)", "agents keep their own settings"},
+	{"agent_rules", "settings given to agents: selector, enabled, types, cpu_rate, period, until, replicas, rotate_types; the first that matches counts (file only)", "agents keep their own settings"},
+	{"captures", "bounds of captures: disabled, shadow, max_running, max_expensive, per_minute, max_age, max_bytes (file only)", "the defaults below"},
+	{"triggers", "what takes captures by itself: name, selector, metric, above, jump, for, take, duration, cooldown, shadow (file only)", "heap and goroutines at 90 % of the memory limit"},
+	{"privacy", "what leaves the machine: keep_labels, drop_labels (of samples), redact (file only)", "everything"},
 	{"upstream", "URL of the collector that a sidecar forwards to, http(s)://HOST:PORT (sidecar only)", "a sidecar needs one"},
 	{"upstream_token_file", "file with the bearer token for the upstream (sidecar only)", "none is sent"},
 	{"spool_bytes", "most bytes that a sidecar keeps on disk for its upstream; beyond it the oldest are dropped and counted (sidecar only)", zeroDefault},
@@ -143,7 +146,7 @@ func (c *Config) value(name string) string {
 		}
 		x = ts
 	}
-	if f.Len() == 0 {
+	if f.IsZero() || f.Kind() == reflect.Slice && f.Len() == 0 {
 		return ""
 	}
 	b, err := json.Marshal(x)
@@ -208,6 +211,34 @@ retention_rules:
   - minutes: 60d # the default of all others
 ` + "```" + `
 
+## Captures and triggers
+
+A trigger watches one metric of every process that its selector matches, and takes captures once what it says has held for some time. Of a service and build one process takes them for all; then the trigger rests.
+Metrics: cpu (cores used ÷ GOMAXPROCS or the CPU limit), heap (bytes alive), goroutines, gc (share of the CPU), memory (the cgroup's memory in use ÷ its limit), pressure (PSI: share of 10 s, 0 to 100), new_build (the
+first time of a build's first processes), stop (before a graceful stop). jump is measured against the process's own mean of the last hour. Where nothing is set there are at most 32 captures at once, 4 of each kind that stops or slows a
+process, 60 of a service in a minute; they are kept for 30 days and up to 2 GiB.
+
+` + "```yaml" + `
+captures:
+  max_running: 8
+triggers:
+  - name: memory-limit
+    metric: memory
+    above: 0.9
+    take: [heap, goroutine]
+  - name: cpu-jump
+    selector: '{service_name="cart"}'
+    metric: cpu
+    jump: 3
+    for: 30s
+    take: [cpu, trace]
+    duration: 10s
+    cooldown: 6h
+privacy:
+  drop_labels: [user_*, email]
+  redact: ['[\w.+-]+@[\w.-]+']
+` + "```" + `
+
 ## Targets and agent rules
 
 ` + "```yaml" + `
@@ -223,5 +254,7 @@ agent_rules:
     cpu_rate: 19
     period: 1m
     until: 2026-12-01T00:00:00Z
+  - selector: '{service_name="edge"}'
+    replicas: 7 # of 400 at a time
 ` + "```" + `
 `
