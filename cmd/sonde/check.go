@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sonde-io/sonde/collector"
+	"github.com/sonde-io/sonde/collector/capture"
 	"github.com/sonde-io/sonde/internal/blob"
 	"github.com/sonde-io/sonde/internal/catalog"
 	"github.com/sonde-io/sonde/internal/fsys"
@@ -131,8 +132,15 @@ func check(ctx context.Context, dir string, grace time.Duration) (*checked, erro
 		}
 		return nil, err
 	}
-	r := &checked{Dir: dir, Checked: n, Problems: []problem{}}
+	captures, more, err := capture.Check(ctx, blobs, cat, grace)
+	if err != nil {
+		return nil, fmt.Errorf("check %s: %w", dir, err)
+	}
+	r := &checked{Dir: dir, Checked: n + captures, Problems: []problem{}}
 	for _, p := range problems {
+		r.Problems = append(r.Problems, problem{Blob: p.Blob, What: p.What})
+	}
+	for _, p := range more {
 		r.Problems = append(r.Problems, problem{Blob: p.Blob, What: p.What})
 	}
 	return r, nil

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sonde-io/sonde/collector"
+	"github.com/sonde-io/sonde/collector/capture"
 	"github.com/sonde-io/sonde/internal/blob"
 	"github.com/sonde-io/sonde/internal/catalog"
 	"github.com/sonde-io/sonde/internal/fsys"
@@ -32,6 +33,7 @@ type rebuilt struct {
 	Dir      string    `json:"dir"`
 	Live     int       `json:"live"`     // blobs that the new catalogue lists
 	Garbage  int       `json:"garbage"`  // blobs that were replaced or deleted
+	Captures int       `json:"captures"` // that the old catalogue did not name, and that say themselves what they are
 	Old      string    `json:"old"`      // where the old catalogue is now; "" if there was none
 	Kept     []string  `json:"kept"`     // tables copied from the old catalogue, with how many rows
 	Lost     []string  `json:"lost"`     // what is not about profiles and could not be copied
@@ -93,6 +95,14 @@ func (r *rebuilt) write(ctx context.Context, blobs blob.Store, old, path string)
 	r.Live, r.Garbage = len(found.Live), len(found.Garbage)
 	if err := found.Fill(ctx, cat); err != nil {
 		return err
+	}
+	captures, unread, err := capture.Adopt(ctx, blobs, cat, -time.Hour) // nobody writes one: all are old enough
+	if err != nil {
+		return err
+	}
+	r.Captures = captures
+	for _, p := range unread {
+		r.Problems = append(r.Problems, problem{Blob: p.Blob, What: p.What})
 	}
 	_, problems, err := store.Check(ctx, blobs, cat, time.Hour)
 	if err != nil {
@@ -162,6 +172,9 @@ func (a *app) writeRebuilt(format string, r *rebuilt) error {
 		}
 	}
 	text := fmt.Sprintf("%s: catalogue rebuilt, %s live, %s replaced or deleted\n", r.Dir, plural(int64(r.Live), "blob"), plural(int64(r.Garbage), "blob"))
+	if r.Captures > 0 {
+		text += plural(int64(r.Captures), "capture") + " taken up that the old catalogue did not name\n"
+	}
 	if len(r.Kept) > 0 {
 		text += "kept from the old catalogue: " + strings.Join(r.Kept, ", ") + "\n"
 	}

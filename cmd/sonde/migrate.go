@@ -108,7 +108,15 @@ func rewriteBack(ctx context.Context, dir, path, back string) (_ *migrated, err 
 	if err != nil {
 		return nil, err
 	}
-	return &migrated{Dir: dir, Rewritten: r.Rewritten, Kept: r.Kept, Lost: append([]string{}, r.Lost...)}, cat.CopyAtSchema(ctx, back, earlierSchema)
+	m := &migrated{Dir: dir, Rewritten: r.Rewritten, Kept: r.Kept, Lost: append([]string{}, r.Lost...)}
+	captures, _, err := cat.CaptureBytes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if captures > 0 {
+		m.Lost = append(m.Lost, plural(captures, "capture")+": the earlier release does not know them; the files stay under captures/, where this release finds them again")
+	}
+	return m, cat.CopyAtSchema(ctx, back, earlierSchema)
 }
 
 func (a *app) writeMigrated(format string, m *migrated) error {

@@ -15,8 +15,8 @@ var columns = map[string][]string{
 	ThreadCreate: {"threadcreate"}, Wall: {"wall"}, OffCPU: {"offcpu"},
 }
 
-// limits bound what a capture may hold: a heap or goroutine profile of a large process is larger than what a push may bring.
-var limits = profiles.Limits{MaxBytes: 256 << 20, MaxSamples: 1_000_000}
+// Limits bound what a capture may hold: a heap or goroutine profile of a large process is larger than what a push may bring.
+var Limits = profiles.Limits{MaxBytes: 256 << 20, MaxSamples: 1_000_000}
 
 // Validate returns what is wrong with data as a capture of that kind. What it accepts is safe to decode again.
 func Validate(kind string, data []byte) error {
@@ -30,7 +30,7 @@ func Validate(kind string, data []byte) error {
 	case !ValidKind(kind):
 		return fmt.Errorf("%.64q is no kind of capture", kind)
 	}
-	p, err := profiles.Parse(data, limits)
+	p, err := profiles.Parse(data, Limits)
 	if err != nil {
 		return fmt.Errorf("%s capture: %w", kind, err)
 	}

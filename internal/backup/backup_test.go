@@ -48,6 +48,9 @@ func newData(t *testing.T, n int) *data {
 		d.add(fmt.Sprintf("B%02d", i))
 	}
 	must(t, d.blobs.Put(t.Context(), "tombstones/T1", []byte("gone")))
+	must(t, d.blobs.Put(t.Context(), "captures/C1", []byte("taken")))
+	must(t, d.blobs.Put(t.Context(), "captures/nobody", []byte("of an interrupted delivery")))
+	must(t, d.cat.PutCaptures(t.Context(), []catalog.Capture{{ID: "C1", State: catalog.CaptureDone, Blob: "captures/C1"}}))
 	return d
 }
 
@@ -105,6 +108,9 @@ func holds(t *testing.T, dir string, want ...string) {
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("restored %v, want %v", got, want)
 	}
+	if text, err := os.ReadFile(filepath.Join(dir, "blobs/captures/C1")); err != nil || string(text) != "taken" {
+		t.Errorf("capture: %q, %v", text, err)
+	}
 	if text, err := os.ReadFile(filepath.Join(dir, "blobs/tombstones/T1")); err != nil || string(text) != "gone" {
 		t.Errorf("tombstone: %q, %v", text, err)
 	}
@@ -136,7 +142,7 @@ func TestBackupOfOneMoment(t *testing.T) {
 			restored := filepath.Join(t.TempDir(), "new", "data")
 			m, err := Restore(t.Context(), to, restored, layout)
 			must(t, err)
-			if len(m.Files) != 5 || m.Bytes() == 0 {
+			if len(m.Files) != 6 || m.Bytes() == 0 {
 				t.Errorf("restored %+v", m)
 			}
 			holds(t, restored, "B00", "B01", "B02")
@@ -171,8 +177,8 @@ func TestBackupIsCarriedOn(t *testing.T) {
 	}
 	must(t, d.host.End(t.Context(), s.ID))
 	w := again()
-	if blobs := w.Fetched - w.Files[0].Size; blobs != int64(2*len(content("B00")))+4 {
-		t.Errorf("%d bytes of blobs were read again, want two blocks and the tombstone", blobs)
+	if blobs := w.Fetched - w.Files[0].Size; blobs != int64(2*len(content("B00")))+9 {
+		t.Errorf("%d bytes of blobs were read again, want two blocks, the capture and the tombstone", blobs)
 	}
 	d.add("B10")
 	must(t, d.cat.Swap(t.Context(), []string{"B00"}, nil, time.UnixMilli(1)))

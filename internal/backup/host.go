@@ -128,11 +128,24 @@ func (s *session) list(ctx context.Context, blobs blob.Store) error {
 	for _, b := range blocks {
 		s.Files = append(s.Files, File{Name: blobPrefix + b.Blob, Size: b.Size})
 	}
-	for info, err := range blobs.List(ctx, "tombstones/") {
-		if err != nil {
-			return err
+	captures, err := cat.Captures(ctx, catalog.CaptureFilter{})
+	if err != nil {
+		return err
+	}
+	listed := map[string]bool{}
+	for _, c := range captures {
+		listed[c.Blob] = true
+	}
+	for _, folder := range [...]string{"captures/", "tombstones/"} {
+		for info, err := range blobs.List(ctx, folder) {
+			if err != nil {
+				return err
+			}
+			// A capture that came since, or that nobody names any more, is not of this moment; and tombstones have no rows.
+			if folder == "tombstones/" || listed[info.Name] {
+				s.Files = append(s.Files, File{Name: blobPrefix + info.Name, Size: info.Size})
+			}
 		}
-		s.Files = append(s.Files, File{Name: blobPrefix + info.Name, Size: info.Size})
 	}
 	return cat.Close()
 }
