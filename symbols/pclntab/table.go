@@ -223,3 +223,6 @@ func (t *Table) FuncByName(name string) (entry uint64, ok bool) {
 	defer t.mu.Unlock()
 	return t.byName(name)
 }
+
+// Known reports whether the tables of a Go version, such as "go1.26.8", can be read.
+func Known(version string) bool { return version != "" && known(version) == nil }
