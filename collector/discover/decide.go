@@ -155,8 +155,10 @@ func (s *Scanner) leftAlone(p *proc) bool {
 	case !allowedExe(p.base.Exe, r):
 		p.set(Denied, "denied by path rule: "+p.base.Exe)
 	case p.env.disabled():
+		p.base.Off = true
 		p.set(Denied, "denied by its environment: SONDE_DISABLED is set")
 	case p.placed != nil && p.placed.Off != "":
+		p.base.Off, p.shown.Off = true, true
 		p.set(Denied, p.placed.Off)
 	case p.agent, s.cfg.AgentSeen != nil && s.cfg.AgentSeen(id.BootID, id.PIDNS, id.StartTicks, slices.Clone(id.PIDs)):
 		p.agent = true

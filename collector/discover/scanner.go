@@ -196,7 +196,7 @@ func (s *Scanner) run(ctx context.Context, dry bool) (Report, error) {
 	s.exesMu.Lock()
 	s.round = s.scan
 	s.exesMu.Unlock()
-	r := Report{Time: time.Now()}
+	r := Report{Time: time.Now(), NetNS: s.nets.inode}
 	var err error
 	if s.pids, err = s.fs.pids(s.pids); err != nil {
 		return Report{}, err

@@ -93,6 +93,7 @@ type Process struct {
 	NetNS       uint64   // inode of its network namespace; 0: unknown
 	Ports       []string // listening addresses, host:port, sorted
 	State       State
+	Off         bool     // its owner wants it left alone: by its environment or its pod, not by the scanner's rules
 	Reason      string   // why it is not profiled; of a Profiling one what its gatherer has to say, mostly ""
 	Gatherer    string   // scrape, gops, agent, or what Config.Sampled named; ""
 	URL         string   // base URL of its pprof endpoint, such as http://127.0.0.1:6060/debug/pprof; "" for none
@@ -106,6 +107,7 @@ type Report struct {
 	Time      time.Time
 	Processes []Process               // Go processes, by PID
 	Seen      int                     // processes of any kind that were looked at
+	NetNS     uint64                  // inode of the scanner's own network namespace; 0: unknown
 	Networks  map[uint64][]netip.Addr // addresses of the network namespaces that the processes live in, by inode; not to be changed
 	Unknown   int                     // processes that may be Go programs, but nothing of them can be read without root
 }

@@ -109,7 +109,7 @@ const notices = 3 * time.Second
 func (l *loop) capture(ctx context.Context, t captures.Task, interrupted bool) (io.ReadCloser, error) {
 	wait := l.m.cfg.Timeout + t.Duration()
 	if l.t.GopsAddr != "" {
-		body, err := l.m.fetch.gops(ctx, l.t.GopsAddr, t.Kind)
+		body, err := l.m.fetch.gops(ctx, &l.t, t.Kind)
 		return &held{Reader: bytes.NewReader(body), release: func() { <-l.asking }}, err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, wait+notices, fmt.Errorf("no whole answer within %v", wait))

@@ -63,7 +63,7 @@ func (f *fetcher) close() { f.client.CloseIdleConnections() }
 // get fetches one profile of type ty. length is that of a CPU profile.
 func (f *fetcher) get(ctx context.Context, t *Target, ty string, length time.Duration) ([]byte, error) {
 	if t.GopsAddr != "" {
-		return f.gops(ctx, t.GopsAddr, ty)
+		return f.gops(ctx, t, ty)
 	}
 	path := "/" + ty
 	timeout := f.timeout
@@ -92,7 +92,7 @@ func (f *fetcher) open(ctx context.Context, t *Target, path string) (io.ReadClos
 		return nil, err
 	}
 	req.Header.Set("User-Agent", f.agent)
-	resp, err := f.client.Do(req)
+	resp, err := f.do(t, req)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errUnanswered, cause(ctx, err))
 	}
@@ -145,7 +145,7 @@ func statusError(resp *http.Response) error {
 
 // gops sends one command to a gops agent and reads its answer. The agent serves one connection at a time and leaves it open where it
 // fails, so every wait has a deadline.
-func (f *fetcher) gops(ctx context.Context, addr, ty string) ([]byte, error) {
+func (f *fetcher) gops(ctx context.Context, t *Target, ty string) ([]byte, error) {
 	command, wait := signal.HeapProfile, f.timeout
 	switch ty {
 	case "heap":
@@ -160,8 +160,11 @@ func (f *fetcher) gops(ctx context.Context, addr, ty string) ([]byte, error) {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, wait, fmt.Errorf("no whole answer within %v", wait))
 	defer cancel()
-	dialer := net.Dialer{Timeout: min(f.timeout, time.Second)}
-	conn, err := dialer.DialContext(ctx, "tcp", addr)
+	dial := t.Dial
+	if dial == nil {
+		dial = (&net.Dialer{Timeout: min(f.timeout, time.Second)}).DialContext
+	}
+	conn, err := dial(ctx, "tcp", t.GopsAddr)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errUnanswered, cause(ctx, err))
 	}

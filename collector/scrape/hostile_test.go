@@ -242,7 +242,7 @@ func TestGopsRival(t *testing.T) {
 	defer f.close()
 	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
 	defer cancel()
-	if _, err := f.gops(ctx, l.Addr().String(), "cpu"); !errors.Is(err, errRival) {
+	if _, err := f.gops(ctx, &Target{GopsAddr: l.Addr().String()}, "cpu"); !errors.Is(err, errRival) {
 		t.Errorf("error %v, want a rival", err)
 	}
 }

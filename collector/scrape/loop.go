@@ -51,6 +51,7 @@ type typeState struct {
 
 func newLoop(m *Manager, t Target, static bool) *loop {
 	p := t.Process
+	t.access = newAccess(&t)
 	l := &loop{
 		m: m, t: t, static: static, types: map[string]*typeState{}, asking: make(chan struct{}, 1),
 		key: "scrape/" + m.epoch + "/" + t.Instance,

@@ -40,10 +40,17 @@ type Manager struct {
 	ctx        context.Context // of Run; nil before
 	ran        bool
 	static     []Target
+	sources    map[string][]Target // listed targets by who lists them
 	discovered []Target
 	loops      map[string]*loop
-	report     discover.Report
+	report     discover.Report // as the scan gave it
+	shown      discover.Report // as callers see it: listed targets are scraped too
+	scanned    bool            // the first scan is over, well or not
+	skipped    []Status        // listed targets that something else gathers from
 	told       map[string]told
+	joined     map[string]time.Time // listed targets that led to a process of this machine, by address
+	names      map[string]lookup    // by host
+	looking    bool
 }
 
 // told is what Seen was last told of a process.
@@ -92,7 +99,7 @@ func New(cfg Config) (*Manager, error) {
 		cfg: cfg, log: cfg.Logger, met: met, fetch: newFetcher(cfg),
 		epoch:  hex.EncodeToString(id[:]),
 		decode: make(chan struct{}, slotsDecode), firstUp: make(chan struct{}, slotsFirst),
-		loops: map[string]*loop{}, told: map[string]told{},
+		loops: map[string]*loop{}, told: map[string]told{}, sources: map[string][]Target{}, joined: map[string]time.Time{}, names: map[string]lookup{},
 	}, nil
 }
 
@@ -104,18 +111,43 @@ func setDefault[T int | int64 | time.Duration](v *T, def T) {
 
 // SetTargets replaces the static targets. Those that stay the same go on undisturbed. If one is wrong nothing is changed.
 func (m *Manager) SetTargets(ts []Target) error {
-	next := make([]Target, len(ts))
-	for i, t := range ts {
-		if err := t.normalize(m.cfg.Host); err != nil {
-			return fmt.Errorf("set targets: %w", err)
-		}
-		next[i] = t
+	next, err := m.normalized(ts)
+	if err != nil {
+		return fmt.Errorf("set targets: %w", err)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.static = next
 	m.reconcile()
 	return nil
+}
+
+// SetSource replaces the targets that another source than the configuration lists, such as "kubernetes" or a job of service discovery; none forgets the source. Those that stay the same go on
+// undisturbed. If one is wrong nothing is changed. A process that is reached by several ways is scraped once, as planTargets says; among sources the first by name wins.
+func (m *Manager) SetSource(source string, ts []Target) error {
+	next, err := m.normalized(ts)
+	if err != nil {
+		return fmt.Errorf("set targets of %s: %w", source, err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.sources[source] = next
+	if len(next) == 0 {
+		delete(m.sources, source)
+	}
+	m.reconcile()
+	return nil
+}
+
+func (m *Manager) normalized(ts []Target) ([]Target, error) {
+	next := make([]Target, len(ts))
+	for i, t := range ts {
+		if err := t.normalize(m.cfg.Host); err != nil {
+			return nil, err
+		}
+		next[i] = t
+	}
+	return next, nil
 }
 
 // Run scans and scrapes until ctx is done and returns nil when every goroutine has ended. It can be called once.
@@ -156,6 +188,10 @@ func (m *Manager) scanLoop(ctx context.Context) {
 			return
 		case err != nil:
 			m.log.Error("scan processes", "error", err)
+			m.mu.Lock()
+			m.scanned = true
+			m.reconcile()
+			m.mu.Unlock()
 		default:
 			if s := report.Summary(); s != said {
 				// At debug: a machine that compiles starts Go programs all the time.
@@ -173,54 +209,68 @@ func (m *Manager) scanLoop(ctx context.Context) {
 // setReport takes over what a scan found.
 func (m *Manager) setReport(ctx context.Context, r discover.Report) {
 	var ts []Target
-	states := map[discover.State]int{}
 	for _, p := range r.Processes {
-		states[p.State]++
 		t, ok := Discovered(p, m.cfg.Host)
 		if !ok {
 			continue
 		}
+		t.Dial = m.dialer(&p)
 		if err := t.normalize(m.cfg.Host); err != nil {
 			m.log.Warn("discovered process cannot be a target", "pid", p.PID, "error", err)
 			continue
 		}
 		ts = append(ts, t)
 	}
+	m.lookUp(ctx, r.Time)
+	m.mu.Lock()
+	m.report, m.discovered, m.scanned = r, ts, true
+	m.reconcile()
+	shown := m.shown
+	news := m.news(shown)
+	m.mu.Unlock()
+	states := map[discover.State]int{}
+	for _, p := range shown.Processes {
+		states[p.State]++
+	}
 	m.met.processes.Reset()
 	for st, n := range states {
 		m.met.processes.WithLabelValues(string(st)).Set(float64(n))
 	}
-	m.mu.Lock()
-	m.report, m.discovered = r, ts
-	m.reconcile()
-	news := m.news(r)
-	m.mu.Unlock()
 	if m.cfg.Seen != nil && len(news) > 0 {
 		m.cfg.Seen(ctx, news)
 	}
 	if m.cfg.Report != nil {
-		m.cfg.Report(ctx, r)
+		m.cfg.Report(ctx, shown)
 	}
 }
 
-// reconcile starts the loops of targets that have none and stops those of targets that are gone. m.mu is held.
+// reconcile starts the loops of targets that have none and stops those of targets that are gone. Listed targets wait for the first scan, which tells which of them are
+// processes of this machine. m.mu is held.
 func (m *Manager) reconcile() {
-	if m.ctx == nil {
+	if m.ctx == nil || m.cfg.Scanner != nil && !m.scanned {
 		return
 	}
+	pl := m.planTargets(time.Now())
+	m.skipped = pl.skipped
+	m.shown = m.report
+	m.shown.Processes = slices.Clone(m.report.Processes)
+	adopt(&m.shown, pl)
 	want := map[string]bool{}
-	for i, t := range slices.Concat(m.static, m.discovered) {
+	for _, t := range pl.scrape {
 		key := t.key()
 		if want[key] {
 			continue // named twice
 		}
 		want[key] = true
 		if m.loops[key] == nil {
-			l := newLoop(m, t, i < len(m.static))
+			l := newLoop(m, t.Target, t.listed && t.Process.PID == 0)
 			ctx, cancel := context.WithCancel(m.ctx)
 			l.cancel = cancel
 			m.loops[key] = l
-			m.wg.Go(func() { l.run(ctx) })
+			m.wg.Go(func() {
+				defer l.t.access.close()
+				l.run(ctx)
+			})
 		}
 	}
 	var rs []replica
@@ -286,9 +336,9 @@ func (m *Manager) news(r discover.Report) []catalog.Process {
 func (m *Manager) Processes() []catalog.Process {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	now := m.report.Time.UnixMilli()
+	now := m.shown.Time.UnixMilli()
 	var out []catalog.Process
-	for _, p := range m.report.Processes {
+	for _, p := range m.shown.Processes {
 		row := ProcessOf(p, m.cfg.Host)
 		row.LastSeen = now
 		out = append(out, row)
@@ -303,11 +353,15 @@ func (m *Manager) Summary() string {
 	s := ""
 	if m.cfg.Scanner != nil {
 		s = "not scanned yet"
-		if !m.report.Time.IsZero() {
-			s = m.report.Summary()
+		if !m.shown.Time.IsZero() {
+			s = m.shown.Summary()
 		}
 	}
-	switch n := len(m.static); {
+	listed := len(m.static)
+	for _, ts := range m.sources {
+		listed += len(ts)
+	}
+	switch n := listed; {
 	case n == 0 && s == "":
 		return "no targets"
 	case n == 0:
@@ -317,9 +371,9 @@ func (m *Manager) Summary() string {
 		fallthrough
 	default:
 		if n == 1 {
-			return s + "1 static target"
+			return s + "1 listed target"
 		}
-		return s + fmt.Sprintf("%d static targets", n)
+		return s + fmt.Sprintf("%d listed targets", n)
 	}
 }
 
@@ -337,7 +391,8 @@ func (m *Manager) Status() []Status {
 		}
 		byInstance[l.t.Instance] = l
 	}
-	for _, p := range m.report.Processes {
+	out = append(out, m.skipped...)
+	for _, p := range m.shown.Processes {
 		st := Status{
 			Instance: p.Instance, PID: p.PID, Exe: p.Exe, Service: p.Service, Version: p.Version, GoVersion: p.GoVersion, Build: p.BuildID,
 			Gatherer: p.Gatherer, State: string(p.State), Reason: p.Reason,

@@ -280,7 +280,8 @@ func TestReloadKeepsWhatStays(t *testing.T) {
 	cfg := quick(sink)
 	cfg.CPUDuration = -1
 	stays := Target{Service: "cart", URL: base, Types: []string{"heap"}, Labels: map[string]string{"team": "a"}}
-	m, stop := run(t, cfg, stays, Target{Service: "gone", URL: base, Types: []string{"goroutine"}})
+	other := discovertest.Start(t, discovertest.Build(t), discovertest.Options{}, "-pprof=127.0.0.1:0")
+	m, stop := run(t, cfg, stays, Target{Service: "gone", URL: "http://" + other.Addrs["pprof"] + "/debug/pprof", Types: []string{"goroutine"}})
 	until(t, "intervals of both", func() bool { return len(sink.of("heap")) > 0 && len(sink.of("goroutine")) > 0 })
 	if err := m.SetTargets([]Target{stays}); err != nil {
 		t.Fatal(err)
@@ -291,7 +292,7 @@ func TestReloadKeepsWhatStays(t *testing.T) {
 	before := len(sink.of("heap"))
 	until(t, "more of what stays", func() bool { return len(sink.of("heap")) > before })
 	st := m.Status()
-	if len(st) != 1 || st[0].Gaps != 1 || m.Summary() != "1 static target" {
+	if len(st) != 1 || st[0].Gaps != 1 || m.Summary() != "1 listed target" {
 		t.Errorf("status %+v, summary %q: the target that stays keeps its baseline, the other is gone", st, m.Summary())
 	}
 	stop()

@@ -98,6 +98,9 @@ func (t *Target) normalize(host string) error {
 		}
 		t.URL = strings.TrimRight(t.URL, "/")
 	}
+	if err := t.HTTP.Validate(); err != nil {
+		return fmt.Errorf("target of %s: %w", t.Service, err)
+	}
 	for _, ty := range t.Types {
 		if !profiles.ValidName(ty) {
 			return fmt.Errorf("target of %s: type %q cannot name a type of profile", t.Service, ty)
@@ -128,7 +131,7 @@ func (t *Target) gatherer() string {
 
 // key is equal for two targets that need the same loop.
 func (t *Target) key() string {
-	return fmt.Sprintf("%s\x00%s\x00%s\x00%s\x00%v\x00%v", t.Instance, t.URL, t.GopsAddr, t.Service, t.Labels, t.Types)
+	return fmt.Sprintf("%s\x00%s\x00%s\x00%s\x00%v\x00%v\x00%+v", t.Instance, t.URL, t.GopsAddr, t.Service, t.Labels, t.Types, t.HTTP)
 }
 
 // wants reports whether type ty should be asked for.

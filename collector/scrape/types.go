@@ -3,6 +3,7 @@ package scrape
 import (
 	"context"
 	"log/slog"
+	"net"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -63,7 +64,15 @@ type Target struct {
 	Types    []string          // what to ask for; nil: cpu, heap, goroutine, mutex, block
 	Process  *catalog.Process  // nil for a static target: made from the above
 	Build    *catalog.Build    // nil: unknown
+	HTTP     HTTPOptions       // with URL only
+	Dial     dialFunc          // how to connect; nil: as anybody does
+	Guessed  bool              // Service is made up for want of a better one: a process of this machine that is found there is named as the scan names it
+
+	access *access // nil: the client that all share
 }
+
+// dialFunc connects to a literal address.
+type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
 
 // Status is what is known of one target or one process that is not profiled.
 type Status struct {
