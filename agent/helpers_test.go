@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"io"
+	"log/slog"
 	"testing"
 
 	"github.com/sonde-io/sonde/agent/internal/pprofenc"
@@ -36,3 +37,6 @@ func gzipped(t *testing.T, p []byte) []byte {
 }
 
 var mappingForTest = pprofenc.Mapping{File: "/bin/test"}
+
+// discardLogger logs nothing.
+var discardLogger = slog.New(slog.NewTextHandler(io.Discard, nil))
