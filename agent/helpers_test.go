@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"io"
 	"log/slog"
+	"runtime"
 	"testing"
 
 	"github.com/sonde-io/sonde/agent/internal/pprofenc"
@@ -40,3 +41,9 @@ var mappingForTest = pprofenc.Mapping{File: "/bin/test"}
 
 // discardLogger logs nothing.
 var discardLogger = slog.New(slog.NewTextHandler(io.Discard, nil))
+
+// kept keeps what tests allocate alive.
+var kept [][]byte
+
+// gcTwice makes the heap profile one of now.
+func gcTwice() { runtime.GC(); runtime.GC() }
