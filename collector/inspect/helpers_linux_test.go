@@ -1,0 +1,225 @@
+package inspect
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/sonde-io/sonde/internal/testgo"
+	"github.com/sonde-io/sonde/profiles"
+)
+
+// target is a running test program.
+type target struct {
+	t   testing.TB
+	pid int
+	in  io.WriteCloser
+	out *bufio.Scanner
+	url string
+}
+
+// start compiles and starts the test program, in the style of build that flags say.
+func start(t testing.TB, version string, flags []string, env ...string) *target {
+	t.Helper()
+	return startProgram(t, testgo.Build(t, version, flags, "testdata/target"), env...)
+}
+
+func startProgram(t testing.TB, program string, env ...string) *target {
+	t.Helper()
+	cmd := exec.Command(program)
+	cmd.Env = append([]string{"GOMEMLIMIT=2GiB"}, env...)
+	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		in.Close()
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	return &target{t: t, pid: cmd.Process.Pid, in: in, out: bufio.NewScanner(out)}
+}
+
+// do sends commands and waits until they are done.
+func (p *target) do(commands ...string) {
+	p.t.Helper()
+	for _, c := range commands {
+		fmt.Fprintln(p.in, c)
+		if !p.out.Scan() {
+			p.t.Fatalf("the target did not do %q: %v", c, p.out.Err())
+		}
+		if c == "serve" {
+			p.url = "http://" + p.out.Text() + "/debug/pprof/"
+		}
+	}
+}
+
+// get asks the target's own endpoint.
+func (p *target) get(path string) []byte {
+	p.t.Helper()
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Get(p.url + path)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != 200 {
+		p.t.Fatalf("GET %s: %s, %v", path, resp.Status, err)
+	}
+	return b
+}
+
+// profile is a profile that the target's own endpoint answers.
+func (p *target) profile(path string) *profiles.Profile {
+	p.t.Helper()
+	raw := p.get(path)
+	raw, err := profiles.Gunzip(nil, raw, 64<<20)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	pr, err := new(profiles.Decoder).Decode(raw, profiles.Limits{})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return pr
+}
+
+// attach opens the target for reading.
+func attach(t testing.TB, pid int) *view {
+	t.Helper()
+	p, err := openProcess(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.close)
+	id, err := p.exe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	im, err := openImage(p, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { im.table.Close() })
+	entry, err := p.entry()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &view{r: newReader(p), im: im, bias: entry - im.start}
+}
+
+// shapes are the type arguments in names: runtime/pprof writes them since Go 1.21, the function table has them as the runtime prints them.
+var shapes = regexp.MustCompile(`\[.*\]:`)
+
+// stacks returns the values of a profile by stack, written as functions with lines, innermost first, at most max of them, and numeric labels.
+func stacks(p *profiles.Profile, max int) map[string][]int64 {
+	out := map[string][]int64{}
+	for i, s := range p.Samples {
+		var sb strings.Builder
+		left := max
+		for _, id := range p.LocationIDs[s.Locations.Lo:s.Locations.Hi] {
+			l := p.Locations[id]
+			for _, ln := range p.Lines[l.Lines.Lo:l.Lines.Hi] {
+				if left--; left < 0 {
+					break
+				}
+				f := p.Functions[ln.Function]
+				sb.WriteString(shapes.ReplaceAllString(fmt.Sprintf("%s:%d\n", f.Name, ln.Line), "[...]:"))
+			}
+		}
+		for _, l := range p.Labels[s.Labels.Lo:s.Labels.Hi] {
+			if l.Numeric {
+				fmt.Fprintf(&sb, "%s=%d", l.Key, l.Num)
+			}
+		}
+		row := out[sb.String()]
+		if row == nil {
+			row = make([]int64, p.Columns())
+			out[sb.String()] = row
+		}
+		for c, v := range p.Row(i) {
+			row[c] += v
+		}
+	}
+	return out
+}
+
+// depth is how many frames runtime/pprof keeps of a stack.
+func depth(minor uint16) int {
+	if minor < 23 {
+		return 32
+	}
+	return 128
+}
+
+// of returns the stacks that hold the word.
+func of(m map[string][]int64, word string) map[string][]int64 {
+	out := map[string][]int64{}
+	for k, v := range m {
+		if strings.Contains(k, word) {
+			out[k] = v
+		}
+	}
+	return out
+}
+
+// without returns the stacks that hold none of the words.
+func without(m map[string][]int64, words ...string) map[string][]int64 {
+	out := map[string][]int64{}
+	for k, v := range m {
+		if !slices.ContainsFunc(words, func(w string) bool { return strings.Contains(k, w) }) {
+			out[k] = v
+		}
+	}
+	return out
+}
+
+// compare reports where two profiles by stack differ.
+func compare(t *testing.T, got, want map[string][]int64, equal func(got, want []int64) bool) {
+	t.Helper()
+	bad := 0
+	for k, w := range want {
+		if g := got[k]; g == nil || !equal(g, w) {
+			if bad++; bad <= 25 {
+				t.Errorf("got %v, the process itself says %v:\n%s", g, w, k)
+			}
+		}
+	}
+	for k, g := range got {
+		if want[k] == nil {
+			if bad++; bad <= 25 {
+				t.Errorf("got %v, the process itself says nothing of it:\n%s", g, k)
+			}
+		}
+	}
+	if bad > 5 {
+		t.Errorf("%d stacks differ of %d", bad, len(want))
+	}
+}
+
+func exactly(got, want []int64) bool { return slices.Equal(got, want) }
+
+// styles are ways to build a program that move or remove what is looked for.
+var styles = map[string][]string{
+	"plain":    nil,
+	"stripped": {"-ldflags=-s -w", "-trimpath"},
+	"pie":      {"-buildmode=pie", "-ldflags=-s -w"},
+}

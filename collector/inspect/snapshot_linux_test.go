@@ -1,0 +1,87 @@
+package inspect
+
+import (
+	"errors"
+	"math"
+	"testing"
+
+	"github.com/sonde-io/sonde/internal/testgo"
+)
+
+// eachTarget runs a test with each version of Go and style of build.
+func eachTarget(t *testing.T, f func(t *testing.T, version string, flags []string)) {
+	for _, version := range testgo.Toolchains() {
+		for style, flags := range styles {
+			t.Run(version+"/"+style, func(t *testing.T) {
+				f(t, version, flags)
+			})
+		}
+	}
+}
+
+func TestGoroutinesAreThoseOfTheProcess(t *testing.T) {
+	eachTarget(t, func(t *testing.T, version string, flags []string) {
+		p := start(t, version, flags)
+		p.do("serve", "goroutines")
+		v := attach(t, p.pid)
+		got, st, err := v.goroutineProfile()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%+v", st)
+		want := p.profile("goroutine")
+		n := depth(v.im.layout.minor)
+		gotStacks, wantStacks := without(stacks(got, n), "net/http."), without(stacks(want, n), "net/http.") // these serve the question
+		delete(wantStacks, "")                                                                               // one that has just been made for it
+		compare(t, gotStacks, wantStacks, exactly)
+	})
+}
+
+func TestHeapIsThatOfTheProcess(t *testing.T) {
+	eachTarget(t, func(t *testing.T, version string, flags []string) {
+		p := start(t, version, flags, "TARGET_RATE=4096")
+		p.do("serve", "allocate")
+		want := p.profile("heap?gc=1")
+		v := attach(t, p.pid)
+		got, _, err := v.heapProfile()
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := depth(v.im.layout.minor)
+		own := of(stacks(got, n), "main.")
+		compare(t, own, of(stacks(want, n), "main."), exactly)
+		if len(own) < 10 {
+			t.Errorf("%d stacks of the program's own", len(own))
+		}
+	})
+}
+
+func TestContentionsAreThoseOfTheProcess(t *testing.T) {
+	// The counter's frequency is measured by each process for itself.
+	near := func(got, want []int64) bool {
+		return got[0] == want[0] && math.Abs(float64(got[1]-want[1])) <= 0.02*float64(want[1])+1
+	}
+	eachTarget(t, func(t *testing.T, version string, flags []string) {
+		p := start(t, version, flags)
+		v := attach(t, p.pid)
+		for _, kind := range []bucketKind{mutexBucket, blockBucket} {
+			var no *off
+			if _, err := v.contentionProfile(kind); !errors.As(err, &no) {
+				t.Errorf("before profiles were turned on: %v", err)
+			}
+		}
+		p.do("serve", "mutex 3", "block 1", "contend", "block 0")
+		for kind, name := range map[bucketKind]string{mutexBucket: "mutex", blockBucket: "block"} {
+			got, err := v.contentionProfile(kind)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n := depth(v.im.layout.minor)
+			own := of(stacks(got, n), "main.")
+			compare(t, own, of(stacks(p.profile(name), n), "main."), near)
+			if len(own) < 2 {
+				t.Errorf("%d stacks of the program's own in the %s profile", len(own), name)
+			}
+		}
+	})
+}
