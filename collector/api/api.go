@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/sonde-io/sonde/collector/reply"
 	"github.com/sonde-io/sonde/internal/catalog"
@@ -31,6 +32,9 @@ type Store interface {
 // Catalog is what queries read of the catalogue; catalog.Catalog is one.
 type Catalog interface {
 	Processes(ctx context.Context, f catalog.ProcessFilter) ([]catalog.Process, error)
+	FleetProcesses(ctx context.Context, since int64, limit int) ([]catalog.FleetProcess, error)
+	ProcessLabels(ctx context.Context, instances []string, maxBytes int) (map[string]labels.Labels, error)
+	Expected(ctx context.Context, since int64, limit, maxBytes int) ([]catalog.Expected, error)
 	Versions(ctx context.Context, since, before int64) ([]catalog.ServiceVersion, error)
 	Modules(ctx context.Context, service string, limit int) ([]string, error)
 	Events(ctx context.Context, f catalog.EventFilter) ([]catalog.Event, error)
@@ -63,6 +67,7 @@ type Handler struct {
 	cfg      Config
 	slots    chan struct{}
 	modules  moduleCache
+	fleetNow fleetCache
 	duration *prometheus.HistogramVec
 	requests *prometheus.CounterVec
 }
@@ -110,6 +115,7 @@ func (h *Handler) Register(mux *http.ServeMux) {
 		{"ranking", h.ranking},
 		{"profile", h.profile},
 		{"processes", h.processes},
+		{"coverage", h.coverage},
 		{"events", h.events},
 		{"status", h.status},
 	} {

@@ -1,13 +1,17 @@
 package api
 
 import (
+	"cmp"
 	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
-
-	"github.com/sonde-io/sonde/internal/catalog"
 )
 
 type processJSON struct {
@@ -16,186 +20,275 @@ type processJSON struct {
 	Version   string        `json:"version"`
 	GoVersion string        `json:"go_version"`
 	Build     string        `json:"build"`
+	Node      string        `json:"node"`
+	Pod       string        `json:"pod"`
 	Host      string        `json:"host"`
 	PID       int           `json:"pid"`
 	Exe       string        `json:"exe"`
 	Gatherer  string        `json:"gatherer"`
+	Gatherers []string      `json:"gatherers"`
 	State     string        `json:"state"`
 	Reason    string        `json:"reason"`
 	Started   int64         `json:"started"` // Unix ms
 	LastSeen  int64         `json:"last_seen"`
+	Uptime    int64         `json:"uptime_ms"` // until it was last seen; 0: unknown
+	Instances []string      `json:"instances,omitempty"`
 	Labels    labels.Labels `json:"labels"`
 }
 
 const (
-	maxProcesses   = 10_000
-	maxLabelsBytes = 32 << 20 // of all listed processes together
+	defaultProcesses = 1000
+	maxProcesses     = 10_000   // of one answer
+	maxLabelsBytes   = 32 << 20 // of all listed processes together
+	maxCursor        = 16 << 10 // bytes
 	// silentAfter is how long a process that says it runs may say nothing: several windows and their retries.
 	silentAfter = 5 * time.Minute
-	// lingers is how long a process that was profiled is listed by default after its end, or after it has become silent.
+	// lingers is how long a process that was profiled is listed by default after its end, or after it was lost.
 	lingers = 5 * time.Minute
 	// goneAfter is how long a process that discovery would see, and does not, may say nothing: an agent may push from where /proc hides it.
 	goneAfter = time.Minute
 )
 
-// What the parameter state asks for.
+// What the parameter state asks for, besides one state.
 const (
 	stateRecent  = "recent" // what runs, and what was profiled and ended just now
 	stateRunning = "running"
 	stateAll     = "all"
 )
 
-// processes merges what the catalogue knows with what discovery sees now, which is fresher but knows only this machine.
+// gathererNone selects processes that nothing gathers from.
+const gathererNone = "none"
+
+// processes lists the fleet: what the catalogue knows, what nodes report, and what this machine's discovery sees now.
 func (h *Handler) processes(ctx context.Context, r *http.Request) (any, error) {
-	p := h.params(r, "service", "since", "state")
-	want := p.oneOf("state", stateRecent, stateRunning, stateAll)
-	f := catalog.ProcessFilter{Service: p.str("service"), Since: p.time("since", "now-1h"), Limit: maxProcesses, MaxBytes: maxLabelsBytes}
-	if p.err != nil {
-		return nil, p.err
-	}
-	known, err := h.cfg.Catalog.Processes(ctx, f)
+	p := h.params(r, "service", "node", "gatherer", "state", "version", "go_version", "search", "since", "sort", "limit", "cursor")
+	want := p.oneOf("state", stateRecent, stateRunning, stateAll, "exited", "crashed", "lost")
+	by := p.order()
+	limit := p.number("limit", defaultProcesses, 1, maxProcesses)
+	after := p.cursor(by)
+	f, err := h.fleet(ctx, p)
 	if err != nil {
 		return nil, err
 	}
-	var seen []catalog.Process
-	summary := ""
-	if h.cfg.Discovery != nil {
-		summary = h.cfg.Discovery.Summary()
-		for _, s := range h.cfg.Discovery.Processes() {
-			if f.Service == "" || s.Service == f.Service {
-				seen = append(seen, s)
-			}
-		}
-	}
-	now := h.cfg.Now().UnixMilli()
-	out := make([]processJSON, 0, len(known)+len(seen))
-	merged, here := mergeProcesses(known, seen)
-	scanned := namespacesOf(seen)
-	for i, p := range merged {
-		if !here[i] {
-			if st := stateOf(&p, scanned, now); st != p.State {
-				p.State, p.Reason = st, "" // why it was not profiled has an answer of its own now
-			}
-		}
-		if !listed(&p, want, now) {
+	states, gatherers := map[string]int{}, map[string]int{}
+	var found []*member
+	for i := range f.members {
+		m := &f.members[i]
+		if !p.selects(m) {
 			continue
 		}
-		out = append(out, processJSON{Instance: p.Instance, Service: p.Service, Version: p.Version, GoVersion: p.GoVersion, Build: p.BuildID, Host: p.Host,
-			PID: p.PID, Exe: p.Exe, Gatherer: p.Gatherer, State: p.State, Reason: p.Reason, Started: p.Started, LastSeen: p.LastSeen, Labels: p.Labels})
+		if m.gatheredBy(p.str("gatherer")) {
+			states[m.State]++
+		}
+		if !m.listed(want, f.at) {
+			continue
+		}
+		gatherers[cmp.Or(m.Gatherer, gathererNone)]++
+		if m.gatheredBy(p.str("gatherer")) {
+			found = append(found, m)
+		}
 	}
-	return map[string]any{"processes": out, "summary": summary}, nil
+	total := len(found)
+	page, next := by.page(found, after, limit)
+	out, err := h.describe(ctx, page, f.at)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]any{"processes": out, "next": next, "total": total, "states": states, "gatherers": gatherers, "more": f.cut, "at": f.at, "summary": f.summary}, nil
+}
+
+// describe adds the labels, which the view of the fleet does without, to one page of it.
+func (h *Handler) describe(ctx context.Context, page []*member, now int64) ([]processJSON, error) {
+	instances := make([]string, len(page))
+	for i, m := range page {
+		instances[i] = m.Instance
+	}
+	ls, err := h.cfg.Catalog.ProcessLabels(ctx, instances, maxLabelsBytes)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]processJSON, len(page))
+	for i, m := range page {
+		j := processJSON{Instance: m.Instance, Service: m.Service, Version: m.Version, GoVersion: m.GoVersion, Build: m.BuildID, Node: m.Node, Pod: m.Pod, Host: m.Host,
+			PID: m.PID, Exe: m.Exe, Gatherer: m.Gatherer, Gatherers: m.gatherers, State: m.State, Reason: m.Reason, Started: m.Started, LastSeen: m.LastSeen, Labels: m.Labels}
+		if l, ok := ls[m.Instance]; ok {
+			j.Labels = l
+		}
+		if j.Gatherers == nil {
+			j.Gatherers = []string{}
+		}
+		if len(m.instances) > 1 {
+			j.Instances = m.instances
+		}
+		if m.Started > 0 {
+			end := m.LastSeen
+			if m.State == "running" {
+				end = now
+			}
+			j.Uptime = max(end-m.Started, 0)
+		}
+		out[i] = j
+	}
+	return out, nil
+}
+
+// selects reports whether the parameters besides state and gatherer select m.
+func (p *params) selects(m *member) bool {
+	for _, f := range [...]struct{ name, value string }{{"service", m.Service}, {"node", m.Node}, {"version", m.Version}, {"go_version", m.GoVersion}} {
+		if want := p.str(f.name); want != "" && want != f.value {
+			return false
+		}
+	}
+	text := p.str("search")
+	if text == "" {
+		return true
+	}
+	for _, s := range [...]string{m.Service, m.Node, m.Pod, m.Host, m.Version, m.Exe, m.Instance, m.Reason} {
+		if strings.Contains(s, text) {
+			return true
+		}
+	}
+	return false
+}
+
+func (m *member) gatheredBy(gatherer string) bool {
+	switch gatherer {
+	case "":
+		return true
+	case gathererNone:
+		return m.Gatherer == ""
+	}
+	return slices.Contains(m.gatherers, gatherer)
 }
 
 // listed reports whether a process in the state it is in is asked for by the parameter state.
-func listed(p *catalog.Process, want string, now int64) bool {
-	ago := now - p.LastSeen
+func (m *member) listed(want string, now int64) bool {
+	ago := now - m.LastSeen
 	switch {
-	case want == stateAll || p.State == "running":
+	case want == stateAll || m.State == want:
 		return true
-	case want == stateRunning || p.Gatherer == "":
+	case want != stateRecent:
 		return false
-	case p.State == "silent":
+	case m.State == "running":
+		return true
+	case m.Gatherer == "":
+		return false
+	case m.State == "lost":
 		ago -= silentAfter.Milliseconds()
 	}
 	return ago < lingers.Milliseconds()
 }
 
-// stateOf judges a process that the catalogue knows and the last scan did not see. Where it lives among processes that were seen it has
-// ended, told or not: while the collector was down, nobody was there to tell. Elsewhere silence is all there is to go by.
-func stateOf(p *catalog.Process, scanned map[namespace]bool, now int64) string {
-	ago := time.Duration(now-p.LastSeen) * time.Millisecond
+// sorting is the order of a list of processes: by one column, and what is equal in it by service, node and instance, so that there is one order.
+type sorting struct {
+	column string
+	down   bool
+	key    func(m *member) string
+}
+
+// number makes a key of n, 0 or more, that sorts as n does.
+func number(n int64) string { return fmt.Sprintf("%020d", max(n, 0)) }
+
+var sortings = map[string]func(m *member) string{
+	"service":    func(m *member) string { return m.Service },
+	"version":    func(m *member) string { return m.Version },
+	"go_version": func(m *member) string { return m.GoVersion },
+	"node":       func(m *member) string { return m.Node },
+	"pod":        func(m *member) string { return m.Pod },
+	"gatherer":   func(m *member) string { return m.Gatherer },
+	"state":      func(m *member) string { return m.State },
+	"pid":        func(m *member) string { return number(int64(m.PID)) },
+	"started":    func(m *member) string { return number(m.Started) },
+	"last_seen":  func(m *member) string { return number(m.LastSeen) },
+}
+
+// order reads the parameter sort: a column, with a - before it from the end.
+func (p *params) order() sorting {
+	text := cmp.Or(p.str("sort"), "service")
+	column, down := strings.CutPrefix(text, "-")
+	key := sortings[column]
+	if key == nil {
+		names := make([]string, 0, len(sortings))
+		for name := range sortings {
+			names = append(names, name)
+		}
+		slices.Sort(names)
+		p.fail("parameter sort: %.64q is none of %s (with a - before it: descending)", text, strings.Join(names, ", "))
+		key = sortings["service"]
+	}
+	return sorting{column, down, key}
+}
+
+// position is where a page ends: the columns of its last row that the order goes by.
+type position struct {
+	Sort string    `json:"s"`
+	Row  [4]string `json:"r"`
+}
+
+func (s sorting) name() string {
+	if s.down {
+		return "-" + s.column
+	}
+	return s.column
+}
+
+func (s sorting) row(m *member) [4]string {
+	return [4]string{s.key(m), m.Service, m.Node, m.Instance}
+}
+
+func (s sorting) compare(a, b *[4]string) int {
+	c := strings.Compare(a[0], b[0])
+	if s.down {
+		c = -c
+	}
+	return cmp.Or(c, strings.Compare(a[1], b[1]), strings.Compare(a[2], b[2]), strings.Compare(a[3], b[3]))
+}
+
+// cursor reads where the page before ended, nil for the first page.
+func (p *params) cursor(by sorting) *[4]string {
+	text := p.str("cursor")
+	if text == "" {
+		return nil
+	}
+	var at position
+	data, err := base64.RawURLEncoding.DecodeString(text)
+	if err == nil && len(text) <= maxCursor {
+		err = json.Unmarshal(data, &at)
+	}
 	switch {
-	case p.State != "running":
-		return p.State
-	case ago > goneAfter && scanned[namespace{p.BootID, p.PIDNS}]:
-		return "exited"
-	case ago > silentAfter:
-		return "silent"
+	case len(text) > maxCursor || err != nil:
+		p.fail("parameter cursor: it is not what an earlier answer gave as next")
+	case at.Sort != by.name():
+		p.fail("parameter cursor: it belongs to a list sorted by %.64q, not by %q", at.Sort, by.name())
 	}
-	return p.State
+	return &at.Row
 }
 
-// namespace is a pid namespace of one boot of a machine.
-type namespace struct {
-	boot string
-	ino  uint64
+// page returns at most limit of all, those after the given position in the order, and the cursor of the page that follows, "" for none.
+func (s sorting) page(all []*member, after *[4]string, limit int) ([]*member, string) {
+	rows := make([]ordered, 0, len(all))
+	for _, m := range all {
+		if row := s.row(m); after == nil || s.compare(&row, after) > 0 {
+			rows = append(rows, ordered{row, m})
+		}
+	}
+	slices.SortFunc(rows, func(a, b ordered) int { return s.compare(&a.row, &b.row) })
+	next := ""
+	if len(rows) > limit {
+		rows = rows[:limit]
+		data, err := json.Marshal(position{s.name(), rows[limit-1].row})
+		if err == nil {
+			next = base64.RawURLEncoding.EncodeToString(data)
+		}
+	}
+	page := make([]*member, len(rows))
+	for i := range rows {
+		page[i] = rows[i].m
+	}
+	return page, next
 }
 
-// namespacesOf returns the pid namespaces that seen comes from. Who sees one process of a namespace sees all of it.
-func namespacesOf(seen []catalog.Process) map[namespace]bool {
-	m := map[namespace]bool{}
-	for i := range seen {
-		if seen[i].BootID != "" && seen[i].PIDNS != 0 {
-			m[namespace{seen[i].BootID, seen[i].PIDNS}] = true
-		}
-	}
-	return m
-}
-
-// mergeProcesses adds to known what only discovery has seen, and reports of each row whether it did. Of a process in both, the row of the
-// catalogue stays, with discovery's fresher state; one that its agent reports under an instance of its own is recognised by boot, start and pid.
-func mergeProcesses(known, seen []catalog.Process) ([]catalog.Process, []bool) {
-	agents := make(map[identity][]int)
-	for i, p := range known {
-		if id, ok := identityOf(p); ok && p.LabelsHash != "" {
-			agents[id] = append(agents[id], i)
-		}
-	}
-	// agentOf returns the row of the agent in p, -1 for none.
-	agentOf := func(p catalog.Process) int {
-		if id, ok := identityOf(p); ok {
-			for _, i := range agents[id] {
-				if known[i].PIDNS == p.PIDNS || known[i].PIDNS == 0 || p.PIDNS == 0 {
-					return i
-				}
-			}
-		}
-		return -1
-	}
-	var out []catalog.Process
-	var here []bool
-	at := make(map[string]int, len(known)) // by instance, in out
-	for _, p := range known {
-		// A row that discovery wrote for a process before its agent reported it is the same process.
-		if p.LabelsHash == "" && agentOf(p) >= 0 {
-			continue
-		}
-		at[p.Instance] = len(out)
-		out, here = append(out, p), append(here, false)
-	}
-	for _, s := range seen {
-		i, ok := at[s.Instance]
-		if a := agentOf(s); a >= 0 {
-			i = at[known[a].Instance]
-			out[i].State, out[i].Reason = "running", ""
-		} else if ok {
-			// A gatherer that took profiles knows better who it was than one that only looks.
-			if s.Gatherer == "" {
-				s.Gatherer = out[i].Gatherer
-			}
-			out[i].State, out[i].Reason, out[i].Gatherer = s.State, s.Reason, s.Gatherer
-		} else {
-			out, here = append(out, s), append(here, true)
-			continue
-		}
-		out[i].LastSeen = max(out[i].LastSeen, s.LastSeen)
-		here[i] = true
-	}
-	return out, here
-}
-
-// identity names a process whoever looks at it: its own pid is the innermost that the kernel lists. Two with the same identity in
-// pid namespaces that are known and differ are not the same.
-type identity struct {
-	boot  string
-	ticks uint64
-	pid   int
-}
-
-func identityOf(p catalog.Process) (identity, bool) {
-	id := identity{p.BootID, p.StartTicks, p.PID}
-	if n := len(p.NSPIDs); n > 0 {
-		id.pid = p.NSPIDs[n-1]
-	}
-	return id, id.boot != "" && id.ticks != 0
+type ordered struct {
+	row [4]string
+	m   *member
 }

@@ -61,7 +61,7 @@ func TestProcesses(t *testing.T) {
 		return m
 	}
 	recent := with(always, map[string]row{
-		"i1":   {"cart", "agent", "silent", ""}, // said nothing for 8 minutes
+		"i1":   {"cart", "agent", "lost", "silent since 11:52:15 UTC, and nobody who can tell saw it end"}, // said nothing for 8 minutes
 		"done": {"batch", "agent", "exited", ""}, "missed": {"batch", "scrape", "exited", ""},
 	})
 	for _, tt := range []struct {
@@ -73,7 +73,7 @@ func TestProcesses(t *testing.T) {
 		{"recent by name", []string{"state", "recent"}, recent},
 		{"running", []string{"state", "running"}, always},
 		{"all", []string{"state", "all"}, with(recent, map[string]row{
-			"longdone": {"batch", "agent", "exited", ""}, "vet": {"batch", "", "exited", ""}, "mute": {"batch", "agent", "silent", ""}, "missedjob": {"batch", "", "exited", ""},
+			"longdone": {"batch", "agent", "exited", ""}, "vet": {"batch", "", "exited", ""}, "mute": {"batch", "agent", "lost", "silent since 11:49:00 UTC, and nobody who can tell saw it end"}, "missedjob": {"batch", "", "exited", ""},
 		})},
 		{"one service", []string{"service", "billing"}, map[string]row{"n2": {"billing", "", "running", "no endpoint"}}},
 		{"long ago", []string{"service", "api", "since", "now-3d", "state", "all"}, map[string]row{

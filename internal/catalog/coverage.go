@@ -19,8 +19,6 @@ type Fleet interface {
 	AliveByService(ctx context.Context, since int64) (map[string]int, error)
 	// PutExpected stores what a node reports of the Go programs that run there, in place of its last report. An older one than is there changes nothing.
 	PutExpected(ctx context.Context, e Expected) error
-	// ForgetExpected removes a node's report: nothing is expected there any more.
-	ForgetExpected(ctx context.Context, node string) error
 	// Expected returns the reports of at or after since, by node, at most limit, and of their bytes at most maxBytes.
 	Expected(ctx context.Context, since int64, limit, maxBytes int) ([]Expected, error)
 }
@@ -40,8 +38,8 @@ type Expected struct {
 	Report   []byte // as collector/coverage wrote it
 }
 
-// place returns where a process with these labels runs; all empty where it has none.
-func place(p *Process) (node, pod, container string) {
+// PlaceOf returns where p runs, by its labels, as FleetProcess has it.
+func PlaceOf(p *Process) (node, pod, container string) {
 	if node = p.Labels.Get("k8s_node_name"); node == "" {
 		if node = p.Host; node == "" {
 			node = p.Labels.Get("host_name")
@@ -162,14 +160,6 @@ func (db *DB) PutExpected(ctx context.Context, e Expected) error {
 		}
 		_, err := t.exec(`INSERT INTO expected (node, reported, report) VALUES (?, ?, ?) ON CONFLICT (node) DO UPDATE SET reported = excluded.reported, report = excluded.report
 			WHERE excluded.reported >= expected.reported`, e.Node, e.Reported, e.Report)
-		return err
-	})
-}
-
-// ForgetExpected implements Fleet.
-func (db *DB) ForgetExpected(ctx context.Context, node string) error {
-	return db.write(ctx, "forget a node's report", func(t *tx) error {
-		_, err := t.exec(`DELETE FROM expected WHERE node = ?`, node)
 		return err
 	})
 }

@@ -129,7 +129,7 @@ func processArgs(p Process) ([]any, error) {
 		}
 		nsPIDs = string(b)
 	}
-	node, pod, container := place(&p)
+	node, pod, container := PlaceOf(&p)
 	return []any{
 		p.Instance, p.Service, lbls, p.LabelsHash, p.BuildID, p.Version, p.GoVersion, p.Exe, p.PID, p.BootID, int64(p.PIDNS), int64(p.StartTicks), nsPIDs,
 		p.Host, p.Gatherer, p.State, p.Reason, p.Started, p.FirstSeen, p.LastSeen, node, pod, container,
