@@ -1,0 +1,62 @@
+package perf
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sonde-io/sonde/internal/testgo"
+)
+
+// TestHotFunctionsOfEachVersion wants the hot functions by name, the inlined one too, from stripped and position-independent programs.
+func TestHotFunctionsOfEachVersion(t *testing.T) {
+	needPerf(t)
+	r := start(t, Config{})
+	shapes := []struct {
+		name  string
+		flags []string
+	}{{"plain", nil}, {"stripped", []string{"-ldflags=-s -w", "-trimpath"}}, {"pie", []string{"-buildmode=pie", "-ldflags=-s -w"}}}
+	for _, version := range testgo.Toolchains() {
+		for _, shape := range shapes {
+			t.Run(version+"/"+shape.name, func(t *testing.T) {
+				service := version + " " + shape.name
+				cmd := run(t, busy(t, version, shape.flags...), "run", "20s")
+				r.SetTargets([]Target{target(cmd.Process.Pid, service)})
+				r.t = t
+				r.until(20*time.Second, "60 samples of "+service, func() bool { return sumOf(r.sink.all(), service, "cpu").total >= 60 })
+				s := sumOf(r.sink.all(), service, "cpu")
+				wantHot(t, s)
+			})
+		}
+	}
+}
+
+// wantHot checks a profile of "busy run".
+func wantHot(t *testing.T, s *sum) {
+	t.Helper()
+	hot := s.flat["main.mix"] + s.flat["main.hotLoop"] + s.flat["main.leaf"] + s.flat["main.callsLeaf"]
+	if float64(hot) < 0.9*float64(s.total) {
+		t.Errorf("the hot functions have %d of %d samples\n%s", hot, s.total, s)
+	}
+	if !s.inlined["main.mix"] || s.flat["main.mix"] == 0 {
+		t.Errorf("main.mix was not seen inlined into main.hotLoop\n%s", s)
+	}
+	for _, name := range []string{"main.(*worker).run", "main.main", "runtime.main"} {
+		if s.share(name) < 0.9 {
+			t.Errorf("%s is in %.0f %% of the stacks\n%s", name, 100*s.share(name), s)
+		}
+	}
+	// leaf has no frame of its own: without repair its caller is missing.
+	whole, broken := int64(0), int64(0)
+	for stack, n := range s.stacks {
+		switch {
+		case strings.HasPrefix(stack, "main.leaf < main.callsLeaf < main.(*worker).run"):
+			whole += n
+		case strings.HasPrefix(stack, "main.leaf"):
+			broken += n
+		}
+	}
+	if whole == 0 || broken > whole/10 {
+		t.Errorf("of the samples in main.leaf %d name its caller and %d do not\n%s", whole, broken, s)
+	}
+}

@@ -1,0 +1,7 @@
+//go:build !cgo
+
+package main
+
+import "time"
+
+func cgo(time.Duration) { panic("built without cgo") }
