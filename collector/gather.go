@@ -5,17 +5,28 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/url"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/sonde-io/sonde/collector/capture"
+	"github.com/sonde-io/sonde/collector/coverage"
 	"github.com/sonde-io/sonde/collector/discover"
+	"github.com/sonde-io/sonde/collector/perf"
+	"github.com/sonde-io/sonde/collector/privacy"
+	"github.com/sonde-io/sonde/collector/rotate"
 	"github.com/sonde-io/sonde/collector/scrape"
 	"github.com/sonde-io/sonde/internal/catalog"
+	"github.com/sonde-io/sonde/internal/rungroup"
 	"github.com/sonde-io/sonde/profiles/store"
+	"github.com/sonde-io/sonde/symbols/binaries"
 )
 
 // The ways of gathering from processes that no agent reports: the values of the setting gather.
@@ -35,50 +46,91 @@ type sink interface {
 	Append(ctx context.Context, p store.Push) error
 }
 
-// outlets are where gatherers leave what they found.
+// outlets are where gatherers leave what they found, and what they go by.
 type outlets struct {
 	sink      sink
 	seen      func(ctx context.Context, ps []catalog.Process)
 	events    func(ctx context.Context, es []catalog.Event) error
 	agentSeen func(bootID string, pidns, startTicks uint64, pids []int) bool // whether an agent reports that process
+	turns     func(process labels.Labels) *rotate.Settings                   // how its replicas take turns; nil: all are profiled
+	captures  capture.Source                                                 // who asks for captures
+	report    coverage.Deliver                                               // takes what should be watched here
+	reporter  string                                                         // what delivers it: serve or sidecar
+	binaries  *binaries.Store                                                // is told which binaries are here; nil: nobody is
 }
 
 // gatherers find the processes of this machine and profile those that no agent reports. They are the same in a collector and in a sidecar.
 type gatherers struct {
+	cfg     *Config
 	log     *slog.Logger
+	out     outlets
+	host    string
 	scanner *discover.Scanner // nil: no discovery
 	scraper *scrape.Manager
+	perf    *perf.Sampler // nil: not asked for, or not on this system
+	cover   *coverage.Reporter
+	poller  *capture.Poller // nil: nobody is asked for captures
+
+	told map[string]int // builds whose binary was told of, and the process that has it; scans alone touch it
+}
+
+// through returns outlets that let out only what f does.
+func (o outlets) through(f *privacy.Filter) outlets {
+	if f == nil {
+		return o
+	}
+	seen, events := o.seen, o.events
+	o.sink = f.Sink(o.sink)
+	o.seen = func(ctx context.Context, ps []catalog.Process) { seen(ctx, f.Processes(ps)) }
+	o.events = func(ctx context.Context, es []catalog.Event) error { return events(ctx, f.Events(es)) }
+	return o
 }
 
 // newGatherers makes the gatherers that cfg asks for. close ends them after their Run.
 func newGatherers(cfg *Config, version string, log *slog.Logger, registry prometheus.Registerer, out outlets) (_ *gatherers, err error) {
-	g := &gatherers{log: log}
+	filter, err := cfg.Privacy.filter()
+	if err != nil {
+		return nil, err
+	}
+	g := &gatherers{cfg: cfg, log: log, out: out.through(filter), told: map[string]int{}}
+	g.host, _ = os.Hostname() // without one it stays empty
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, g.close())
 		}
 	}()
 	if cfg.Discover {
-		if err := g.openScanner(cfg, version, out); err != nil {
+		if err := g.openScanner(version); err != nil {
 			return nil, err
 		}
 	}
+	if g.scanner != nil {
+		if err := g.openSamplers(registry); err != nil {
+			return nil, err
+		}
+		g.cover = coverage.New(coverage.Config{Node: g.host, Gatherer: out.reporter, Deliver: out.report, Logger: log})
+	}
 	sc := scrape.Config{Sink: out.sink, Scanner: g.scanner, Version: version, CPUPeriod: cfg.CPUPeriod.D(), CPUDuration: cfg.CPUDuration.D(),
 		Period: cfg.ScrapePeriod.D(), MaxBody: int64(cfg.MaxBodyBytes), MaxDecoded: int64(cfg.MaxDecompressedBytes), MaxSamples: cfg.MaxSamples,
-		Seen: out.seen, Logger: log, Registerer: registry, ScanPeriod: cfg.ScrapePeriod.D() / 3}
+		Rotate: out.turns, Seen: out.seen, Report: g.report, Logger: log, Registerer: registry, ScanPeriod: cfg.ScrapePeriod.D() / 3}
 	if sc.CPUDuration == 0 {
 		sc.CPUDuration = -1 // scrape's word for none
 	}
-	g.scraper, err = scrape.New(sc)
-	return g, err
+	if g.scraper, err = scrape.New(sc); err != nil {
+		return nil, err
+	}
+	if !cfg.Captures.Disabled {
+		g.poller = &capture.Poller{Source: out.captures, Executor: g.executors(), Logger: log}
+	}
+	return g, nil
 }
 
-func (g *gatherers) openScanner(cfg *Config, version string, out outlets) error {
-	rules, err := cfg.touchRules()
+func (g *gatherers) openScanner(version string) error {
+	rules, err := g.cfg.touchRules()
 	if err != nil {
 		return err
 	}
-	s, err := discover.New(discover.Config{Version: version, Logger: g.log, AgentSeen: out.agentSeen, Rules: rules})
+	s, err := discover.New(discover.Config{Version: version, Logger: g.log, AgentSeen: g.out.agentSeen, Rules: rules, Sampled: g.sampled})
 	switch {
 	case errors.Is(err, errors.ErrUnsupported):
 		g.log.Warn("processes are not discovered on this system; agents push, and targets can be listed", "error", err)
@@ -90,11 +142,128 @@ func (g *gatherers) openScanner(cfg *Config, version string, out outlets) error 
 	return nil
 }
 
+// openSamplers makes what watches processes from outside.
+func (g *gatherers) openSamplers(registry prometheus.Registerer) (err error) {
+	if g.cfg.gathers(GatherPerf) || g.cfg.gathers(GatherOffCPU) {
+		g.perf, err = perf.New(perf.Config{Sink: g.out.sink, Describe: g.describe, Seen: g.out.seen, Kernel: g.cfg.gathers(GatherKernel), OffCPU: g.cfg.gathers(GatherOffCPU),
+			Logger: g.log, Registerer: registry})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// executors are what takes captures of the processes that are gathered here, the one that disturbs them least first.
+func (g *gatherers) executors() capture.Executors {
+	es := capture.Executors{g.scraper}
+	if g.perf != nil {
+		es = append(es, capture.Profiler{Name: "perf", Kinds: []string{capture.CPU, capture.OffCPU}, Take: g.perf.Capture, List: func() []string {
+			var watched []string
+			for _, st := range g.perf.Status() {
+				watched = append(watched, st.Instance)
+			}
+			return watched
+		}})
+	}
+	return es
+}
+
+// addTo adds what works to the group.
+func (g *gatherers) addTo(group *rungroup.Group) {
+	if g.poller != nil {
+		group.Add("capture", g.poller.Run)
+	}
+	group.Add("scrape", g.scraper.Run)
+	if g.perf != nil {
+		group.Add("perf", g.perf.Run)
+	}
+}
+
 func (g *gatherers) close() error {
 	if g.scanner == nil {
 		return nil
 	}
 	return g.scanner.Close()
+}
+
+// sampled says who profiles a process that has neither agent nor endpoint, or why nobody can.
+func (g *gatherers) sampled(p *discover.Process) (gatherer, reason string) {
+	var reasons []string
+	ask := func(name string, can func(discover.Process) (bool, string)) bool {
+		ok, why := can(*p)
+		if !ok {
+			reasons = append(reasons, name+": "+why)
+		}
+		return ok
+	}
+	if g.perf != nil && ask("perf", g.perf.Can) {
+		gatherer = GatherPerf
+	}
+	if gatherer != "" {
+		return gatherer, ""
+	}
+	return "", strings.Join(reasons, "; ")
+}
+
+// report hands on what a scan found.
+func (g *gatherers) report(ctx context.Context, r discover.Report) {
+	var sampled []perf.Target
+	g.tellBinaries(ctx, r.Processes)
+	for _, p := range r.Processes {
+		if p.Gatherer != GatherPerf {
+			continue
+		}
+		if t, ok := g.target(&p, r.Time); ok {
+			sampled = append(sampled, t)
+		}
+	}
+	if g.perf != nil {
+		g.perf.SetTargets(sampled)
+	}
+	g.cover.Report(ctx, r)
+}
+
+// target is what is sampled of p at now; not ok where it is another replica's turn.
+func (g *gatherers) target(p *discover.Process, now time.Time) (t perf.Target, ok bool) {
+	t = perf.Target{PID: p.PID, Process: scrape.ProcessOf(*p, g.host), Build: scrape.BuildOf(*p), Cgroup: p.Cgroup, Weight: 1}
+	if g.out.turns != nil {
+		ok, t.Weight = g.out.turns(t.Process.Labels).Turn("cpu", p.Instance, now)
+		return t, ok
+	}
+	return t, true
+}
+
+// describe says whether and as what a process is sampled that began after the last scan.
+func (g *gatherers) describe(ctx context.Context, pid int) (perf.Target, bool) {
+	p, err := g.scanner.Look(ctx, pid)
+	if err != nil || p.Gatherer != GatherPerf {
+		return perf.Target{}, false
+	}
+	return g.target(&p, time.Now())
+}
+
+// tellBinaries tells of each build where its binary can be read, so that what others send as addresses of it can be named: again once the process has ended that had it.
+func (g *gatherers) tellBinaries(ctx context.Context, ps []discover.Process) {
+	if g.out.binaries == nil {
+		return
+	}
+	alive := map[int]string{}
+	for i := range ps {
+		if ps[i].State != discover.Denied {
+			alive[ps[i].PID] = ps[i].BuildID
+		}
+	}
+	maps.DeleteFunc(g.told, func(id string, pid int) bool { return alive[pid] != id })
+	for pid, id := range alive {
+		if _, ok := g.told[id]; ok || id == "" {
+			continue
+		}
+		g.told[id] = pid
+		if err := g.out.binaries.Add(ctx, fmt.Sprintf("/proc/%d/exe", pid)); err != nil {
+			g.log.Debug("cannot take up a binary", "pid", pid, "error", err)
+		}
+	}
 }
 
 // TouchRules returns what the settings allow and deny say may be touched.

@@ -10,6 +10,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/sonde-io/sonde/collector/api"
+	"github.com/sonde-io/sonde/collector/capture"
+	"github.com/sonde-io/sonde/collector/coverage"
+	"github.com/sonde-io/sonde/collector/peers"
 	"github.com/sonde-io/sonde/collector/receive"
 	"github.com/sonde-io/sonde/collector/reply"
 	"github.com/sonde-io/sonde/internal/listen"
@@ -72,15 +75,22 @@ func open4all(mux *http.ServeMux) func(*http.Request) bool {
 func (p *parts) routes() (*http.ServeMux, error) {
 	c := p.cfg
 	mux := http.NewServeMux()
-	receive.New(receive.Config{Sink: p.store, Processes: p.cat, Settings: p.rules.settings, Logger: p.log, Registerer: p.registry, Limits: receive.Limits{
+	p.receive = receive.New(receive.Config{Sink: p.store, Processes: p.cat, Settings: p.rules.settings, Logger: p.log, Registerer: p.registry, Limits: receive.Limits{
 		BodyBytes: int64(c.MaxBodyBytes), DecompressedBytes: int64(c.MaxDecompressedBytes), Samples: c.MaxSamples, Labels: c.MaxLabels, LabelNameBytes: maxLabelNameBytes,
-		LabelValueBytes: maxLabelValueBytes, Concurrent: c.MaxConcurrentPushes, MaxAge: c.longestRaw()}}).Register(mux)
+		LabelValueBytes: maxLabelValueBytes, Concurrent: c.MaxConcurrentPushes, MaxAge: c.longestRaw()}})
+	p.receive.Register(mux)
+	peers.New(peers.Config{Receive: p.receive, Binaries: p.binaries, Registerer: p.registry}).Register(mux)
+	mux.Handle("POST /api/v1/coverage", coverage.NewReceiver(coverage.ReceiverConfig{Catalog: p.cat, Logger: p.log, Registerer: p.registry}))
+	if !c.Captures.Disabled {
+		capture.Register(mux, p.captures, p.log)
+	}
 
 	queries := http.NewServeMux()
 	queryAPI := api.New(api.Config{Store: p.store, Catalog: p.cat, Discovery: p.gather.scraper, Concurrent: c.MaxConcurrentQueries, Timeout: c.QueryTimeout.D(), Version: p.opts.Version,
 		Started: p.started, MaxAge: c.RetentionAge.D(), MaxBytes: int64(c.RetentionSize), Logger: p.log, Registerer: p.registry})
 	queryAPI.Register(queries)
 	queryAPI.RegisterKeeping(mux, p.store, p.backups)
+	queryAPI.RegisterCaptures(mux, p.captures)
 	compress, err := compressed()
 	if err != nil {
 		return nil, fmt.Errorf("make compression: %w", err)

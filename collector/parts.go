@@ -15,19 +15,25 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/sonde-io/sonde/collector/capture"
+	"github.com/sonde-io/sonde/collector/coverage"
 	"github.com/sonde-io/sonde/collector/discover"
+	"github.com/sonde-io/sonde/collector/receive"
+	"github.com/sonde-io/sonde/collector/rotate"
 	"github.com/sonde-io/sonde/collector/scrape"
 	"github.com/sonde-io/sonde/internal/backup"
 	"github.com/sonde-io/sonde/internal/blob"
 	"github.com/sonde-io/sonde/internal/catalog"
 	"github.com/sonde-io/sonde/internal/fsys"
 	"github.com/sonde-io/sonde/profiles/store"
+	"github.com/sonde-io/sonde/symbols/binaries"
 )
 
 // The files of a data directory.
 const (
 	CatalogFile = "catalog.db" // the catalogue, SQLite
-	BlobDir     = "blobs"      // segments and blocks
+	BlobDir     = "blobs"      // segments, blocks and captures
+	BinaryDir   = "binaries"   // what frames that come as addresses are named by; it can be deleted
 	LockFile    = "lock"       // held by the process that may change it
 )
 
@@ -41,18 +47,23 @@ type parts struct {
 	rules    rules
 	ready    readiness
 
-	closers []func() error // in order of opening
-	cat     catalog.Catalog
-	store   *store.Store
-	backups *backup.Host
-	handler http.Handler
-	gather  *gatherers
-	serve   func(ctx context.Context) error
+	closers  []func() error // in order of opening
+	cat      catalog.Catalog
+	binaries *binaries.Store
+	blobs    blob.Store
+	store    *store.Store
+	captures *capture.Broker
+	backups  *backup.Host
+	gather   *gatherers
+	receive  *receive.Handler
+	handler  http.Handler
+	serve    func(ctx context.Context) error
 }
 
 func open(ctx context.Context, cfg *Config, opts *Options) (_ *parts, err error) {
 	p := &parts{cfg: cfg, opts: opts, started: time.Now(), registry: prometheus.NewRegistry()}
 	p.rules.now = time.Now
+	p.rules.fleet = rotate.New(rotate.Config{Alive: p.alive})
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, p.close())
@@ -62,7 +73,7 @@ func open(ctx context.Context, cfg *Config, opts *Options) (_ *parts, err error)
 		return nil, err
 	}
 	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(opts.Version))
-	for _, step := range []func(context.Context) error{p.openData, p.openGatherers, p.openHTTP} {
+	for _, step := range []func(context.Context) error{p.openData, p.openCaptures, p.openGatherers, p.openHTTP} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
@@ -102,17 +113,22 @@ func (p *parts) openData(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if p.binaries, err = binaries.Open(binaries.Config{Dir: filepath.Join(dir, BinaryDir), Logger: p.log}); err != nil {
+		return err
+	}
+	p.closers = append(p.closers, p.binaries.Close)
 	def, rules, err := p.cfg.retention()
 	if err != nil {
 		return err
 	}
 	p.store, err = store.Open(ctx, store.Config{Blobs: blobs, Catalog: cat, Logger: p.log, Registerer: p.registry, MaxAge: def.Raw, MinuteAge: none(def.Minutes), HourAge: none(def.Hours),
 		Retention: rules, ServiceBytes: def.Bytes, MaxBytes: orUnlimited(int64(p.cfg.RetentionSize)), MaxSeries: p.cfg.MaxSeriesPerService, CacheBytes: int64(p.cfg.CacheBytes),
-		Grace: p.cfg.grace(), QueryCPU: p.cfg.QueryCPU.D(), QueryMemory: int64(p.cfg.QueryMemory), Free: func() (free, total int64, err error) { return diskSpace(dir) }})
+		Grace: p.cfg.grace(), QueryCPU: p.cfg.QueryCPU.D(), QueryMemory: int64(p.cfg.QueryMemory), Symbolizer: p.binaries, Free: func() (free, total int64, err error) { return diskSpace(dir) }})
 	if err != nil {
 		return err
 	}
 	p.closers = append(p.closers, p.store.Close)
+	p.blobs = blobs
 	p.backups = &backup.Host{Dir: dir, Catalog: cat, Blobs: blobs}
 	if err := p.backups.Sweep(); err != nil {
 		return fmt.Errorf("open data directory %s: remove copies of the catalogue that were left behind: %w", dir, err)
@@ -125,16 +141,30 @@ func (p *parts) openData(ctx context.Context) error {
 	return nil
 }
 
+// openCaptures makes the broker of captures, also where nobody is asked for any: those that are stored can be had.
+func (p *parts) openCaptures(ctx context.Context) (err error) {
+	c := p.cfg.Captures
+	p.captures, err = capture.New(ctx, capture.Config{Catalog: p.cat, Blobs: p.blobs, MaxRunning: c.MaxRunning, MaxExpensive: c.MaxExpensive, PerMinute: c.PerMinute, MaxAge: c.MaxAge.D(),
+		MaxBytes: int64(c.MaxBytes), Shadow: c.Shadow, Logger: p.log, Registerer: p.registry})
+	return err
+}
+
 // openGatherers makes what finds and profiles processes.
 func (p *parts) openGatherers(context.Context) error {
 	agents := &agentIndex{cat: p.cat, now: time.Now}
-	g, err := newGatherers(p.cfg, p.opts.Version, p.log, p.registry, outlets{sink: p.store, seen: p.seen, events: p.cat.AddEvents, agentSeen: agents.seen})
+	g, err := newGatherers(p.cfg, p.opts.Version, p.log, p.registry, outlets{sink: p.store, seen: p.seen, events: p.cat.AddEvents, agentSeen: agents.seen, turns: p.rules.turns,
+		captures: p.captures, report: coverage.Into(p.cat), reporter: "serve", binaries: p.binaries})
 	if err != nil {
 		return err
 	}
 	p.gather = g
 	p.closers = append(p.closers, g.close)
 	return nil
+}
+
+// alive counts the processes of each service that say something.
+func (p *parts) alive(ctx context.Context) (map[string]int, error) {
+	return p.cat.AliveByService(ctx, time.Now().Add(-agentsRecent).UnixMilli())
 }
 
 // seen puts what discovery tells into the catalogue.

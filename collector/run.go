@@ -73,10 +73,13 @@ func Run(ctx context.Context, cfg Config, opts Options) (err error) {
 
 	var g rungroup.Group
 	// The order is that of stopping: first no more requests, then no more scrapes, then nothing that a push still needs.
+	g.Add("captures", p.captures.Run) // ends the polls that would hold requests up
 	g.Add("serve", p.serve)
 	g.Add("reload", p.reload)
-	g.Add("scrape", p.gather.scraper.Run)
+	p.gather.addTo(&g)
 	g.Add("announce", p.announce)
+	g.Add("rotate", p.rules.fleet.Run)
+	g.Add("binaries", p.binaries.Run)
 	g.Add("store", p.store.Run)
 	err = g.Run(ctx)
 	p.log.Info("stopped")
@@ -177,5 +180,6 @@ func (p *parts) apply(cfg *Config) error {
 	if err := p.gather.scraper.SetTargets(scrapeTargets(cfg.Targets)); err != nil {
 		return err
 	}
+	p.captures.SetRules(cfg.captureRules())
 	return p.rules.set(cfg)
 }

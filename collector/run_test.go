@@ -434,14 +434,14 @@ func TestRunReload(t *testing.T) {
 		next.Targets = []Target{{Service: "a", URL: "http://127.0.0.1:9/debug/pprof"}}
 		next.RetentionAge = Duration(time.Hour)
 	})
-	if got := summary(); got != "1 static target" {
+	if got := summary(); got != "1 listed target" {
 		t.Errorf("summary after a reload %q", got)
 	}
 	if !strings.Contains(r.log.String(), "takes a restart") || !strings.Contains(r.log.String(), "retention_age") {
 		t.Errorf("nothing about retention_age in the log:\n%s", r.log)
 	}
 	reload(func() { nextErr = errors.New("line 3: unknown key") })
-	if got := summary(); got != "1 static target" || !strings.Contains(r.log.String(), "unknown key") {
+	if got := summary(); got != "1 listed target" || !strings.Contains(r.log.String(), "unknown key") {
 		t.Errorf("summary after a failed reload %q\n%s", got, r.log)
 	}
 }

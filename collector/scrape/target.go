@@ -29,7 +29,7 @@ func Discovered(p discover.Process, host string) (t Target, ok bool) {
 		return Target{}, false
 	}
 	cp := ProcessOf(p, host)
-	t = Target{Instance: p.Instance, Service: p.Service, Labels: p.Labels, Process: &cp, Build: buildOf(p)}
+	t = Target{Instance: p.Instance, Service: p.Service, Labels: p.Labels, Process: &cp, Build: BuildOf(p)}
 	switch p.Gatherer {
 	case "scrape":
 		t.URL, t.Types = p.URL, served(p.Types)
@@ -63,7 +63,8 @@ func ProcessOf(p discover.Process, host string) catalog.Process {
 	}
 }
 
-func buildOf(p discover.Process) *catalog.Build {
+// BuildOf returns the catalogue's row of a discovered process's build, nil where its binary could not be read.
+func BuildOf(p discover.Process) *catalog.Build {
 	if p.Build == nil || p.BuildID == "" {
 		return nil
 	}
