@@ -11,6 +11,7 @@ import (
 type shape struct {
 	bytes    int64          // of the struct, its pointer, and what it is converted to
 	messages map[int]*shape // by number of the field
+	text     bool           // it is no message, but a string
 	perByte  map[int]int64  // what a byte of a field can become, where it is more than usual: an attribute's index is a label of a sample
 }
 
@@ -35,7 +36,7 @@ var request = func() *shape {
 		2: {bytes: 256, messages: map[int]*shape{3: leaf(96)}},
 		3: leaf(160),
 		4: leaf(128),
-		5: leaf(48),
+		5: {bytes: 48, text: true},
 		6: {bytes: 320, messages: map[int]*shape{2: value}},
 		7: leaf(96),
 	}}
@@ -60,6 +61,10 @@ func (s *shape) cost(b []byte, depth int) (total int64, err error) {
 		in := s.messages[f.number]
 		if in == nil {
 			total += int64(len(f.bytes)) * max(usualPerByte, s.perByte[f.number])
+			return nil
+		}
+		if in.text {
+			total += in.bytes + int64(len(f.bytes))
 			return nil
 		}
 		n, err := in.cost(f.bytes, depth+1)
