@@ -63,13 +63,12 @@ func (r *recorder) sampleWall(now time.Time) {
 	}
 	elapsed := now.Sub(w.at)
 	process := cputime.Process()
-	income := time.Duration(wallShare * max(float64(process-w.process)*budgetShare, float64(elapsed)*budgetFloor))
-	w.process = process
-	w.purse = min(w.purse+income, wallSaving)
+	income := w.income(elapsed, process-w.process)
+	w.process, w.at = process, now
 	limit := r.a.cfg.MaxGoroutines
 	if n := runtime.NumGoroutine(); n > limit {
 		w.why = strconv.Itoa(n) + " goroutines, more than MaxGoroutines " + strconv.Itoa(limit)
-		w.at, w.next = now, now.Add(jittered(10*wallEvery))
+		w.next = now.Add(jittered(10 * wallEvery))
 		return
 	}
 	began := cputime.Thread()
@@ -77,13 +76,22 @@ func (r *recorder) sampleWall(now time.Time) {
 		w.why = err.Error()
 	}
 	cost := cputime.Thread() - began
-	w.purse -= cost
-	w.cost = max(cost, (3*w.cost+cost)/4)
-	w.at = now
+	w.settle(cost, income)
 	r.budget.purse -= cost
 	r.counted += cost
 	r.cost += cost
 	w.next = now.Add(jittered(w.pause(elapsed, income)))
+}
+
+// income is what the purse gets for a span in which the process used so much CPU.
+func (w *wallClock) income(elapsed, used time.Duration) time.Duration {
+	return time.Duration(wallShare * max(float64(used)*budgetShare, float64(elapsed)*budgetFloor))
+}
+
+// settle puts the income into the purse and takes out what a sample cost.
+func (w *wallClock) settle(cost, income time.Duration) {
+	w.purse = min(w.purse+income, max(wallSaving, 2*w.cost)) - cost
+	w.cost = max(cost, (3*w.cost+cost)/4)
 }
 
 // pause returns how long to wait until the purse covers another sample, at the income that it had over elapsed.
