@@ -5,9 +5,9 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -187,7 +187,11 @@ type sorting struct {
 }
 
 // number makes a key of n, 0 or more, that sorts as n does.
-func number(n int64) string { return fmt.Sprintf("%020d", max(n, 0)) }
+func number(n int64) string {
+	const zeros = "0000000000000000000"
+	text := strconv.FormatInt(max(n, 0), 10)
+	return zeros[min(len(text), len(zeros)):] + text
+}
 
 var sortings = map[string]func(m *member) string{
 	"service":    func(m *member) string { return m.Service },
