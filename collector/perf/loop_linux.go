@@ -2,6 +2,8 @@ package perf
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"runtime"
@@ -527,7 +529,9 @@ func (l *loop) whyNot(err error) (cause, reason string) {
 // begin begins a watch.
 func (l *loop) begin(pid int, w *watch) {
 	now := time.Now()
-	w.began, w.winStart = now, now
+	var id [8]byte
+	rand.Read(id[:])
+	w.epoch, w.began, w.winStart = hex.EncodeToString(id[:]), now, now
 	w.status = &tally{status: Status{Instance: w.target.Process.Instance, PID: pid, Service: w.target.Process.Service, Mode: l.s.mode, State: "watching", Since: now}}
 	l.watches[pid] = w
 	l.s.mu.Lock()

@@ -31,6 +31,7 @@ type job struct {
 	prog       *program // held for the job
 	exe        string
 	maps       []mapping
+	epoch      string
 	window     uint64
 	start, end time.Time
 	period     int64 // ns between two samples at the end of the window
@@ -115,7 +116,7 @@ func (s *Sampler) append(ctx context.Context, j *job, ps []store.Profile) {
 	if j.exited {
 		p.State = "exited"
 	}
-	push := store.Push{Key: catalog.Key{Instance: "perf/" + s.epoch + "/" + p.Instance, Window: j.window}, Process: &p, Build: j.target.Build, Profiles: ps}
+	push := store.Push{Key: catalog.Key{Instance: "perf/" + j.epoch + "/" + p.Instance, Window: j.window}, Process: &p, Build: j.target.Build, Profiles: ps}
 	for try := 0; ; try++ {
 		err := s.tryAppend(ctx, push)
 		if err == nil || errors.Is(err, catalog.ErrDuplicate) {

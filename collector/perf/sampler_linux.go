@@ -2,8 +2,6 @@ package perf
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -26,8 +24,7 @@ type Sampler struct {
 	log    *slog.Logger
 	met    *metrics
 	rights *rights
-	mode   Mode   // never ModeAuto; "" where nothing can be sampled
-	epoch  string // one per Sampler: windows count from 1 in it
+	mode   Mode // never ModeAuto; "" where nothing can be sampled
 	kernel *kernelNames
 	progs  programs
 
@@ -54,9 +51,7 @@ func New(cfg Config) (*Sampler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make perf sampler: %w", err)
 	}
-	var id [8]byte
-	rand.Read(id[:])
-	s := &Sampler{cfg: cfg, log: cfg.Logger, met: met, rights: readRights(), epoch: hex.EncodeToString(id[:]),
+	s := &Sampler{cfg: cfg, log: cfg.Logger, met: met, rights: readRights(),
 		changed: make(chan struct{}, 1), captures: make(chan captureRequest), ended: make(chan struct{}), tallies: map[int]*tally{}}
 	switch {
 	case s.rights.system:

@@ -18,6 +18,7 @@ type watch struct {
 	dynamic bool // found because it ran, not in the targets
 	missed  int  // SetTargets without it since
 
+	epoch    string // windows count from 1 in it: a process that is watched again has another
 	began    time.Time
 	window   uint64 // number of the last one
 	winStart time.Time

@@ -75,7 +75,7 @@ func (l *loop) endWindow(now time.Time, last bool) {
 func (l *loop) flush(w *watch, now time.Time, exited bool) {
 	w.window++
 	bytes := w.cpu.bytes + w.off.bytes
-	j := &job{pid: w.target.PID, target: w.target, prog: w.prog, exe: w.exe, maps: w.maps, window: w.window, start: w.winStart, end: now,
+	j := &job{pid: w.target.PID, target: w.target, prog: w.prog, exe: w.exe, maps: w.maps, epoch: w.epoch, window: w.window, start: w.winStart, end: now,
 		period: int64(1e9 / l.hz), times: max(w.target.Weight, 1) * int64(l.times), cpu: w.cpu.take(), off: w.off.take(), bytes: bytes, exited: exited, status: w.status}
 	if len(j.cpu)+len(j.off) > 0 || exited {
 		l.hand(j)
