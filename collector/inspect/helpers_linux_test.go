@@ -217,9 +217,28 @@ func compare(t *testing.T, got, want map[string][]int64, equal func(got, want []
 
 func exactly(got, want []int64) bool { return slices.Equal(got, want) }
 
-// styles are ways to build a program that move or remove what is looked for.
-var styles = map[string][]string{
-	"plain":    nil,
-	"stripped": {"-ldflags=-s -w", "-trimpath"},
-	"pie":      {"-buildmode=pie", "-ldflags=-s -w"},
+// style is a way to build a program that moves or removes what is looked for.
+type style struct {
+	name  string
+	flags []string
+}
+
+// styles returns the styles in which a version is tested: position-independent programs, for which the standard library is compiled anew, with the oldest and
+// the newest version only, unless all is asked for.
+func styles(version string) []style {
+	out := []style{{"plain", nil}, {"stripped", []string{"-ldflags=-s -w"}}}
+	all := testgo.Toolchains()
+	if version == all[0] || version == testgo.Local() || os.Getenv(testgo.AllVersions) == "all" {
+		out = append(out, style{"pie", []string{"-buildmode=pie", "-ldflags=-s -w"}})
+	}
+	return out
+}
+
+// eachTarget runs a test with each version of Go and style of build.
+func eachTarget(t *testing.T, f func(t *testing.T, version string, flags []string)) {
+	for _, version := range testgo.Toolchains() {
+		for _, s := range styles(version) {
+			t.Run(version+"/"+s.name, func(t *testing.T) { f(t, version, s.flags) })
+		}
+	}
 }

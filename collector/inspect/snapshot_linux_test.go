@@ -4,20 +4,7 @@ import (
 	"errors"
 	"math"
 	"testing"
-
-	"github.com/sonde-io/sonde/internal/testgo"
 )
-
-// eachTarget runs a test with each version of Go and style of build.
-func eachTarget(t *testing.T, f func(t *testing.T, version string, flags []string)) {
-	for _, version := range testgo.Toolchains() {
-		for style, flags := range styles {
-			t.Run(version+"/"+style, func(t *testing.T) {
-				f(t, version, flags)
-			})
-		}
-	}
-}
 
 func TestGoroutinesAreThoseOfTheProcess(t *testing.T) {
 	eachTarget(t, func(t *testing.T, version string, flags []string) {
