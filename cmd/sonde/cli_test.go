@@ -269,19 +269,6 @@ func TestSelection(t *testing.T) {
 	}
 }
 
-func TestPs(t *testing.T) {
-	r := sonde(t, answers("/api/v1/processes", `{"processes":[
-{"pid":12,"service":"cart","version":"v1","go_version":"go1.26.8","build":"0123456789abcdef0123","gatherer":"agent","state":"running"},
-{"pid":13,"service":"billing","go_version":"go1.26.8","state":"running","reason":"no endpoint: it listens on no TCP port"}],"summary":"2 Go processes, profiling 1, 1 has no endpoint"}`, nil), "", "ps")
-	want := `PID  SERVICE  VERSION  GO        BUILD         GATHERER  STATE    REASON
- 12  cart     v1       go1.26.8  0123456789ab  agent     running  -
- 13  billing  -        go1.26.8  -             -         running  no endpoint: it listens on no TCP port
-`
-	if r.stdout != want || r.stderr != "2 Go processes, profiling 1, 1 has no endpoint\n" {
-		t.Errorf("stderr %q, stdout:\n%s\nwant:\n%s", r.stderr, r.stdout, want)
-	}
-}
-
 func TestGet(t *testing.T) {
 	h := answers("/api/v1/profile", "\x1f\x8bbytes", nil)
 	if r := sonde(t, h, "", "get", "--service", "cart"); r.stdout != "\x1f\x8bbytes" {

@@ -82,7 +82,7 @@ func (a *app) root() *cobra.Command {
 	root.SetIn(a.stdin)
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
-	root.AddCommand(a.serveCommand(), a.demoCommand(), a.psCommand(), a.topCommand(), a.flameCommand(), a.callersCommand(), a.getCommand(), a.captureCommand(),
+	root.AddCommand(a.serveCommand(), a.demoCommand(), a.psCommand(), a.coverageCommand(), a.topCommand(), a.flameCommand(), a.callersCommand(), a.getCommand(), a.captureCommand(),
 		a.diffCommand(), a.pushCommand(), a.pinCommand(), a.deleteCommand(), a.backupCommand(), a.restoreCommand(), a.checkCommand(), a.migrateCommand(), a.configCommand(), a.versionCommand(), a.demoServiceCommand())
 	for _, c := range root.Commands() {
 		// What cobra finds wrong, it finds before RunE.

@@ -3,6 +3,9 @@ package client
 // Processes is the answer of /api/v1/processes.
 type Processes struct {
 	Processes []Process `json:"processes"`
+	Total     int       `json:"total"`          // of all pages
+	Next      string    `json:"next,omitempty"` // cursor of the page that follows; "": this is the last
+	More      bool      `json:"more,omitempty"` // there are more than the collector looks at
 	Summary   string    `json:"summary"`
 }
 
@@ -13,14 +16,19 @@ type Process struct {
 	Version   string            `json:"version"`
 	GoVersion string            `json:"go_version"`
 	Build     string            `json:"build"`
+	Node      string            `json:"node"`
+	Pod       string            `json:"pod"` // NAMESPACE/NAME
 	Host      string            `json:"host"`
 	PID       int               `json:"pid"`
 	Exe       string            `json:"exe"`
-	Gatherer  string            `json:"gatherer"`
-	State     string            `json:"state"`
+	Gatherer  string            `json:"gatherer"`            // the one that knows it best; "": none
+	Gatherers []string          `json:"gatherers,omitempty"` // all of them
+	State     string            `json:"state"`               // running, exited, crashed, lost
 	Reason    string            `json:"reason"`
 	Started   int64             `json:"started"` // Unix ms
 	LastSeen  int64             `json:"last_seen"`
+	Uptime    int64             `json:"uptime_ms"`
+	Instances []string          `json:"instances,omitempty"` // where it has several ids
 	Labels    map[string]string `json:"labels"`
 }
 
@@ -71,4 +79,63 @@ type Types struct {
 type Type struct {
 	ID      string `json:"id"`
 	Profile string `json:"profile"`
+}
+
+// Coverage is the answer of /api/v1/coverage.
+type Coverage struct {
+	At        int64       `json:"at"` // Unix ms
+	Processes Tally       `json:"processes"`
+	Pods      Tally       `json:"pods"`
+	Units     Tally       `json:"units"`
+	Nodes     Tally       `json:"nodes"` // watched: those that report
+	Gaps      []Gap       `json:"gaps"`
+	ByService []NameTally `json:"by_service"`
+	ByNode    []NodeTally `json:"by_node"`
+	More      bool        `json:"more"`
+}
+
+// Tally counts what should be watched and what is.
+type Tally struct {
+	Expected int `json:"expected"`
+	Watched  int `json:"watched"`
+}
+
+// NameTally is the Tally of a service.
+type NameTally struct {
+	Name string `json:"name"`
+	Tally
+}
+
+// NodeTally is the Tally of a node, with what it reports.
+type NodeTally struct {
+	NameTally
+	Reports  bool   `json:"reports"`
+	Silent   bool   `json:"silent"`
+	Reported int64  `json:"reported"` // Unix ms
+	Gatherer string `json:"gatherer"`
+	More     int    `json:"more"`
+	Unknown  int    `json:"unknown"`
+}
+
+// Gap is why processes are not watched, or, where it is partial, what watched ones lack.
+type Gap struct {
+	Reason    string    `json:"reason"`
+	Cure      string    `json:"cure"`
+	Partial   bool      `json:"partial"`
+	Processes int       `json:"processes"`
+	Services  []string  `json:"services"`
+	Nodes     []string  `json:"nodes"`
+	Examples  []Example `json:"examples"`
+}
+
+// Example is one process with a gap.
+type Example struct {
+	Instance string `json:"instance"`
+	Service  string `json:"service"`
+	Node     string `json:"node"`
+	Pod      string `json:"pod"`
+	Unit     string `json:"unit"`
+	PID      int    `json:"pid"`
+	Exe      string `json:"exe"`
+	Text     string `json:"text"` // the reason as it was given
 }
