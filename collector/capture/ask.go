@@ -93,7 +93,7 @@ func (b *Broker) candidates(ctx context.Context, r *Request) (ps []catalog.Proce
 	defer b.mu.Unlock()
 	now := b.cfg.Now()
 	for _, p := range all {
-		if p.State == "exited" || p.State == "crashed" || p.State == "lost" || !matches(r.Matchers, p) {
+		if p.State == "exited" || p.State == "crashed" || p.State == "lost" || !Selects(r.Matchers, p) {
 			continue
 		}
 		known++
@@ -102,19 +102,6 @@ func (b *Broker) candidates(ctx context.Context, r *Request) (ps []catalog.Proce
 		}
 	}
 	return ps, known, nil
-}
-
-func matches(ms []*labels.Matcher, p catalog.Process) bool {
-	return !slices.ContainsFunc(ms, func(m *labels.Matcher) bool {
-		v := p.Labels.Get(m.Name)
-		switch m.Name {
-		case "service_name":
-			v = p.Service
-		case "service_instance_id":
-			v = p.Instance
-		}
-		return !m.Matches(v)
-	})
 }
 
 // pick chooses one process at random, of those whose executors wait at this moment and that are not busy, if there are such.

@@ -7,6 +7,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/sonde-io/sonde/internal/catalog"
 	"github.com/sonde-io/sonde/profiles"
 )
 
@@ -120,4 +123,55 @@ func ValidateRules(rs []Rule) error {
 		names[r.Name] = true
 	}
 	return errors.Join(errs...)
+}
+
+// Selects reports whether matchers select a process: by its labels, its service and its instance.
+func Selects(ms []*labels.Matcher, p catalog.Process) bool {
+	return !slices.ContainsFunc(ms, func(m *labels.Matcher) bool {
+		v := p.Labels.Get(m.Name)
+		switch m.Name {
+		case "service_name":
+			v = p.Service
+		case "service_instance_id":
+			v = p.Instance
+		}
+		return !m.Matches(v)
+	})
+}
+
+// RuleSet is the rules by whom they select. Safe for concurrent use.
+type RuleSet struct {
+	rules    []Rule
+	matchers [][]*labels.Matcher
+}
+
+// NewRuleSet checks rules.
+func NewRuleSet(rules []Rule) (*RuleSet, error) {
+	if err := ValidateRules(rules); err != nil {
+		return nil, err
+	}
+	s := &RuleSet{rules: slices.Clone(rules)}
+	for _, r := range rules {
+		var ms []*labels.Matcher
+		if r.Selector != "" {
+			var err error
+			if ms, err = profiles.ParseSelector(r.Selector); err != nil {
+				return nil, err
+			}
+		}
+		s.matchers = append(s.matchers, ms)
+	}
+	return s, nil
+}
+
+// For returns the rules that select the process with these labels: what its agent is sent.
+func (s *RuleSet) For(lbls labels.Labels) []Rule {
+	var out []Rule
+	p := catalog.Process{Labels: lbls, Service: lbls.Get("service_name"), Instance: lbls.Get("service_instance_id")}
+	for i, r := range s.rules {
+		if Selects(s.matchers[i], p) {
+			out = append(out, r)
+		}
+	}
+	return out
 }
