@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"runtime"
+	"time"
 )
 
 var errUnsupported = errors.New("the memory of another process is read on Linux only, not on " + runtime.GOOS)
@@ -19,4 +20,16 @@ func (p *process) file(string) (*os.File, error)        { return nil, errUnsuppo
 func (p *process) exe() (exeID, error)                  { return exeID{}, errUnsupported }
 func (p *process) entry() (uint64, error)               { return 0, errUnsupported }
 func (p *process) alive(exeID) error                    { return errUnsupported }
+func (p *process) began(uint64) error                   { return errUnsupported }
 func (p *process) readv([]part) (filled int, err error) { return 0, errUnsupported }
+
+// rights are none here.
+type rights struct{ machine string }
+
+func readRights() *rights                    { return &rights{errUnsupported.Error()} }
+func (r *rights) reason(instance string, pid, uid int) string { return r.machine }
+func refusedByKernel(err error) bool         { return errors.Is(err, errUnsupported) }
+	return errors.Is(err, ErrVersion) || errors.Is(err, pclntab.ErrVersion)
+}
+func monotonic() int64         { return 0 }
+func threadCPU() time.Duration { return 0 }

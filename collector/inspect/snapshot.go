@@ -23,10 +23,10 @@ const (
 // unknownStack is the leaf of a goroutine that was running: where it is only the processor knows.
 const unknownStack = "[running: stack unavailable]"
 
-// off says why a profile has nothing to show: it is turned off in the process.
-type off struct{ why string }
+// offError says why a profile has nothing to show: it is turned off in the process.
+type offError struct{ why string }
 
-func (e *off) Error() string { return e.why }
+func (e *offError) Error() string { return e.why }
 
 // goroutineProfile takes a profile of type goroutine, as runtime/pprof's but for the labels of state.
 func (v *view) goroutineProfile() (*profiles.Profile, goroutineStats, error) {
@@ -92,10 +92,10 @@ func (v *view) heapProfile() (p *profiles.Profile, oneCycle bool, err error) {
 		return nil, false, err
 	}
 	if !v.im.globals.hasMemProfile && rate == 0 {
-		return nil, false, &off{"the linker left memory profiling out, because nothing in the program uses runtime.MemProfile or runtime/pprof"}
+		return nil, false, &offError{"the linker left memory profiling out, because nothing in the program uses runtime.MemProfile or runtime/pprof"}
 	}
 	if rate == 0 {
-		return nil, false, &off{"the program has set runtime.MemProfileRate to 0"}
+		return nil, false, &offError{"the program has set runtime.MemProfileRate to 0"}
 	}
 	type counts struct {
 		stack []uint64
@@ -133,7 +133,7 @@ func (v *view) heapProfile() (p *profiles.Profile, oneCycle bool, err error) {
 
 func saturating(a, b uint64) uint64 { return max(a, b) - b }
 
-// contentionProfile takes a profile of type mutex or block since the process began. Its error is an *off where the process counts none.
+// contentionProfile takes a profile of type mutex or block since the process began. Its error is an *offError where the process counts none.
 func (v *view) contentionProfile(kind bucketKind) (*profiles.Profile, error) {
 	g, name := &v.im.globals, "mutex"
 	rateAt, head, set := g.mutexRate, g.mutexBuckets, "runtime.SetMutexProfileFraction"
@@ -168,7 +168,7 @@ func (v *view) contentionProfile(kind bucketKind) (*profiles.Profile, error) {
 		return nil, err
 	}
 	if !found && rate == 0 {
-		return nil, &off{"the program does not turn " + name + " profiles on: it never calls " + set}
+		return nil, &offError{"the program does not turn " + name + " profiles on: it never calls " + set}
 	}
 	return b.p, nil
 }

@@ -52,7 +52,7 @@ func TestContentionsAreThoseOfTheProcess(t *testing.T) {
 		p := start(t, version, flags)
 		v := attach(t, p.pid)
 		for _, kind := range []bucketKind{mutexBucket, blockBucket} {
-			var no *off
+			var no *offError
 			if _, err := v.contentionProfile(kind); !errors.As(err, &no) {
 				t.Errorf("before profiles were turned on: %v", err)
 			}
