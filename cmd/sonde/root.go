@@ -83,7 +83,7 @@ func (a *app) root() *cobra.Command {
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
 	root.AddCommand(a.serveCommand(), a.demoCommand(), a.psCommand(), a.coverageCommand(), a.topCommand(), a.flameCommand(), a.callersCommand(), a.getCommand(), a.captureCommand(),
-		a.diffCommand(), a.pushCommand(), a.pinCommand(), a.deleteCommand(), a.backupCommand(), a.restoreCommand(), a.checkCommand(), a.migrateCommand(), a.configCommand(), a.versionCommand(), a.demoServiceCommand())
+		a.diffCommand(), a.pushCommand(), a.pinCommand(), a.deleteCommand(), a.backupCommand(), a.restoreCommand(), a.checkCommand(), a.migrateCommand(), a.configCommand(), a.doctorCommand(), a.versionCommand(), a.demoServiceCommand(), a.doctorWorkloadCommand())
 	for _, c := range root.Commands() {
 		// What cobra finds wrong, it finds before RunE.
 		verb := c.RunE

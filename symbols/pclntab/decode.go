@@ -3,7 +3,6 @@ package pclntab
 import (
 	"bytes"
 	"sort"
-	"strings"
 )
 
 // Limits of the work behind one answer. The largest functions of real programs have some hundred thousand bytes of tables.
@@ -206,13 +205,9 @@ func (t *Table) sourceFile(f *function, pc uint64, budget *int) string {
 	return name
 }
 
-// name returns the name at off as the runtime prints it: what a generic function was instantiated with is "...".
+// name returns the name at off.
 func (t *Table) name(off uint32) string {
 	name, _ := t.im.cstring(t.names+uint64(off), maxName)
-	i, j := strings.IndexByte(name, '['), strings.LastIndexByte(name, ']')
-	if i >= 0 && j > i {
-		return name[:i] + "[...]" + name[j+1:]
-	}
 	return name
 }
 

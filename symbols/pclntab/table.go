@@ -29,7 +29,7 @@ const (
 
 // Frame is a function at a place in its source.
 type Frame struct {
-	Func      string // as runtime.Frame has it: "example.com/shop/cart.(*Cart).Add"
+	Func      string // as runtime/pprof writes it: "example.com/shop/cart.(*Cart).Add"; type arguments are "[...]" until Go 1.20 and spelled out from 1.21 on
 	File      string // "?" where the table does not say
 	Line      int    // of the place, 1 and up; 0 where the table does not say
 	StartLine int    // of the function's declaration; 0 where the table does not say (Go 1.18 and 1.19)
