@@ -24,7 +24,7 @@ func (s *Spool) Read(ctx context.Context) (*Item, error) {
 		}
 		wait := s.readable
 		s.mu.Unlock()
-		it, err := s.tryRead()
+		it, err := s.TryRead()
 		if it != nil || err != nil {
 			return it, err
 		}
@@ -38,8 +38,8 @@ func (s *Spool) Read(ctx context.Context) (*Item, error) {
 	}
 }
 
-// tryRead returns the next push, nil where there is none now.
-func (s *Spool) tryRead() (*Item, error) {
+// TryRead is Read without waiting: nil where there is none now.
+func (s *Spool) TryRead() (*Item, error) {
 	for {
 		s.mu.Lock()
 		ok, err := s.openReader()
@@ -79,7 +79,7 @@ func (s *Spool) tryRead() (*Item, error) {
 				s.doneLocked(it)
 				break
 			}
-			if p := s.procs.get(it.Instance); it.Process == nil && it.Hash != "" && p != nil && p.Hash == it.Hash {
+			if p := s.procs.get(subject(it.Instance, it.Hash)); it.Process == nil && it.Hash != "" && p != nil && p.Hash == it.Hash {
 				it.Process = p
 			}
 			s.mu.Unlock()
@@ -298,7 +298,7 @@ func (r *reader) next() (*Item, error) {
 		if err != nil {
 			return nil, nil // of another version: the checksum is right
 		}
-		if p := r.procs[it.Instance]; p != nil && p.Hash == it.Hash {
+		if p := r.procs[subject(it.Instance, it.Hash)]; p != nil && p.Hash == it.Hash {
 			if it.Process = p; it.Service == "" {
 				it.Service = p.Service
 			}

@@ -20,6 +20,8 @@ type Push struct {
 	Process    []byte // the process object; nil: known from before
 	Meta       []byte
 	Profiles   [][]byte
+
+	process *Process
 }
 
 // Process is a process object that pushes refer to.

@@ -133,8 +133,10 @@ func (s *Spool) Append(ctx context.Context, pushes ...*Push) error {
 		return fmt.Errorf("append to spool: wait for those before: %w", err)
 	}
 	defer s.room.Release(weight)
-	if err := s.learn(pushes); err != nil {
-		return fmt.Errorf("append to spool: %w", err)
+	for _, p := range pushes {
+		if err := s.resolve(p); err != nil {
+			return fmt.Errorf("append to spool: %w", err)
+		}
 	}
 	s.mu.Lock()
 	if s.closed {
@@ -153,30 +155,47 @@ func (s *Spool) Append(ctx context.Context, pushes ...*Push) error {
 	return nil
 }
 
-// learn takes the process objects of pushes into the table.
-func (s *Spool) learn(pushes []*Push) error {
-	for _, p := range pushes {
-		if p.Process == nil || s.Knows(p.Instance, p.Hash) {
-			continue
-		}
-		proc, err := newProcess(p.Hash, p.Service, p.Process)
-		if err != nil {
-			return err
-		}
-		s.mu.Lock()
-		s.procs.put(p.Instance, proc)
-		s.mu.Unlock()
+// resolve finds the process object of p, and takes it into the table where it came with it.
+func (s *Spool) resolve(p *Push) error {
+	if p.Hash == "" {
+		return nil
+	}
+	if p.process = s.Process(p.Instance, p.Hash); p.process != nil {
+		return nil
+	}
+	if p.Process == nil {
+		return fmt.Errorf("%w: %s of %s", ErrUnknownProcess, p.Hash, p.Instance)
+	}
+	var err error
+	if p.process, err = newProcess(p.Hash, p.Service, p.Process); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.procs.put(subject(p.Instance, p.Hash), p.process)
+	return nil
+}
+
+// subject is what process objects are filed under: those that nobody is to remember under their hash.
+func subject(instance, hash string) string {
+	if instance == "" {
+		return "?" + hash
+	}
+	return instance
+}
+
+// Process returns the process object of instance with that hash, nil where it is not known.
+func (s *Spool) Process(instance, hash string) *Process {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p := s.procs.get(subject(instance, hash)); p != nil && p.Hash == hash {
+		return p
 	}
 	return nil
 }
 
 // Knows reports whether the process object of instance with that hash is known.
-func (s *Spool) Knows(instance, hash string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	p := s.procs.get(instance)
-	return p != nil && p.Hash == hash
-}
+func (s *Spool) Knows(instance, hash string) bool { return s.Process(instance, hash) != nil }
 
 // Stats returns what the spool holds and did.
 func (s *Spool) Stats() Stats {

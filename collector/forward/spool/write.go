@@ -50,7 +50,7 @@ func (s *Spool) writeQueue() bool {
 	s.mu.Lock()
 	n, bytes := 0, int64(0)
 	for n < len(s.queue) {
-		need := s.queue[n].bytes + s.objectsLocked(s.queue[n])
+		need := s.queue[n].bytes + s.queue[n].objectBytes()
 		if n > 0 && bytes+need > most {
 			break
 		}
@@ -63,56 +63,50 @@ func (s *Spool) writeQueue() bool {
 	if n == 0 {
 		return false
 	}
-	errs := s.write(queue, bytes)
-	for i, r := range queue {
-		r.done <- errs[i]
+	err := s.write(queue, bytes)
+	for _, r := range queue {
+		r.done <- err
 	}
 	return true
 }
 
-// objectsLocked is what the process objects may take that the pushes of r need.
-func (s *Spool) objectsLocked(r *request) (n int64) {
+// objectBytes is what the process objects may take that the pushes need.
+func (r *request) objectBytes() (n int64) {
 	for _, p := range r.pushes {
-		if e := s.procs.m[p.Instance]; e != nil {
-			n += int64(len(e.deflated) + len(p.Instance) + len(e.Service) + recHeader + 64)
+		if p.process != nil {
+			n += int64(len(p.process.deflated) + len(p.Instance) + len(p.process.Service) + recHeader + 128)
 		}
 	}
 	return n
 }
 
-func all(n int, err error) []error { return slices.Repeat([]error{err}, n) }
-
-// write makes queue durable and returns what became of each.
-func (s *Spool) write(queue []*request, bytes int64) []error {
+// write makes queue durable.
+func (s *Spool) write(queue []*request, bytes int64) error {
 	if err := s.makeRoom(bytes); err != nil {
-		return all(len(queue), err)
+		return err
 	}
 	f, err := s.activeFile(bytes)
 	if err != nil {
-		return all(len(queue), err)
+		return err
 	}
 	b := &builder{s: s, f: f, out: s.out[:0], held: map[string]string{}}
-	errs := make([]error, len(queue))
 	var pushes int64
-	for i, r := range queue {
-		if errs[i] = b.request(r); errs[i] == nil {
-			pushes += int64(len(r.pushes))
-		}
+	for _, r := range queue {
+		b.request(r)
+		pushes += int64(len(r.pushes))
 	}
-	if pushes > 0 {
-		b.cursor()
-		err = s.commit(f, b, pushes)
-	}
+	b.cursor()
+	err = s.commit(f, b, pushes)
 	if s.out = b.out; cap(s.out) > 2*maxWrite {
 		s.out = nil
 	}
 	if err != nil {
-		return all(len(queue), err)
+		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stats.Appended += pushes
-	return errs
+	return nil
 }
 
 // builder makes the bytes of one write.
@@ -128,25 +122,23 @@ func (b *builder) add(k kind, payload func([]byte) []byte) {
 	b.out = appendRecord(b.out, b.f.number, b.f.size+int64(len(b.out)), k, b.s.now().UnixMilli(), payload)
 }
 
-// request adds the pushes of r, and the process objects that they need and the file does not hold, or nothing.
-func (b *builder) request(r *request) error {
-	from := len(b.out)
+// request adds the pushes of r, and the process objects that they need and the file does not hold.
+func (b *builder) request(r *request) {
 	for _, p := range r.pushes {
-		if p.Hash != "" && b.held[p.Instance] != p.Hash && b.f.held[p.Instance] != p.Hash {
-			b.s.mu.Lock()
-			proc := b.s.procs.get(p.Instance)
-			b.s.mu.Unlock()
-			if proc == nil || proc.Hash != p.Hash {
-				b.out = b.out[:from]
-				clear(b.held) // some of it may have been cut: said again where it is needed
-				return fmt.Errorf("%w: %s of %s", ErrUnknownProcess, p.Hash, p.Instance)
-			}
-			b.add(kindProcess, func(dst []byte) []byte { return proc.append(dst, p.Instance) })
-			b.held[p.Instance] = p.Hash
+		if who := subject(p.Instance, p.Hash); p.process != nil && b.holds(who) != p.Hash {
+			b.add(kindProcess, func(dst []byte) []byte { return p.process.append(dst, who) })
+			b.held[who] = p.Hash
 		}
 		b.add(kindPush, p.append)
 	}
-	return nil
+}
+
+// holds returns the hash of who's process object that stands last in the file, once out is written.
+func (b *builder) holds(who string) string {
+	if hash, ok := b.held[who]; ok {
+		return hash
+	}
+	return b.f.held[who]
 }
 
 // cursor adds what is done, where that was not said yet.
