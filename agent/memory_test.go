@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/metrics"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -22,10 +23,11 @@ const promisedBytes = 16 << 20
 func TestMemory(t *testing.T) {
 	if s := os.Getenv("SONDE_TEST_MEMORY"); s != "" {
 		var stacks, goroutines int
-		if _, err := fmt.Sscan(s, &stacks, &goroutines); err != nil {
+		var types string
+		if _, err := fmt.Sscan(s, &stacks, &goroutines, &types); err != nil {
 			t.Fatal(err)
 		}
-		holdMemory(t, stacks, goroutines)
+		holdMemory(t, stacks, goroutines, map[string][]Type{"default": defaultTypes, "all": allTypes}[types])
 		return
 	}
 	bin := os.Args[0]
@@ -35,7 +37,7 @@ func TestMemory(t *testing.T) {
 			t.Fatalf("build without the race detector: %v\n%s", err, out)
 		}
 	}
-	for _, size := range []string{"0 0", "14000 0", "14000 14000", "60000 30000"} {
+	for _, size := range []string{"0 0 default", "14000 0 default", "14000 14000 default", "60000 30000 default", "0 0 all", "10000 14000 all"} {
 		t.Run(size, func(t *testing.T) {
 			cmd := exec.Command(bin, "-test.run=^TestMemory$", "-test.v", "-test.count=1")
 			cmd.Env = append(os.Environ(), "SONDE_TEST_MEMORY="+size)
@@ -64,7 +66,7 @@ func branch(i, left int) {
 	}
 }
 
-func holdMemory(t *testing.T, stacks, goroutines int) {
+func holdMemory(t *testing.T, stacks, goroutines int, types []Type) {
 	for i := range stacks {
 		if i == 0 {
 			runtime.MemProfileRate = 1
@@ -81,9 +83,10 @@ func holdMemory(t *testing.T, stacks, goroutines int) {
 		go func() { <-stop }()
 	}
 	before := liveHeap()
-	a := start(Config{URL: "http://127.0.0.1:1", CloseTimeout: time.Second, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))},
+	a := start(Config{Types: types, URL: "http://127.0.0.1:1", CloseTimeout: time.Second, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))},
 		effects{first: time.Hour, getenv: env()})
 	defer a.Close()
+	a.obey(&settings{Triggers: []rule{{Name: "a", Metric: "memory", Above: 0.99}, {Name: "b", Metric: "heap", Jump: 1000}}})
 	// The records of the heap are given back before the goroutines are taken, so the two are never there together.
 	records, all := uint64(0), uint64(0)
 	var skipped map[string]string
@@ -91,7 +94,7 @@ func holdMemory(t *testing.T, stacks, goroutines int) {
 		burn(time.Now().Add(50 * time.Millisecond))
 		_, n := captureOnce(a, []Type{CPU, Heap, Mutex, Block})
 		records = max(records, n)
-		w, n := captureOnce(a, defaultTypes)
+		w, n := captureOnce(a, types)
 		all = max(all, n)
 		skipped = w.meta.Stats.Skipped
 	}
@@ -129,6 +132,10 @@ func captureOnce(a *Agent, types []Type) (*window, uint64) {
 	a.rec.baselines(time.Now())
 	before := readMetric("/gc/heap/allocs:bytes")
 	a.rec.clock()
+	if slices.Contains(types, Wall) { // as once between two collections
+		a.rec.wall.next = time.Now()
+		a.rec.sampleWall(time.Now())
+	}
 	a.rec.capture(time.Now(), true)
 	a.rec.open(time.Now(), time.Hour)
 	a.rec.cpu(time.Now())

@@ -50,7 +50,7 @@ type overheadCase struct {
 //
 //	go test -run xxx -bench Overhead -benchtime 1x -timeout 1h .
 //
-// takes some 12 minutes. SONDE_OVERHEAD_PAIRS multiplies the pairs. SONDE_OVERHEAD_MODE=pprof measures the runtime's CPU profile alone
+// takes some 16 minutes. SONDE_OVERHEAD_PAIRS multiplies the pairs. SONDE_OVERHEAD_MODE=pprof measures the runtime's CPU profile alone
 // instead, and ballast a buffer of the size that this profile has in the heap: in a program with a small heap it is most of what can be seen.
 func BenchmarkOverhead(b *testing.B) {
 	bin := filepath.Join(b.TempDir(), "overhead")
@@ -67,6 +67,8 @@ func BenchmarkOverhead(b *testing.B) {
 	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secure.Certificate().Raw}), 0o600); err != nil {
 		b.Fatal(err)
 	}
+	watching := httptest.NewServer(watchingHandler())
+	defer watching.Close()
 	none := []string(nil)
 	for _, tc := range []overheadCase{
 		{"heap=1MB", 4, plain.URL, none, []string{"-heap=1"}},
@@ -77,6 +79,9 @@ func BenchmarkOverhead(b *testing.B) {
 		{"heap=8MB/tls", 1, secure.URL, []string{"SONDE_CA_FILE=" + ca}, []string{"-heap=8"}},
 		{"heap=8MB/slow-collector", 1, slow.URL, none, []string{"-heap=8"}},
 		{"heap=8MB/goroutines=10000", 1, plain.URL, none, []string{"-heap=8", "-goroutines=10000"}},
+		{"heap=8MB/wall/goroutines=100", 2, plain.URL, []string{everyType}, []string{"-heap=8", "-goroutines=100"}},
+		{"heap=8MB/wall/goroutines=10000", 1, plain.URL, []string{everyType}, []string{"-heap=8", "-goroutines=10000"}},
+		{"heap=8MB/poll/triggers", 2, watching.URL, none, []string{"-heap=8"}},
 	} {
 		b.Run(tc.name, func(b *testing.B) {
 			for range b.N {
@@ -95,6 +100,22 @@ func sinkHandler(delay time.Duration) http.Handler {
 		_, _ = io.Copy(io.Discard, r.Body) // a sender that breaks off shows in its own Close
 		time.Sleep(delay)
 		_, _ = io.WriteString(w, `{"status":"ok","settings":null}`)
+	})
+}
+
+// everyType has the wall profile taken too.
+const everyType = "SONDE_TYPES=cpu,heap,goroutine,mutex,block,wall"
+
+// watchingHandler keeps a poll open and has the program watched by one trigger of each metric, none of which ever fires.
+func watchingHandler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // a sender that breaks off shows in its own Close
+		if r.URL.Path == "/api/v1/captures/next" {
+			<-r.Context().Done()
+			return
+		}
+		_, _ = io.WriteString(w, `{"status":"ok","settings":{"captures":{"poll":true},"triggers":[{"name":"a","metric":"cpu","above":1000},{"name":"b","metric":"heap","jump":1e6},
+			{"name":"c","metric":"goroutines","above":1e9},{"name":"d","metric":"gc","above":2},{"name":"e","metric":"memory","above":100},{"name":"f","metric":"pressure","above":1000}]}}`)
 	})
 }
 

@@ -224,6 +224,7 @@ func memoryTrip(t *testing.T, settings string, grant func(claim) granted) (*coll
 	a.rec.mu.Lock()
 	a.rec.end = time.Now().Add(time.Hour) // no other window ends meanwhile
 	a.rec.mu.Unlock()
+	wait(t, "the windows before to be sent", func() bool { return a.up.left() == 0 })
 	near(a, 0.95)
 	a.rec.poke()
 	wait(t, "the claim", func() bool { _, claims := c.broker.got(""); return len(claims) > 0 })
