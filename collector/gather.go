@@ -1,9 +1,11 @@
 package collector
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"net/url"
@@ -19,10 +21,12 @@ import (
 	"github.com/sonde-io/sonde/collector/capture"
 	"github.com/sonde-io/sonde/collector/coverage"
 	"github.com/sonde-io/sonde/collector/discover"
+	"github.com/sonde-io/sonde/collector/inspect"
 	"github.com/sonde-io/sonde/collector/perf"
 	"github.com/sonde-io/sonde/collector/privacy"
 	"github.com/sonde-io/sonde/collector/rotate"
 	"github.com/sonde-io/sonde/collector/scrape"
+	"github.com/sonde-io/sonde/collector/trigger"
 	"github.com/sonde-io/sonde/internal/catalog"
 	"github.com/sonde-io/sonde/internal/rungroup"
 	"github.com/sonde-io/sonde/profiles/store"
@@ -48,15 +52,15 @@ type sink interface {
 
 // outlets are where gatherers leave what they found, and what they go by.
 type outlets struct {
-	sink      sink
-	seen      func(ctx context.Context, ps []catalog.Process)
-	events    func(ctx context.Context, es []catalog.Event) error
-	agentSeen func(bootID string, pidns, startTicks uint64, pids []int) bool // whether an agent reports that process
-	turns     func(process labels.Labels) *rotate.Settings                   // how its replicas take turns; nil: all are profiled
-	captures  capture.Source                                                 // who asks for captures
-	report    coverage.Deliver                                               // takes what should be watched here
-	reporter  string                                                         // what delivers it: serve or sidecar
-	binaries  *binaries.Store                                                // is told which binaries are here; nil: nobody is
+	sink     sink
+	seen     func(ctx context.Context, ps []catalog.Process)
+	events   func(ctx context.Context, es []catalog.Event) error
+	agentOf  func(id discover.Identity) (catalog.Process, bool) // the row of a process that its agent reports
+	turns    func(process labels.Labels) *rotate.Settings       // how its replicas take turns; nil: all are profiled
+	captures capture.Source                                     // who asks for captures
+	report   coverage.Deliver                                   // takes what should be watched here
+	reporter string                                             // what delivers it: serve or sidecar
+	binaries *binaries.Store                                    // is told which binaries are here; nil: nobody is
 }
 
 // gatherers find the processes of this machine and profile those that no agent reports. They are the same in a collector and in a sidecar.
@@ -67,7 +71,9 @@ type gatherers struct {
 	host    string
 	scanner *discover.Scanner // nil: no discovery
 	scraper *scrape.Manager
-	perf    *perf.Sampler // nil: not asked for, or not on this system
+	perf    *perf.Sampler      // nil: not asked for
+	memory  *inspect.Inspector // nil: not asked for
+	trigger *trigger.Engine    // nil: no discovery
 	cover   *coverage.Reporter
 	poller  *capture.Poller // nil: nobody is asked for captures
 
@@ -93,6 +99,7 @@ func newGatherers(cfg *Config, version string, log *slog.Logger, registry promet
 		return nil, err
 	}
 	g := &gatherers{cfg: cfg, log: log, out: out.through(filter), told: map[string]int{}}
+	g.out.sink = observed{g, g.out.sink}
 	g.host, _ = os.Hostname() // without one it stays empty
 	defer func() {
 		if err != nil {
@@ -106,6 +113,9 @@ func newGatherers(cfg *Config, version string, log *slog.Logger, registry promet
 	}
 	if g.scanner != nil {
 		if err := g.openSamplers(registry); err != nil {
+			return nil, err
+		}
+		if err := g.openTriggers(registry); err != nil {
 			return nil, err
 		}
 		g.cover = coverage.New(coverage.Config{Node: g.host, Gatherer: out.reporter, Deliver: out.report, Logger: log})
@@ -130,7 +140,7 @@ func (g *gatherers) openScanner(version string) error {
 	if err != nil {
 		return err
 	}
-	s, err := discover.New(discover.Config{Version: version, Logger: g.log, AgentSeen: g.out.agentSeen, Rules: rules, Sampled: g.sampled})
+	s, err := discover.New(discover.Config{Version: version, Logger: g.log, AgentSeen: g.agentSeen, Rules: rules, Sampled: g.sampled})
 	switch {
 	case errors.Is(err, errors.ErrUnsupported):
 		g.log.Warn("processes are not discovered on this system; agents push, and targets can be listed", "error", err)
@@ -151,12 +161,72 @@ func (g *gatherers) openSamplers(registry prometheus.Registerer) (err error) {
 			return err
 		}
 	}
-	return nil
+	if g.cfg.gathers(GatherMemory) {
+		g.memory, err = inspect.New(inspect.Config{Sink: g.out.sink, Logger: g.log, Registerer: registry})
+	}
+	return err
+}
+
+// openTriggers makes what watches processes for triggers and for their end. What is gathered from here on passes by it.
+func (g *gatherers) openTriggers(registry prometheus.Registerer) (err error) {
+	g.trigger, err = trigger.New(trigger.Config{Executor: late{g}, Source: g.out.captures, Events: g.out.events, Logger: g.log, Registerer: registry})
+	return err
+}
+
+// observed is the sink that lets the triggers see what is gathered.
+type observed struct {
+	g    *gatherers
+	next sink
+}
+
+// Append implements sink.
+func (o observed) Append(ctx context.Context, p store.Push) error {
+	if t := o.g.trigger; t != nil && p.Process != nil {
+		for i := range p.Profiles {
+			t.Observe(p.Process.Instance, p.Profiles[i].Type, p.Profiles[i].Data)
+		}
+	}
+	return o.next.Append(ctx, p)
+}
+
+// late is the gatherers as one executor, for those that are made before they are.
+type late struct{ g *gatherers }
+
+func (l late) Instances() []string { return l.g.executors().Instances() }
+
+func (l late) Capture(ctx context.Context, t capture.Task) (string, io.ReadCloser, error) {
+	return l.g.executors().Capture(ctx, t)
+}
+
+// fromMemory takes captures out of the memory of processes.
+type fromMemory struct{ *inspect.Inspector }
+
+func (m fromMemory) Instances() []string {
+	var watched []string
+	for _, st := range m.Status() {
+		watched = append(watched, st.Instance)
+	}
+	return watched
+}
+
+func (m fromMemory) Capture(ctx context.Context, t capture.Task) (string, io.ReadCloser, error) {
+	if t.Kind != capture.Goroutines {
+		kinds := []string{capture.Goroutine, capture.Heap, capture.Mutex, capture.Block}
+		return capture.Profiler{Name: "memory", Kinds: kinds, List: m.Instances, Take: m.Inspector.Capture}.Capture(ctx, t)
+	}
+	text, err := m.Text(ctx, t.Instance)
+	if err != nil {
+		return "", nil, err
+	}
+	return capture.ContentType(t.Kind), io.NopCloser(bytes.NewReader(text)), nil
 }
 
 // executors are what takes captures of the processes that are gathered here, the one that disturbs them least first.
 func (g *gatherers) executors() capture.Executors {
 	es := capture.Executors{g.scraper}
+	if g.memory != nil {
+		es = append(es, fromMemory{g.memory})
+	}
 	if g.perf != nil {
 		es = append(es, capture.Profiler{Name: "perf", Kinds: []string{capture.CPU, capture.OffCPU}, Take: g.perf.Capture, List: func() []string {
 			var watched []string
@@ -169,6 +239,14 @@ func (g *gatherers) executors() capture.Executors {
 	return es
 }
 
+// setRules puts triggers in force.
+func (g *gatherers) setRules(rules []capture.Rule) error {
+	if g.trigger == nil {
+		return nil
+	}
+	return g.trigger.SetRules(rules)
+}
+
 // addTo adds what works to the group.
 func (g *gatherers) addTo(group *rungroup.Group) {
 	if g.poller != nil {
@@ -178,6 +256,12 @@ func (g *gatherers) addTo(group *rungroup.Group) {
 	if g.perf != nil {
 		group.Add("perf", g.perf.Run)
 	}
+	if g.memory != nil {
+		group.Add("memory", g.memory.Run)
+	}
+	if g.trigger != nil {
+		group.Add("triggers", g.trigger.Run)
+	}
 }
 
 func (g *gatherers) close() error {
@@ -185,6 +269,12 @@ func (g *gatherers) close() error {
 		return nil
 	}
 	return g.scanner.Close()
+}
+
+// agentSeen reports whether an agent reports the process.
+func (g *gatherers) agentSeen(bootID string, pidns, startTicks uint64, pids []int) bool {
+	_, ok := g.out.agentOf(discover.Identity{BootID: bootID, PIDNS: pidns, StartTicks: startTicks, PIDs: pids})
+	return ok
 }
 
 // sampled says who profiles a process that has neither agent nor endpoint, or why nobody can.
@@ -200,6 +290,9 @@ func (g *gatherers) sampled(p *discover.Process) (gatherer, reason string) {
 	if g.perf != nil && ask("perf", g.perf.Can) {
 		gatherer = GatherPerf
 	}
+	if g.memory != nil && ask("memory", g.memory.Can) {
+		gatherer = GatherPerf
+	}
 	if gatherer != "" {
 		return gatherer, ""
 	}
@@ -209,18 +302,26 @@ func (g *gatherers) sampled(p *discover.Process) (gatherer, reason string) {
 // report hands on what a scan found.
 func (g *gatherers) report(ctx context.Context, r discover.Report) {
 	var sampled []perf.Target
+	var read []inspect.Target
 	g.tellBinaries(ctx, r.Processes)
 	for _, p := range r.Processes {
 		if p.Gatherer != GatherPerf {
 			continue
 		}
-		if t, ok := g.target(&p, r.Time); ok {
+		t, ok := g.target(&p, r.Time)
+		if ok {
 			sampled = append(sampled, t)
 		}
+		t.Weight = 1 // what is read from memory does not take turns: it costs little, and deltas need every capture
+		read = append(read, inspect.Target(t))
 	}
 	if g.perf != nil {
 		g.perf.SetTargets(sampled)
 	}
+	if g.memory != nil {
+		g.memory.SetTargets(read)
+	}
+	g.trigger.SetTargets(trigger.Targets(r, g.host, g.out.agentOf))
 	g.cover.Report(ctx, r)
 }
 

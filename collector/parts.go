@@ -152,7 +152,7 @@ func (p *parts) openCaptures(ctx context.Context) (err error) {
 // openGatherers makes what finds and profiles processes.
 func (p *parts) openGatherers(context.Context) error {
 	agents := &agentIndex{cat: p.cat, now: time.Now}
-	g, err := newGatherers(p.cfg, p.opts.Version, p.log, p.registry, outlets{sink: p.store, seen: p.seen, events: p.cat.AddEvents, agentSeen: agents.seen, turns: p.rules.turns,
+	g, err := newGatherers(p.cfg, p.opts.Version, p.log, p.registry, outlets{sink: p.store, seen: p.seen, events: p.tell, agentOf: agents.of, turns: p.rules.turns,
 		captures: p.captures, report: coverage.Into(p.cat), reporter: "serve", binaries: p.binaries})
 	if err != nil {
 		return err
@@ -165,6 +165,11 @@ func (p *parts) openGatherers(context.Context) error {
 // alive counts the processes of each service that say something.
 func (p *parts) alive(ctx context.Context) (map[string]int, error) {
 	return p.cat.AliveByService(ctx, time.Now().Add(-agentsRecent).UnixMilli())
+}
+
+// tell stores events, those of ends with the captures that were taken before.
+func (p *parts) tell(ctx context.Context, es []catalog.Event) error {
+	return p.cat.AddEvents(ctx, p.captures.Attach(ctx, es))
 }
 
 // seen puts what discovery tells into the catalogue.
@@ -218,9 +223,14 @@ type agentIndex struct {
 	cat catalog.Catalog
 	now func() time.Time
 
-	mu  sync.Mutex
-	at  time.Time
-	ids []discover.Identity
+	mu   sync.Mutex
+	at   time.Time
+	rows []agentRow
+}
+
+type agentRow struct {
+	id  discover.Identity
+	row catalog.Process
 }
 
 const (
@@ -228,18 +238,19 @@ const (
 	agentsRecent = 5 * time.Minute // an agent that said nothing for longer does not count
 )
 
-func (a *agentIndex) seen(bootID string, pidns, startTicks uint64, pids []int) bool {
+// of returns the row of the process with that identity, as its agent reports it.
+func (a *agentIndex) of(want discover.Identity) (catalog.Process, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if now := a.now(); now.Sub(a.at) >= agentsFresh {
 		a.at = now
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
-		ps, err := a.cat.Processes(ctx, catalog.ProcessFilter{BootID: bootID, Since: now.Add(-agentsRecent).UnixMilli()})
+		ps, err := a.cat.Processes(ctx, catalog.ProcessFilter{BootID: want.BootID, Since: now.Add(-agentsRecent).UnixMilli()})
 		if err != nil {
-			return false // asked again in the next scan
+			return catalog.Process{}, false // asked again in the next scan
 		}
-		a.ids = a.ids[:0]
+		a.rows = a.rows[:0]
 		for _, p := range ps {
 			if p.Gatherer != "agent" || p.LabelsHash == "" {
 				continue
@@ -248,14 +259,13 @@ func (a *agentIndex) seen(bootID string, pidns, startTicks uint64, pids []int) b
 			if len(id.PIDs) == 0 {
 				id.PIDs = []int{p.PID}
 			}
-			a.ids = append(a.ids, id)
+			a.rows = append(a.rows, agentRow{id, p})
 		}
 	}
-	want := discover.Identity{BootID: bootID, PIDNS: pidns, StartTicks: startTicks, PIDs: pids}
-	for _, id := range a.ids {
-		if id.Same(want) {
-			return true
+	for _, r := range a.rows {
+		if r.id.Same(want) {
+			return r.row, true
 		}
 	}
-	return false
+	return catalog.Process{}, false
 }

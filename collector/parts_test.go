@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sonde-io/sonde/collector/discover"
 	"github.com/sonde-io/sonde/internal/catalog"
 )
 
@@ -28,6 +29,10 @@ func TestAgentIndex(t *testing.T) {
 	put(catalog.Process{Instance: "b", StartTicks: 8, PID: 80, LabelsHash: "h", Gatherer: "agent", LastSeen: -time.Hour.Milliseconds()})
 	put(catalog.Process{Instance: "c", StartTicks: 9, PID: 90, Gatherer: "scrape"})
 	a := &agentIndex{cat: cat, now: func() time.Time { return clock }}
+	seen := func(boot string, pidns, ticks uint64, pids []int) bool {
+		_, ok := a.of(discover.Identity{BootID: boot, PIDNS: pidns, StartTicks: ticks, PIDs: pids})
+		return ok
+	}
 	for _, tt := range []struct {
 		name         string
 		boot         string
@@ -42,16 +47,16 @@ func TestAgentIndex(t *testing.T) {
 		{"said nothing for an hour", "boot", 0, 8, []int{80}, false},
 		{"scraped", "boot", 0, 9, []int{90}, false},
 	} {
-		if got := a.seen(tt.boot, tt.pidns, tt.ticks, tt.pids); got != tt.want {
+		if got := seen(tt.boot, tt.pidns, tt.ticks, tt.pids); got != tt.want {
 			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
 		}
 	}
 	put(catalog.Process{Instance: "d", StartTicks: 10, PID: 100, LabelsHash: "h", Gatherer: "agent"})
-	if a.seen("boot", 0, 10, []int{100}) {
+	if seen("boot", 0, 10, []int{100}) {
 		t.Error("the catalogue was read again within one scan")
 	}
 	clock = clock.Add(agentsFresh)
-	if !a.seen("boot", 0, 10, []int{100}) {
+	if !seen("boot", 0, 10, []int{100}) {
 		t.Error("a new agent is not seen in the next scan")
 	}
 }

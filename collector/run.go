@@ -180,6 +180,10 @@ func (p *parts) apply(cfg *Config) error {
 	if err := p.gather.scraper.SetTargets(scrapeTargets(cfg.Targets)); err != nil {
 		return err
 	}
-	p.captures.SetRules(cfg.captureRules())
+	rules := cfg.captureRules()
+	p.captures.SetRules(rules)
+	if err := p.gather.setRules(rules); err != nil {
+		return err
+	}
 	return p.rules.set(cfg)
 }
