@@ -66,7 +66,8 @@ func TestHelp(t *testing.T) {
 		if c.Parent().Name() == "completion" {
 			continue // cobra's own words
 		}
-		golden(t, filepath.Join("testdata/help", c.Name()+".txt"), help(t, strings.Fields(c.CommandPath())[1:]...))
+		words := strings.Fields(c.CommandPath())[1:]
+		golden(t, filepath.Join("testdata/help", strings.Join(words, "-")+".txt"), help(t, words...))
 	}
 }
 
