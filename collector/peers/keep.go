@@ -120,6 +120,9 @@ func (k *keeping) add(it *item) error {
 	if err != nil || push == nil {
 		return err
 	}
+	if it.data.Columns() == 0 {
+		return reply.Errorf(http.StatusUnprocessableEntity, "%s: it has no sample types", it.what)
+	}
 	settleColumns(it.typ, it.data)
 	sampleLabels(it.data)
 	if z := k.h.symbols; z != nil {

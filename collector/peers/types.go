@@ -50,7 +50,7 @@ func typeOf(p *profiles.Profile, name string, display func(column string) string
 		return "block"
 	case has("contentions", "delay"):
 		return contention(p)
-	case name != "":
+	case name != "" || len(p.SampleTypes) == 0:
 		return plainName(name)
 	}
 	return plainName(p.SampleTypes[0].Type)
