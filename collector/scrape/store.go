@@ -99,9 +99,6 @@ func (l *loop) interval(dec *profiles.Decoder, c *capture, left *int) (*profiles
 	if want := column[c.ty]; want != "" && !slices.ContainsFunc(p.SampleTypes, func(v profiles.ValueType) bool { return v.Type == want }) {
 		return nil, fmt.Errorf("what it answered is no %s profile: it has no column %s", c.ty, want)
 	}
-	if l.m.cfg.Observed != nil {
-		l.m.cfg.Observed(l.t.Instance, c.ty, p)
-	}
 	if c.ty == "cpu" {
 		// The profile's own duration is the interval's; its clock may be another machine's.
 		if d := time.Duration(p.DurationNanos); d > 0 && c.start.Add(d).Before(c.end) {

@@ -12,7 +12,6 @@ import (
 	"github.com/sonde-io/sonde/collector/discover"
 	"github.com/sonde-io/sonde/collector/rotate"
 	"github.com/sonde-io/sonde/internal/catalog"
-	"github.com/sonde-io/sonde/profiles"
 	"github.com/sonde-io/sonde/profiles/store"
 )
 
@@ -46,9 +45,6 @@ type Config struct {
 
 	// Report is given the result of each scan, its Processes not to be changed. It may be nil.
 	Report func(ctx context.Context, r discover.Report)
-
-	// Observed is given every profile of the target with that instance as it was decoded, before anything is subtracted from it, and may look at it until it returns. It may be nil.
-	Observed func(instance, ty string, p *profiles.Profile)
 
 	Logger     *slog.Logger          // nil: discard
 	Registerer prometheus.Registerer // nil: no metrics

@@ -138,7 +138,7 @@ func newNode(t *testing.T, p catalog.Process, addr string) *node {
 	broker, err := capture.New(ctx, capture.Config{Catalog: cat, Blobs: blobs})
 	must(err)
 	n := &node{cat: cat, broker: broker}
-	m, err := scrape.New(scrape.Config{Sink: st, CPUDuration: -1, Period: time.Second, Observed: func(instance, ty string, p *profiles.Profile) { n.engine.Observe(instance, ty, p) }})
+	m, err := scrape.New(scrape.Config{Sink: st, CPUDuration: -1, Period: time.Second})
 	must(err)
 	must(m.SetTargets([]scrape.Target{{Instance: p.Instance, Service: p.Service, URL: "http://" + addr + "/debug/pprof", Types: []string{"heap", "goroutine"}, Process: &p}}))
 	must(cat.PutProcesses(ctx, []catalog.Process{p}))
