@@ -41,7 +41,6 @@ type fleet struct {
 	members []member
 	nodes   []node
 	cut     bool   // there are more than maxFleet
-	summary string // of this machine's discovery
 }
 
 // node is what one node reports, and when it did so last.
@@ -108,7 +107,7 @@ func (h *Handler) readFleet(ctx context.Context, since, now int64) (*fleet, erro
 	}
 	var seen []catalog.Process
 	if h.cfg.Discovery != nil {
-		f.summary, seen = h.cfg.Discovery.Summary(), h.cfg.Discovery.Processes()
+		seen = h.cfg.Discovery.Processes()
 	}
 	f.members = gather(known, seen, f.nodes, now)
 	scanned := scannedNamespaces(seen, f.nodes, now)

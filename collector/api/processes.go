@@ -94,7 +94,7 @@ func (h *Handler) processes(ctx context.Context, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return map[string]any{"processes": out, "next": next, "total": total, "states": states, "gatherers": gatherers, "more": f.cut, "at": f.at, "summary": f.summary}, nil
+	return map[string]any{"processes": out, "next": next, "total": total, "states": states, "gatherers": gatherers, "more": f.cut, "at": f.at, "summary": h.summary()}, nil
 }
 
 // describe adds the labels, which the view of the fleet does without, to one page of it.
@@ -295,4 +295,12 @@ func (s sorting) page(all []*member, after *[4]string, limit int) ([]*member, st
 type ordered struct {
 	row [4]string
 	m   *member
+}
+
+// summary says what this machine's discovery found, "" where there is none.
+func (h *Handler) summary() string {
+	if h.cfg.Discovery == nil {
+		return ""
+	}
+	return h.cfg.Discovery.Summary()
 }
