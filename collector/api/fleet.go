@@ -40,7 +40,7 @@ type fleet struct {
 	at      int64 // Unix ms
 	members []member
 	nodes   []node
-	cut     bool   // there are more than maxFleet
+	cut     bool // there are more than maxFleet
 }
 
 // node is what one node reports, and when it did so last.
