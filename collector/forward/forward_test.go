@@ -283,7 +283,7 @@ func TestDayWithoutUpstream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := newUpstream()
 		u.down = errRefused
-		s := start(t, u, faultfs.New(), func(c *Config) { c.SpoolBytes = spool.MinBytes })
+		s := start(t, u, faultfs.New(), func(c *Config) { c.SpoolBytes, c.MaxBackoff = spool.MinBytes, 2*time.Minute })
 		const instances = 4
 		pushes := 0
 		for ; pushes < 24*60*4; pushes++ { // every 15 s

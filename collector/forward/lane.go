@@ -184,9 +184,7 @@ func (l *lane) send(ctx, hard context.Context) error {
 		if n == 0 {
 			return nil
 		}
-		for _, o := range l.batch[:n] {
-			o.told = o.told || o.Hash != "" && !f.told.has(o.Instance, o.Hash)
-		}
+		f.tell(l.batch[:n])
 		results, err := f.post(hard, l.batch[:n])
 		switch r, refused := errors.AsType[*refusal](err); {
 		case refused && r.final(failures):
@@ -212,6 +210,17 @@ func (l *lane) send(ctx, hard context.Context) error {
 	}
 }
 
+// tell has the process objects go along that the upstream is not known to have, each once in a batch.
+func (f *Forwarder) tell(batch []*outbound) {
+	here := map[string]string{}
+	for _, o := range batch {
+		o.told = o.Hash != "" && (o.asked || here[o.Instance] != o.Hash && !f.told.has(o.Instance, o.Hash))
+		if o.told && o.Instance != "" {
+			here[o.Instance] = o.Hash
+		}
+	}
+}
+
 // head returns how many pushes go into the next request.
 func (l *lane) head() int {
 	n, bytes := 0, 0
@@ -229,6 +238,7 @@ func (l *lane) split(ctx context.Context, n, failures int) bool {
 	var left []*outbound
 	for _, o := range l.batch[:n] {
 		one.batch = []*outbound{o}
+		l.f.tell(one.batch)
 		results, err := l.f.post(ctx, one.batch)
 		r, refused := errors.AsType[*refusal](err)
 		switch {
@@ -293,10 +303,10 @@ func (l *lane) settle(results []wire.Result, failures int) (int, error) {
 		case r.Status == wire.StatusUnknown && o.unknown < maxUnknown:
 			f.metrics.sent.WithLabelValues(wire.StatusUnknown).Inc()
 			f.told.forget(o.Instance)
-			if o.told {
+			if o.asked {
 				o.unknown++
 			}
-			o.told = true
+			o.asked = true
 			again = append(again, o)
 		case ofInstance(r):
 			f.metrics.sent.WithLabelValues("later").Inc()

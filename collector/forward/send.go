@@ -22,7 +22,8 @@ type outbound struct {
 	*spool.Item
 	weight  int64     // of the budget
 	told    bool      // the process object goes with it
-	unknown int       // how often the upstream did not know the process although it was told
+	asked   bool      // because the upstream asked for it
+	unknown int       // how often the upstream asked for it again
 	broken  int       // how often the upstream failed on it
 	refused time.Time // when it was refused for now first
 }

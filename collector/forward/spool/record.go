@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 )
 
 // Push is one push to keep. Its bytes are not kept after Append.
@@ -30,12 +31,20 @@ type Process struct {
 	deflated      []byte
 }
 
+var inflaters = sync.Pool{New: func() any { return flate.NewReader(bytes.NewReader(nil)) }}
+
 // maxProcess bounds a process object, in bytes.
 const maxProcess = 4 << 20
 
 // Raw returns the object's JSON.
 func (p *Process) Raw() ([]byte, error) {
-	raw, err := io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(p.deflated)), maxProcess+1))
+	r := inflaters.Get().(io.ReadCloser)
+	defer inflaters.Put(r)
+	err := r.(flate.Resetter).Reset(bytes.NewReader(p.deflated), nil)
+	var raw []byte
+	if err == nil {
+		raw, err = io.ReadAll(io.LimitReader(r, maxProcess+1))
+	}
 	if err == nil && len(raw) > maxProcess {
 		err = fmt.Errorf("more than %d bytes", maxProcess)
 	}
