@@ -1,4 +1,4 @@
-// Builds dist/: one script, one style sheet (content hashes in their names), index.html, the icon and the licences of what is bundled.
+// Builds dist/: for each page a script and a style sheet (content hashes in their names) and its HTML; the icon, and the licences of what is bundled.
 //   node build.mjs          write dist/
 //   node build.mjs --check  fail if dist/ is not what the source builds, or is too large
 import { build } from "esbuild";
@@ -10,12 +10,16 @@ import { gzipSync } from "node:zlib";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const dist = join(here, "dist");
-const maxGzip = 60 * 1024; // of all JavaScript together
+// The pages: their entry, their HTML, and how much gzipped JavaScript each may load.
+const pages = [
+  { name: "explorer", entry: "src/main.tsx", html: "index.html", maxGzip: 60 * 1024 },
+  { name: "fleet", entry: "src/fleet/main.tsx", html: "fleet.html", maxGzip: 40 * 1024 },
+];
 
 async function bundle() {
   const result = await build({
     absWorkingDir: here,
-    entryPoints: { explorer: "src/main.tsx" },
+    entryPoints: Object.fromEntries(pages.map((p) => [p.name, p.entry])),
     bundle: true,
     minify: true,
     format: "iife",
@@ -34,13 +38,16 @@ async function bundle() {
   const names = {};
   for (const out of result.outputFiles) {
     const ext = out.path.slice(out.path.lastIndexOf("."));
+    const page = out.path.slice(out.path.lastIndexOf("/") + 1, -ext.length);
     const hash = createHash("sha256").update(out.contents).digest("hex").slice(0, 12);
-    names[ext] = `explorer-${hash}${ext}`;
-    files.set(names[ext], Buffer.from(out.contents));
+    names[page + ext] = `${page}-${hash}${ext}`;
+    files.set(names[page + ext], Buffer.from(out.contents));
   }
-  let html = await readFile(join(here, "src/index.html"), "utf8");
-  html = html.replace("explorer.js", names[".js"]).replace("explorer.css", names[".css"]);
-  files.set("index.html", Buffer.from(html));
+  for (const p of pages) {
+    let html = await readFile(join(here, "src", p.html), "utf8");
+    for (const ext of [".js", ".css"]) html = html.replace(p.name + ext, names[p.name + ext]);
+    files.set(p.html, Buffer.from(html));
+  }
   files.set("favicon.svg", await readFile(join(here, "src/favicon.svg")));
   files.set("licenses.txt", Buffer.from(await licences(result.metafile)));
   return files;
@@ -63,12 +70,14 @@ async function licences(metafile) {
 }
 
 function checkSize(files) {
-  let total = 0;
-  for (const [name, data] of files) {
-    if (name.endsWith(".js")) total += gzipSync(data, { level: 9 }).length;
+  for (const p of pages) {
+    let total = 0;
+    for (const [name, data] of files) {
+      if (name.startsWith(`${p.name}-`) && name.endsWith(".js")) total += gzipSync(data, { level: 9 }).length;
+    }
+    console.log(`JavaScript of ${p.html}: ${total} bytes gzipped, at most ${p.maxGzip} allowed`);
+    if (total > p.maxGzip) throw new Error(`check size: ${total} bytes of gzipped JavaScript in ${p.html}, more than ${p.maxGzip}`);
   }
-  console.log(`JavaScript: ${total} bytes gzipped, at most ${maxGzip} allowed`);
-  if (total > maxGzip) throw new Error(`check size: ${total} bytes of gzipped JavaScript, more than ${maxGzip}`);
 }
 
 async function checkFresh(files) {

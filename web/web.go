@@ -41,7 +41,7 @@ var load = sync.OnceValue(func() map[string]asset {
 	return assets
 })
 
-// Handler serves the page: / and the embedded files beside it, by GET and HEAD; 404 for every other path. Files with a hash in their name may be kept for ever, the
+// Handler serves the pages, / (the explorer) and /fleet, and the embedded files beside them, by GET and HEAD; 404 for every other path. Files with a hash in their name may be kept for ever, the
 // others are revalidated by ETag. It is safe for concurrent use and allocates nothing per request but headers.
 func Handler() http.Handler {
 	return serve(load())
@@ -59,8 +59,11 @@ func serve(assets map[string]asset) http.Handler {
 			return
 		}
 		name := strings.TrimPrefix(r.URL.Path, "/")
-		if name == "" {
+		switch name {
+		case "":
 			name = "index.html"
+		case "fleet":
+			name = "fleet.html"
 		}
 		a, ok := assets[name]
 		if !ok {

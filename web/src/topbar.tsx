@@ -17,6 +17,7 @@ export function TopBar() {
   return (
     <header class="bar" aria-label="What is shown">
       <a class="brand" href="/" title="Sonde: start over" onClick={(e) => (e.preventDefault(), startOver())}>sonde</a>
+      <a href="/fleet" title="Processes, coverage and captures of the fleet">fleet</a>
       <Search />
       <ServicePicker />
       <TypePicker />
