@@ -126,9 +126,6 @@ func attach(t testing.TB, pid int) *view {
 	return &view{r: newReader(p), im: im, bias: entry - im.start}
 }
 
-// shapes are the type arguments in names: runtime/pprof writes them since Go 1.21, the function table has them as the runtime prints them.
-var shapes = regexp.MustCompile(`\[.*\]:`)
-
 // stacks returns the values of a profile by stack, written as functions with lines, innermost first, at most max of them, and numeric labels.
 func stacks(p *profiles.Profile, max int) map[string][]int64 {
 	out := map[string][]int64{}
@@ -142,7 +139,7 @@ func stacks(p *profiles.Profile, max int) map[string][]int64 {
 					break
 				}
 				f := p.Functions[ln.Function]
-				sb.WriteString(shapes.ReplaceAllString(fmt.Sprintf("%s:%d\n", f.Name, ln.Line), "[...]:"))
+				fmt.Fprintf(&sb, "%s:%d\n", f.Name, ln.Line)
 			}
 		}
 		for _, l := range p.Labels[s.Labels.Lo:s.Labels.Hi] {
@@ -168,6 +165,28 @@ func depth(minor uint16) int {
 		return 32
 	}
 	return 128
+}
+
+// wrapper is a function that a go statement or the unwinding of defers puts into stacks, and that tracebacks leave out: before Go 1.22 the compiler
+// gives these no telling name.
+var wrapper = regexp.MustCompile(`(?m)^(main\.goroutines\.func\d+:\d+\n\z|runtime\.(deferCallSave|runOpenDeferFrame):\d+\n)`)
+
+// withoutWrappersOf returns the stacks without what cannot be told to be a wrapper in that version.
+func withoutWrappersOf(minor uint16, m map[string][]int64) map[string][]int64 {
+	if minor >= 22 {
+		return m
+	}
+	out := map[string][]int64{}
+	for k, v := range m {
+		k = wrapper.ReplaceAllString(k, "")
+		if out[k] == nil {
+			out[k] = make([]int64, len(v))
+		}
+		for i := range v {
+			out[k][i] += v[i]
+		}
+	}
+	return out
 }
 
 // of returns the stacks that hold the word.

@@ -26,10 +26,8 @@ func (p *process) readv([]part) (filled int, err error) { return 0, errUnsupport
 // rights are none here.
 type rights struct{ machine string }
 
-func readRights() *rights                    { return &rights{errUnsupported.Error()} }
+func readRights() *rights                                     { return &rights{errUnsupported.Error()} }
 func (r *rights) reason(instance string, pid, uid int) string { return r.machine }
-func refusedByKernel(err error) bool         { return errors.Is(err, errUnsupported) }
-	return errors.Is(err, ErrVersion) || errors.Is(err, pclntab.ErrVersion)
-}
-func monotonic() int64         { return 0 }
-func threadCPU() time.Duration { return 0 }
+func refusedByKernel(err error) bool                          { return errors.Is(err, errUnsupported) }
+func monotonic() int64                                        { return 0 }
+func threadCPU() time.Duration                                { return 0 }

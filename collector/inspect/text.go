@@ -69,7 +69,7 @@ func (v *view) writeGoroutine(out *bytes.Buffer, g *goroutine, now int64) {
 			if hidden(fr.Func) && (shown > 0 || i+1 < len(g.frames) || j+1 < len(s.frames)) {
 				continue
 			}
-			writeFrame(out, fr, f.pc-v.bias-s.entry, fr.Func+"(...)")
+			writeFrame(out, fr, f.pc-v.bias-s.entry, "", "(...)")
 			shown++
 		}
 	}
@@ -77,17 +77,23 @@ func (v *view) writeGoroutine(out *bytes.Buffer, g *goroutine, now int64) {
 		out.WriteString("...additional frames elided...\n")
 	}
 	if s := v.im.siteAt(g.goPC-v.bias, true); g.goPC != 0 && s != nil && len(s.frames) > 0 && g.id != 1 {
-		by := "created by " + s.frames[0].Func
+		in := ""
 		if g.parent != 0 {
-			by += fmt.Sprintf(" in goroutine %d", g.parent)
+			in = fmt.Sprintf(" in goroutine %d", g.parent)
 		}
-		writeFrame(out, &s.frames[0], g.goPC-v.bias-s.entry, by)
+		creator := &s.frames[len(s.frames)-1] // the runtime does not expand it
+		writeFrame(out, creator, g.goPC-v.bias-s.entry, "created by ", in)
 	}
 	out.WriteByte('\n')
 }
 
-func writeFrame(out *bytes.Buffer, f *pclntab.Frame, off uint64, what string) {
-	fmt.Fprintf(out, "%s\n\t%s:%d", what, f.File, f.Line)
+// writeFrame writes a function, with before and after its name, and where in the source it is.
+func writeFrame(out *bytes.Buffer, f *pclntab.Frame, off uint64, before, after string) {
+	name := f.Func
+	if i, j := strings.IndexByte(name, '['), strings.LastIndexByte(name, ']'); i >= 0 && j > i { // type arguments, as the runtime writes them
+		name = name[:i] + "[...]" + name[j+1:]
+	}
+	fmt.Fprintf(out, "%s%s%s\n\t%s:%d", before, name, after, f.File, f.Line)
 	if !f.Inlined && off > 0 {
 		fmt.Fprintf(out, " +%#x", off)
 	}
