@@ -32,7 +32,7 @@ func (h *Handler) otlp(p *receive.Peer) (any, error) {
 		if err != nil {
 			return partial{}, err
 		}
-		c := newConverter(pd, p.Limits().Samples)
+		c := newConverter(pd, p.Limits())
 		err = c.convert()
 		h.metrics.stripped.WithLabelValues("sample").Add(float64(c.stripped))
 		if err != nil {

@@ -15,8 +15,8 @@ type shape struct {
 	perByte  map[int]int64  // what a byte of a field can become, where it is more than usual: an attribute's index is a label of a sample
 }
 
-// usualPerByte is what a byte of a packed list becomes at most: a varint an int64.
-const usualPerByte = 8
+// usualPerByte is what a byte of a packed list becomes at most: a varint an int64, in a slice that doubles as it grows.
+const usualPerByte = 16
 
 // maxMessageDepth bounds messages within messages: values of attributes may hold values, and the library that decodes them calls itself.
 const maxMessageDepth = 32

@@ -4,13 +4,13 @@ import (
 	"iter"
 	"path"
 	"slices"
-	"strings"
 
 	"github.com/sonde-io/sonde/profiles"
 )
 
 // builder builds one profile of parts of a request's dictionary.
 type builder struct {
+	c         *converter
 	dict      *dictionary
 	key       builderKey
 	what      string
@@ -22,8 +22,8 @@ type builder struct {
 	mappings  map[int32]uint32 // plus one
 }
 
-func newBuilder(d *dictionary, key builderKey, what string, head *profiles.Profile) *builder {
-	return &builder{dict: d, key: key, what: what, p: &profiles.Profile{PeriodType: head.PeriodType, Period: head.Period},
+func newBuilder(c *converter, key builderKey, what string, head *profiles.Profile) *builder {
+	return &builder{c: c, dict: c.dict, key: key, what: what, p: &profiles.Profile{PeriodType: head.PeriodType, Period: head.Period},
 		locations: map[int32]uint32{}, functions: map[int32]uint32{}, mappings: map[int32]uint32{}}
 }
 
@@ -64,6 +64,9 @@ func (b *builder) location(id int32) (uint32, bool) {
 	}
 	in := b.dict.d.LocationTable().At(int(id))
 	l := profiles.Location{Address: in.Address(), Mapping: b.mapping(in.MappingIndex()), Lines: profiles.Span{Lo: uint32(len(b.p.Lines))}}
+	if b.c.lines += in.Lines().Len(); b.c.lines > maxLines {
+		return 0, false // sample refuses the request
+	}
 	for k := range in.Lines().Len() {
 		if f, ok := b.function(in.Lines().At(k).FunctionIndex()); ok {
 			b.p.Lines = append(b.p.Lines, profiles.Line{Function: f, Line: in.Lines().At(k).Line()})
@@ -118,14 +121,11 @@ func (b *builder) mapping(id int32) uint32 {
 
 // text returns a string of the dictionary, whose indices have been checked.
 func (b *builder) text(i int32) string {
-	if int(i) >= b.dict.strings.Len() {
+	if int(i) >= len(b.dict.texts) {
 		return ""
 	}
-	return strings.ToValidUTF8(cut(b.dict.strings.At(int(i)), maxText), "�")
+	return b.dict.texts[i]
 }
-
-// maxText is the most bytes of a name, as in a pprof profile.
-const maxText = 64 << 10
 
 // item finishes the profile.
 func (b *builder) item() item {

@@ -9,32 +9,36 @@ import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pprofile"
 
+	"github.com/sonde-io/sonde/collector/receive"
 	"github.com/sonde-io/sonde/collector/reply"
 	"github.com/sonde-io/sonde/profiles"
 )
 
-// The bounds of one OTLP request: processes in it, and frames of all stacks for each sample that it may have.
+// The bounds of one OTLP request: processes in it, what each resource says, frames of all stacks for each sample that it may have, and lines of all locations.
 const (
 	maxProcesses    = 4096
+	maxAttributes   = 128 // of one resource; the rest is left out
 	framesPerSample = 8
+	maxLines        = 2_000_000
 )
 
 // converter turns an OTLP request into items: one for each process, type and time. Each Profile of OTLP has one column; those of one type and time become one.
 type converter struct {
-	pd         pprofile.Profiles
-	dict       *dictionary
-	maxSamples int
+	pd     pprofile.Profiles
+	dict   *dictionary
+	limits receive.Limits
 
 	items     []item
 	builders  []*builder
 	processes int
 	samples   int
 	frames    int
+	lines     int // of locations, which each profile has copies of
 	stripped  int // labels of samples left out
 }
 
-func newConverter(pd pprofile.Profiles, maxSamples int) *converter {
-	return &converter{pd: pd, maxSamples: maxSamples}
+func newConverter(pd pprofile.Profiles, l receive.Limits) *converter {
+	return &converter{pd: pd, limits: l}
 }
 
 // over says that a request passes one of its bounds.
@@ -52,7 +56,11 @@ func (c *converter) convert() (err error) {
 		rp := resources.At(i)
 		r := resource{c: c, attributes: map[string]string{}, origins: map[string]*origin{}}
 		for k, v := range rp.Resource().Attributes().All() {
-			r.attributes[k] = v.AsString()
+			if len(r.attributes) == maxAttributes {
+				c.stripped++
+				continue
+			}
+			r.attributes[k] = strings.ToValidUTF8(cut(v.AsString(), maxText), "�")
 		}
 		for k := range rp.ScopeProfiles().Len() {
 			r.builders = map[builderKey]*builder{}
@@ -150,8 +158,8 @@ func interval(p pprofile.Profile) (start, end int64) {
 // sample converts one sample.
 func (r *resource) sample(what string, key builderKey, head *profiles.Profile, own []int32, s pprofile.Sample) error {
 	c := r.c
-	if c.samples++; c.samples > c.maxSamples {
-		return over("max_samples", "samples", c.maxSamples)
+	if c.samples++; c.samples > c.limits.Samples {
+		return over("max_samples", "samples", c.limits.Samples)
 	}
 	if err := within(s.StackIndex(), c.dict.d.StackTable().Len(), what, "stack"); err != nil {
 		return err
@@ -193,20 +201,21 @@ func (r *resource) sample(what string, key builderKey, head *profiles.Profile, o
 	}
 	b := r.builders[key]
 	if b == nil {
-		b = newBuilder(c.dict, key, what, head)
+		b = newBuilder(c, key, what, head)
 		r.builders[key] = b
 		c.builders = append(c.builders, b)
 	}
-	stack := pcommon.Int32Slice{}
+	stack := pcommon.NewInt32Slice()
 	if int(s.StackIndex()) < c.dict.d.StackTable().Len() {
 		stack = c.dict.d.StackTable().At(int(s.StackIndex())).LocationIndices()
-		if c.frames += stack.Len(); c.frames > framesPerSample*c.maxSamples {
-			return over(profiles.LimitFrames, "frames", framesPerSample*c.maxSamples)
+		if c.frames += stack.Len(); c.frames > framesPerSample*c.limits.Samples {
+			return over(profiles.LimitFrames, "frames", framesPerSample*c.limits.Samples)
 		}
-		b.add(head, stack.All(), labels, v)
-		return nil
 	}
-	b.add(head, func(func(int, int32) bool) {}, labels, v)
+	b.add(head, stack.All(), labels, v)
+	if c.lines > maxLines {
+		return over(profiles.LimitLines, "lines", maxLines)
+	}
 	return nil
 }
 
@@ -249,6 +258,7 @@ func (r *resource) origin(whose []int32) (*origin, error) {
 	}
 	o := newOrigin(all)
 	o.labels["service_name"] = service(o.labels)
+	o.fit(r.c.limits) // at once: there may be thousands, of a resource that says much
 	r.origins[key.String()] = o
 	return o, nil
 }

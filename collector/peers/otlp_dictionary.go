@@ -35,6 +35,7 @@ type attribute struct {
 type dictionary struct {
 	d          pprofile.ProfilesDictionary
 	strings    pcommon.StringSlice
+	texts      []string // the same, as a profile may have them
 	attributes []attribute
 	builds     []string // of each mapping
 	links      [][]profiles.SampleLabel
@@ -66,6 +67,10 @@ func newDictionary(d pprofile.ProfilesDictionary) (*dictionary, error) {
 		}
 	}
 	x.readLinks()
+	x.texts = make([]string, x.strings.Len())
+	for i := range x.texts {
+		x.texts[i] = strings.ToValidUTF8(cut(x.strings.At(i), maxText), "�")
+	}
 	return x, nil
 }
 
@@ -209,12 +214,13 @@ func (x *dictionary) readLinks() {
 	}
 }
 
-// The bounds of one label of a sample, of a stack and of a build id; those of a pprof profile are the same.
+// The bounds of one label of a sample, of a stack, of a build id and of any name; those of a pprof profile are the same.
 const (
 	maxSampleLabel  = 1024
 	maxSampleLabels = 64
 	maxDepth        = 1024
 	maxBuildID      = 128
+	maxText         = 64 << 10 // of any name
 )
 
 // clampMs turns ns since 1970, or a length, into ms.

@@ -9,8 +9,11 @@ import (
 	"github.com/sonde-io/sonde/symbols/pclntab"
 )
 
-// maxOpen is how many binaries are open at once: a service's frames are of few.
-const maxOpen = 8
+// What is open at once: a service's frames are of few binaries.
+const (
+	maxOpen       = 8
+	maxTableBytes = 128 << 20 // of symbol tables
+)
 
 // opened is a binary whose tables are read.
 type opened struct {
@@ -18,7 +21,7 @@ type opened struct {
 	f       *os.File
 	image   *image
 	table   *pclntab.Table // nil: no Go program, or of a version that is not known
-	symbols *symtab
+	symbols *symtab        // nil: not read yet; a Go program's is for its functions in C
 	frames  []pclntab.Frame
 }
 
@@ -58,6 +61,10 @@ func (s *Store) Symbolize(buildID string, start, limit, offset, address uint64, 
 		if len(o.frames) > 0 {
 			return true
 		}
+	}
+	if o.symbols == nil {
+		o.symbols = readSymtab(o.image)
+		s.trim()
 	}
 	name := o.symbols.find(at)
 	if name != "" {
@@ -129,12 +136,24 @@ func (s *Store) opened(f *file) *opened {
 	if o.table, err = pclntab.New(file, st.Size()); err != nil {
 		o.table = nil
 	}
-	o.symbols = readSymtab(o.image)
 	s.open = slices.Insert(s.open, 0, o)
-	for len(s.open) > maxOpen {
-		last := len(s.open) - 1
-		_ = s.open[last].close() // it was only read
-		s.open = s.open[:last]
-	}
+	s.trim()
 	return o
+}
+
+// trim closes the binaries that were not used for longest until the rest is within bounds, but not the last one used. s.naming is held.
+func (s *Store) trim() {
+	bytes := int64(0)
+	for i, o := range s.open {
+		if o.symbols != nil {
+			bytes += o.symbols.bytes()
+		}
+		if i > 0 && (i >= maxOpen || bytes > maxTableBytes) {
+			for _, o := range s.open[i:] {
+				_ = o.close() // it was only read
+			}
+			s.open = slices.Delete(s.open, i, len(s.open))
+			return
+		}
+	}
 }

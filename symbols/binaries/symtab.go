@@ -9,7 +9,8 @@ import (
 // The most that is read of a symbol table.
 const (
 	maxSymbols     = 1 << 20
-	maxSymbolBytes = 32 << 20 // of entries, and of names
+	maxSymbolBytes = 64 << 20 // of the entries and names of one binary together
+	maxTables      = 2        // .symtab and .dynsym
 	maxSymbolName  = 4096
 )
 
@@ -28,20 +29,24 @@ type symtab struct {
 
 // readSymtab reads the symbol tables. What is damaged or compressed is passed over.
 func readSymtab(m *image) *symtab {
-	t := &symtab{}
+	t, left := &symtab{}, uint64(maxSymbolBytes)
 	for _, s := range m.sections {
-		if s.typ != 2 && s.typ != 11 || s.flags&0x800 != 0 || int(s.link) >= len(m.sections) || len(t.names) == 8 {
+		if s.typ != 2 && s.typ != 11 || s.flags&0x800 != 0 || int(s.link) >= len(m.sections) || len(t.names) == maxTables {
 			continue
 		}
 		names := m.sections[s.link]
-		entries, err := m.read(s.offset, s.size, maxSymbolBytes)
+		if s.size > left || names.size > left-s.size {
+			continue
+		}
+		entries, err := m.read(s.offset, s.size, left)
 		if err != nil {
 			continue
 		}
-		text, err := m.read(names.offset, names.size, maxSymbolBytes)
+		text, err := m.read(names.offset, names.size, left)
 		if err != nil {
 			continue
 		}
+		left -= s.size + names.size
 		t.names = append(t.names, text)
 		t.add(m, entries)
 	}
@@ -69,6 +74,14 @@ func (t *symtab) add(m *image, b []byte) {
 			t.symbols = append(t.symbols, s)
 		}
 	}
+}
+
+// bytes is the memory that the table takes.
+func (t *symtab) bytes() (n int64) {
+	for _, b := range t.names {
+		n += int64(len(b))
+	}
+	return n + 32*int64(cap(t.symbols))
 }
 
 // find returns the name of the function at an address as the linker gave it, "" where there is none. One without a size reaches to the next.
