@@ -1,6 +1,7 @@
 package listen
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
@@ -25,8 +26,15 @@ func (l *Listener) Guard(next http.Handler, exempt func(*http.Request) bool) htt
 		h = requireToken(l.token, exempt, h)
 	}
 	h = refuseCrossSite(h)
-	if l.token == "" && l.policy.isLocal() && !l.policy.isUnix() {
-		h = requireLocalHost(l.policy.host(), h)
+	var host string // of a listener that pages may be pointed at, and that only this machine may ask
+	for _, one := range l.policies {
+		if !one.isLocal() {
+			return h
+		}
+		host = cmp.Or(host, one.host())
+	}
+	if l.token == "" && host != "" {
+		h = requireLocalHost(host, h)
 	}
 	return h
 }
@@ -73,6 +81,10 @@ func refuseCrossSite(next http.Handler) http.Handler {
 // requireLocalHost answers 403 unless the request names this machine as its host, or the name it listens on.
 func requireLocalHost(own string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if at, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok && at.Network() == "unix" {
+			next.ServeHTTP(w, r) // no browser comes this way
+			return
+		}
 		host := r.Host
 		if h, _, err := net.SplitHostPort(host); err == nil {
 			host = h

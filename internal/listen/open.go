@@ -1,6 +1,7 @@
 package listen
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -16,9 +17,9 @@ import (
 // Listener is an open listener with its policy.
 type Listener struct {
 	net.Listener
-	policy Policy
-	token  string
-	secure bool // TLS
+	policies []Policy // one for each address
+	token    string
+	urls     []string
 }
 
 // Open checks p, reads its files and listens. logger, which may be nil, is told of certificates that cannot be read again. Errors that
@@ -31,18 +32,32 @@ func Open(ctx context.Context, p Policy, logger *slog.Logger) (*Listener, error)
 	if err != nil {
 		return nil, err
 	}
-	l := &Listener{policy: p, token: token}
 	var config *tls.Config
 	if p.TLSCertFile != "" {
 		if config, err = tlsConfig(p.TLSCertFile, p.TLSKeyFile, logger); err != nil {
 			return nil, err
 		}
 	}
-	if l.Listener, err = p.listen(ctx); err != nil {
-		return nil, err
+	each := p.each()
+	l := &Listener{policies: each, token: token}
+	var all []net.Listener
+	for _, one := range each {
+		ln, err := one.listen(ctx)
+		if err != nil {
+			for _, other := range all {
+				other.Close() // nobody came
+			}
+			return nil, err
+		}
+		l.urls = append(l.urls, one.url(ln.Addr(), config != nil))
+		// Several addresses are a network's and this machine's sockets: those need no TLS, which serves alone as it is told.
+		if config != nil && (len(each) == 1 || !one.isUnix()) {
+			ln = tls.NewListener(ln, config)
+		}
+		all = append(all, ln)
 	}
-	if config != nil {
-		l.Listener, l.secure = tls.NewListener(l.Listener, config), true
+	if l.Listener = all[0]; len(all) > 1 {
+		l.Listener = merge(all)
 	}
 	return l, nil
 }
@@ -50,7 +65,7 @@ func Open(ctx context.Context, p Policy, logger *slog.Logger) (*Listener, error)
 func (p Policy) listen(ctx context.Context) (net.Listener, error) {
 	var lc net.ListenConfig
 	if p.isUnix() {
-		return listenUnix(ctx, strings.TrimPrefix(p.Address, unixPrefix))
+		return listenUnix(ctx, strings.TrimPrefix(p.Address, unixPrefix), cmp.Or(p.SocketMode, 0o600))
 	}
 	ln, err := lc.Listen(ctx, "tcp", p.Address)
 	switch {
@@ -67,8 +82,8 @@ func (p Policy) listen(ctx context.Context) (net.Listener, error) {
 	return ln, nil
 }
 
-// listenUnix listens on a socket that only this user may open, and replaces one that nobody listens on.
-func listenUnix(ctx context.Context, path string) (net.Listener, error) {
+// listenUnix listens on a socket with these permissions, and replaces one that nobody listens on.
+func listenUnix(ctx context.Context, path string, mode fs.FileMode) (net.Listener, error) {
 	if st, err := os.Lstat(path); err == nil && st.Mode()&fs.ModeSocket != 0 {
 		var d net.Dialer
 		conn, err := d.DialContext(ctx, "unix", path)
@@ -87,25 +102,30 @@ func listenUnix(ctx context.Context, path string) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", path, err)
 	}
-	if err := os.Chmod(path, 0o600); err != nil {
+	if err := os.Chmod(path, mode); err != nil {
 		ln.Close()
 		return nil, fmt.Errorf("listen on %s: %w", path, err)
 	}
 	return ln, nil
 }
 
-// URL is where the listener is reached from this machine, without a slash at the end; for a Unix socket unix:PATH.
-func (l *Listener) URL() string {
-	addr, ok := l.Addr().(*net.TCPAddr)
+// URL is where the listener is reached from this machine, by the first of its addresses, without a slash at the end; for a Unix socket unix:PATH.
+func (l *Listener) URL() string { return l.urls[0] }
+
+// URLs are where the listener is reached from this machine, as URL, one for each address.
+func (l *Listener) URLs() []string { return l.urls }
+
+func (p Policy) url(at net.Addr, secure bool) string {
+	addr, ok := at.(*net.TCPAddr)
 	if !ok {
-		return l.policy.Address
+		return p.Address
 	}
-	host := l.policy.host()
+	host := p.host()
 	if addr.IP.IsUnspecified() {
 		host = "127.0.0.1"
 	}
 	scheme := "http://"
-	if l.secure {
+	if secure {
 		scheme = "https://"
 	}
 	return scheme + net.JoinHostPort(host, fmt.Sprint(addr.Port))

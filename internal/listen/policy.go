@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -18,12 +19,14 @@ var ErrOpen = errors.New("address is not loopback and not protected")
 
 // Policy says where to listen and who may come in.
 type Policy struct {
-	Address     string // HOST:PORT, or unix:PATH
+	Address     string // HOST:PORT, or unix:PATH; or several of these with commas between them
 	Token       string // bearer token that requests must carry; empty: that in TokenFile
 	TokenFile   string // file with the token; empty: none is asked for
 	TLSCertFile string // PEM; goes with TLSKeyFile. Read again when it changes
 	TLSKeyFile  string // PEM
 	Insecure    bool   // allow any address without token or TLS
+	// SocketMode is the permissions of Unix sockets; 0: only this user may open them. The directory guards them too.
+	SocketMode fs.FileMode
 }
 
 // Error is an error with what cures it.
@@ -44,6 +47,26 @@ func fail(cure, format string, args ...any) error {
 
 // Check returns an *Error unless p is complete and closed enough. It reads no file.
 func (p Policy) Check() error {
+	for _, one := range p.each() {
+		if err := one.checkOne(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// each returns the policy of every address by itself.
+func (p Policy) each() []Policy {
+	var out []Policy
+	for address := range strings.SplitSeq(p.Address, ",") {
+		one := p
+		one.Address = strings.TrimSpace(address)
+		out = append(out, one)
+	}
+	return out
+}
+
+func (p Policy) checkOne() error {
 	if p.isUnix() {
 		if strings.TrimPrefix(p.Address, unixPrefix) == "" {
 			return fail("name the socket, such as unix:/run/sonde/sonde.sock", "listen on %q: no path", p.Address)
