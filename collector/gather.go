@@ -118,7 +118,7 @@ func newGatherers(cfg *Config, version string, log *slog.Logger, registry promet
 		if err := g.openTriggers(registry); err != nil {
 			return nil, err
 		}
-		g.cover = coverage.New(coverage.Config{Node: g.host, Gatherer: out.reporter, Deliver: out.report, Logger: log})
+		g.cover = coverage.New(coverage.Config{Node: g.host, Gatherer: out.reporter, Deliver: out.report, Partial: g.lacks, Logger: log})
 	}
 	sc := scrape.Config{Sink: out.sink, Scanner: g.scanner, Version: version, CPUPeriod: cfg.CPUPeriod.D(), CPUDuration: cfg.CPUDuration.D(),
 		Period: cfg.ScrapePeriod.D(), MaxBody: int64(cfg.MaxBodyBytes), MaxDecoded: int64(cfg.MaxDecompressedBytes), MaxSamples: cfg.MaxSamples,
@@ -335,6 +335,25 @@ func (g *gatherers) target(p *discover.Process, now time.Time) (t perf.Target, o
 	return t, true
 }
 
+// lacks says what a process that is watched does not give, and why.
+func (g *gatherers) lacks(instance string) (what []string) {
+	if g.memory == nil {
+		return nil
+	}
+	for _, st := range g.memory.Status() {
+		if st.Instance != instance {
+			continue
+		}
+		if st.Reason != "" {
+			what = append(what, "memory: "+st.Reason)
+		}
+		for _, ty := range slices.Sorted(maps.Keys(st.Off)) {
+			what = append(what, ty+": "+st.Off[ty])
+		}
+	}
+	return what
+}
+
 // describe says whether and as what a process is sampled that began after the last scan.
 func (g *gatherers) describe(ctx context.Context, pid int) (perf.Target, bool) {
 	p, err := g.scanner.Look(ctx, pid)
@@ -371,6 +390,7 @@ func (g *gatherers) tellBinaries(ctx context.Context, ps []discover.Process) {
 func (c *Config) TouchRules() (discover.Rules, error) { return c.touchRules() }
 
 func (c *Config) touchRules() (r discover.Rules, err error) {
+	r.NoProbes, r.NoGops = !c.gathers(GatherScrape), !c.gathers(GatherGops)
 	if err := parseTouch(c.Allow, &r.AllowUIDs, &r.AllowPorts, &r.AllowExes); err != nil {
 		return r, err
 	}

@@ -76,7 +76,7 @@ func (p *proc) report() Process {
 	if p.endpoint != nil {
 		r.URL, r.Types = p.endpoint.url, slices.Clone(p.endpoint.types)
 	}
-	if p.gops != nil {
+	if p.gatherer == "gops" {
 		r.GopsAddr = loopback(p.gops.addr)[0]
 	}
 	return r
@@ -311,7 +311,7 @@ func (s *Scanner) findGops(p *proc) {
 
 // candidates returns the listeners that may and should be probed, one per port.
 func (s *Scanner) candidates(p *proc) []listener {
-	if p.endpoint != nil || p.entry != nil {
+	if p.endpoint != nil || p.entry != nil || s.cfg.Rules.NoProbes {
 		return nil
 	}
 	var ls []listener
@@ -375,12 +375,14 @@ func (s *Scanner) conclude(p *proc, dry bool) {
 		if dry {
 			p.touch = append(p.touch, "GET "+p.endpoint.url+"/…")
 		}
-	case p.gops != nil && port(p.gops):
+	case p.gops != nil && port(p.gops) && !s.cfg.Rules.NoGops:
 		p.set(Profiling, "")
 		p.gatherer = "gops"
 		if dry {
 			p.touch = append(p.touch, "gops heap and cpu of "+loopback(p.gops.addr)[0])
 		}
+	case p.gops != nil && s.cfg.Rules.NoGops:
+		p.set(NoEndpoint, "no endpoint but a gops agent, which is not to be used")
 	case p.entry != nil:
 		s.noEntry(p, p.entry.why)
 	case p.fdErr != nil:
@@ -394,6 +396,9 @@ func (s *Scanner) conclude(p *proc, dry bool) {
 func (s *Scanner) noEndpoint(p *proc) (State, string) {
 	if len(p.listeners) == 0 {
 		return NoEndpoint, "no endpoint: it listens on no TCP port"
+	}
+	if s.cfg.Rules.NoProbes {
+		return NoEndpoint, "no endpoint is looked for: it is not to be scraped"
 	}
 	var silent, denied, elsewhere, answers []string
 	for _, l := range p.listeners {

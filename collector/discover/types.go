@@ -39,6 +39,8 @@ type Rules struct {
 	AllowUIDs, DenyUIDs   []int
 	AllowPorts, DenyPorts []int
 	AllowExes, DenyExes   []string // path.Match patterns on the whole path of the executable
+	NoProbes              bool     // no port is asked whether it answers as pprof
+	NoGops                bool     // agents of gops are passed by
 }
 
 // State says how far a process is profiled.
