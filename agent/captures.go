@@ -252,7 +252,6 @@ func (r *recorder) snapshot(kind string) ([]byte, error) {
 
 func (r *recorder) snapshotLocked(kind string) ([]byte, error) {
 	var buf bytes.Buffer
-	var samples int
 	var err error
 	now := time.Now()
 	defer r.enc.Rest()
@@ -265,10 +264,10 @@ func (r *recorder) snapshotLocked(kind string) ([]byte, error) {
 		if kind == "allocs" {
 			def = "alloc_space"
 		}
-		samples, err = r.heap.Snapshot(r.enc, &buf, def, now, now)
+		_, err = r.heap.Snapshot(r.enc, &buf, def, now, now)
 	case "mutex", "block":
-		samples, err = r.locks[Type(kind)].Snapshot(r.enc, &buf, now, now)
-		if err == nil && samples == 0 {
+		var samples int
+		if samples, err = r.locks[Type(kind)].Snapshot(r.enc, &buf, now, now); err == nil && samples == 0 {
 			err = errors.New("nothing was recorded: the program sets no rate (Config.MutexFraction, Config.BlockRate), or nothing waited")
 		}
 	case "goroutine":

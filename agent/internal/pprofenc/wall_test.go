@@ -16,7 +16,10 @@ import (
 func waitForChan(c chan struct{}) { <-c }
 
 //go:noinline
-func waitForLock(mu *sync.Mutex) { mu.Lock(); mu.Unlock() }
+func waitForLock(mu *sync.Mutex) {
+	mu.Lock()
+	defer mu.Unlock()
+}
 
 //go:noinline
 func waitForEither(c, d chan struct{}) {
