@@ -61,6 +61,7 @@ of a machine, profiles them all the time, keeps what it gathers, and answers wha
 
   sonde demo     try it: a collector and three small services, in a temporary directory
   sonde serve    run a collector on this machine
+  sonde sidecar  gather here, and forward to a collector
   sonde ps       which processes are profiled, and why the others are not
 
 Verbs that read ask the collector at --server. Times are now, now-1h (ms s m h d w),
@@ -82,7 +83,7 @@ func (a *app) root() *cobra.Command {
 	root.SetIn(a.stdin)
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
-	root.AddCommand(a.serveCommand(), a.demoCommand(), a.psCommand(), a.coverageCommand(), a.topCommand(), a.flameCommand(), a.callersCommand(), a.getCommand(), a.captureCommand(),
+	root.AddCommand(a.serveCommand(), a.sidecarCommand(), a.demoCommand(), a.psCommand(), a.coverageCommand(), a.topCommand(), a.flameCommand(), a.callersCommand(), a.getCommand(), a.captureCommand(),
 		a.diffCommand(), a.pushCommand(), a.pinCommand(), a.deleteCommand(), a.backupCommand(), a.restoreCommand(), a.checkCommand(), a.migrateCommand(), a.configCommand(), a.doctorCommand(), a.versionCommand(), a.demoServiceCommand(), a.doctorWorkloadCommand())
 	for _, c := range root.Commands() {
 		// What cobra finds wrong, it finds before RunE.

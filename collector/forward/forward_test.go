@@ -23,6 +23,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/sonde-io/sonde/collector/discover"
 	"github.com/sonde-io/sonde/collector/forward/spool"
 	"github.com/sonde-io/sonde/collector/receive"
 	"github.com/sonde-io/sonde/internal/catalog"
@@ -662,7 +663,11 @@ func TestAgents(t *testing.T) {
 		if code, text := post(1, true); code != 200 || !strings.Contains(text, `"settings":null`) {
 			t.Fatalf("%d %s", code, text)
 		}
-		if !s.AgentSeen("boot", 5, 77, []int{3}) || s.AgentSeen("boot", 5, 78, []int{3}) || !slices.Equal(s.Agents(), []string{instance(9)}) {
+		agent := discover.Identity{BootID: "boot", PIDNS: 5, StartTicks: 77, PIDs: []int{3}}
+		other := agent
+		other.StartTicks++
+		row, known := s.AgentOf(agent)
+		if _, wrong := s.AgentOf(other); !known || wrong || row.Instance != instance(9) || row.Service != "braked" || !slices.Equal(s.Agents(), []string{instance(9)}) {
 			t.Error("the agent's process is not known")
 		}
 		time.Sleep(2 * time.Second)
@@ -685,7 +690,7 @@ func TestAgents(t *testing.T) {
 			t.Errorf("values %v, process %+v", fresh.values, fresh.procs)
 		}
 		time.Sleep(agentsRecent)
-		if s.AgentSeen("boot", 5, 77, []int{3}) {
+		if _, known := s.AgentOf(agent); known {
 			t.Error("an agent that has been silent for long counts")
 		}
 	})

@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,11 +9,14 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/prometheus/model/labels"
+
 	"github.com/sonde-io/sonde/collector/discover"
 	"github.com/sonde-io/sonde/collector/forward/spool"
 	"github.com/sonde-io/sonde/collector/receive"
 	"github.com/sonde-io/sonde/collector/reply"
 	"github.com/sonde-io/sonde/collector/wire"
+	"github.com/sonde-io/sonde/internal/catalog"
 )
 
 // Knows implements receive.Relay.
@@ -54,9 +58,9 @@ func (f *Forwarder) Settings(instance string) json.RawMessage { return f.agents.
 // Agents returns the instances of the agents that sent something within the last minutes.
 func (f *Forwarder) Agents() []string { return f.agents.instances(f.cfg.Now()) }
 
-// AgentSeen reports whether a process, as discovery identifies it, sends to this sidecar by an agent of its own.
-func (f *Forwarder) AgentSeen(bootID string, pidns, startTicks uint64, pids []int) bool {
-	return f.agents.has(discover.Identity{BootID: bootID, PIDNS: pidns, StartTicks: startTicks, PIDs: pids}, f.cfg.Now())
+// AgentOf returns the row of a process, as discovery identifies it, that sends to this sidecar by an agent of its own.
+func (f *Forwarder) AgentOf(id discover.Identity) (catalog.Process, bool) {
+	return f.agents.of(id, f.cfg.Now())
 }
 
 // agents is what is known of the agents that send to this sidecar. It is a cache: an agent's next push fills it again.
@@ -68,7 +72,8 @@ type agents struct {
 type agent struct {
 	hash     string
 	identity discover.Identity
-	process  bool // the identity is known, or cannot be
+	row      catalog.Process
+	process  bool // the two are known, or cannot be
 	last     time.Time
 	settings json.RawMessage // nil: none
 }
@@ -125,17 +130,23 @@ func (a *agents) seen(s *spool.Spool, instance, hash string, now time.Time) {
 	if len(g.identity.PIDs) == 0 {
 		g.identity.PIDs = []int{object.PID}
 	}
+	ls := labels.NewBuilder(labels.FromMap(object.Labels)).Set(instanceLabel, instance).Labels()
+	g.row = catalog.Process{Instance: instance, Service: ls.Get(serviceLabel), Labels: ls, LabelsHash: hash, Version: ls.Get("service_version"), GoVersion: object.GoVersion,
+		BuildID: cmp.Or(object.GNUBuildID, object.Build), Exe: object.Exe, PID: object.PID, BootID: object.BootID, PIDNS: object.PIDNS, StartTicks: object.StartTicks, NSPIDs: object.NSPIDs,
+		Host: ls.Get("host_name"), Gatherer: "agent", State: "running", Started: object.Started}
 }
 
-func (a *agents) has(want discover.Identity, now time.Time) bool {
+func (a *agents) of(want discover.Identity, now time.Time) (catalog.Process, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, g := range a.m {
 		if g.process && now.Sub(g.last) < agentsRecent && g.identity.Same(want) {
-			return true
+			row := g.row
+			row.LastSeen = g.last.UnixMilli()
+			return row, true
 		}
 	}
-	return false
+	return catalog.Process{}, false
 }
 
 func (a *agents) instances(now time.Time) (out []string) {

@@ -265,8 +265,12 @@ func (b *batch) store(q *request, m *wire.Meta, k known, p store.Push, result *w
 		} else {
 			b.h.remember(m, k)
 		}
-		if k.gatherer == agentGatherer && m.Instance != "" && b.h.cfg.Settings != nil {
-			b.tell(m.Instance, b.h.settings(k))
+		if m.Instance == "" || b.h.cfg.Settings == nil {
+			return
+		}
+		// Sidecars profile other processes as they are told here too, where replicas take turns.
+		if s := b.h.settings(k); k.gatherer == agentGatherer || s != nil && s.Rotate != nil {
+			b.tell(m.Instance, s)
 		}
 	})
 	<-taken
