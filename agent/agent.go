@@ -37,6 +37,7 @@ type Agent struct {
 	rec      *recorder // nil where the agent is disabled
 	up       *uploader
 	taker    *taker
+	flightMu sync.Mutex
 	flight   *flight // nil where there is none
 	privacy  *privacy
 	closing  chan struct{}
@@ -118,9 +119,7 @@ func start(cfg Config, fx effects) *Agent {
 	a.rec = newRecorder(a, pprofenc.Mapping{File: info.Exe, BuildID: id})
 	a.up = newUploader(a, a.recorded)
 	a.taker = newTaker(a)
-	if cfg.FlightRecorder {
-		a.startFlight()
-	}
+	a.startFlight()
 	a.rec.begin(time.Now(), fx.first)
 	go a.record()
 	go a.upload()
@@ -221,12 +220,15 @@ func (a *Agent) shut() error {
 func (a *Agent) Pause() {
 	if a != nil && a.rec != nil {
 		a.rec.pause()
+		a.taker.pause()
+		a.stopFlight()
 	}
 }
 
 // Resume ends a Pause with a new window. After Close it does nothing.
 func (a *Agent) Resume() {
 	if a != nil && a.rec != nil && !isClosed(a.closing) {
+		a.startFlight()
 		a.rec.resume(time.Now())
 	}
 }

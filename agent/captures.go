@@ -86,6 +86,9 @@ func (g *guarded) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// errPaused says that Pause stopped everything, or does so now.
+var errPaused = errors.New("the agent is paused")
+
 // capture takes one capture. It returns early when stopping is closed: a profile over a span is then what there is so far.
 func (t *taker) capture(ctx context.Context, kind string, d time.Duration, limit int64) (*captured, error) {
 	if limit <= 0 || limit > maxCaptureSize {
@@ -95,8 +98,9 @@ func (t *taker) capture(ctx context.Context, kind string, d time.Duration, limit
 		d = defaultCapture
 	}
 	d = min(d, maxCapture)
+	t.begin()
 	if t.a.rec.off() {
-		return nil, errors.New("the agent is paused")
+		return nil, errPaused
 	}
 	if t.a.privacy.redacts() && (kind == "trace" || kind == "flight") {
 		return nil, errors.New("Config.Redact is set, and the texts in an execution trace cannot be redacted")
@@ -116,6 +120,10 @@ func (t *taker) capture(ctx context.Context, kind string, d time.Duration, limit
 	case "trace":
 		var s *traceStream
 		if s, err = startTrace(ctx, t.stopping, d, limit); err == nil {
+			t.halting(s.giveUp)
+			if t.a.rec.off() {
+				t.pause()
+			}
 			return &captured{stream: s, from: from}, nil
 		}
 	default:
@@ -144,8 +152,15 @@ func (t *taker) captureCPU(d time.Duration) (*captured, error) {
 	if err != nil {
 		return nil, err
 	}
+	t.halting(func() { cpu.close(tap) })
+	if t.a.rec.off() { // Pause came between
+		t.pause()
+	}
 	t.wait(d)
 	piece := cpu.close(tap)
+	if t.halting(nil); t.isHalted() {
+		return nil, errPaused
+	}
 	data, err := piece.profile()
 	if err != nil {
 		return nil, err
@@ -177,6 +192,9 @@ func (t *taker) captureWall(d time.Duration) (*captured, error) {
 		now := time.Now()
 		if !now.Before(end) || isClosed(t.stopping) {
 			break
+		}
+		if r.off() {
+			return nil, errPaused
 		}
 		r.mu.Lock()
 		began := cputime.Thread()

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"runtime/pprof"
 	"runtime/trace"
 	"strconv"
 	"strings"
@@ -361,4 +362,77 @@ func TestCloseEndsACapture(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestPauseEndsACapture checks that Pause leaves the profile and the trace to the program, whatever the collector asked for.
+func TestPauseEndsACapture(t *testing.T) {
+	c, a := polling(t, Config{Types: []Type{Heap}, FlightRecorder: true})
+	hubRuns := func() bool { cpu.mu.Lock(); defer cpu.mu.Unlock(); return cpu.running }
+	for kind, running := range map[string]func() bool{"cpu": hubRuns, "trace": tracing} {
+		c.broker.ask(task{ID: kind, Kind: kind, DurationMS: 300_000})
+		wait(t, "the capture to begin", running)
+		a.Pause()
+		if running() {
+			t.Errorf("%s runs after Pause", kind)
+		}
+		if err := pprof.StartCPUProfile(io.Discard); err != nil {
+			t.Error(err)
+		}
+		pprof.StopCPUProfile()
+		var got []result2
+		wait(t, "the error", func() bool {
+			got, _ = c.broker.got(kind)
+			return len(got) > 0 && got[len(got)-1].problem != ""
+		})
+		if p := got[len(got)-1].problem; !strings.Contains(p, errPaused.Error()) {
+			t.Errorf("%s: %q", kind, p)
+		}
+		a.Resume()
+	}
+	if r := taken(t, c, task{Kind: "heap"}); r.problem != "" {
+		t.Errorf("after Resume: %s", r.problem)
+	}
+}
+
+// tracing reports whether trace.Start was called: the flight recorder beside it makes trace.IsEnabled useless.
+func tracing() bool {
+	if err := trace.Start(io.Discard); err != nil {
+		return true
+	}
+	trace.Stop()
+	return false
+}
+
+// TestUrgentGoesBeforeAResult checks that what may be the last that a process sends does not wait for a collector that is slow to take a capture.
+func TestUrgentGoesBeforeAResult(t *testing.T) {
+	c := newCollector(t)
+	c.offer(`{"captures":{"poll":true},"triggers":[{"name":"oom","metric":"memory","above":0.9}]}`)
+	held, release := make(chan struct{}, 9), make(chan struct{})
+	defer close(release)
+	c.broker.refuse = func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.Contains(r.URL.Path, "/slow/") || len(held) > 0 {
+			return false
+		}
+		held <- struct{}{}
+		select {
+		case <-release:
+		case <-r.Context().Done():
+		}
+		return true
+	}
+	a := quick(t, c, 50*time.Millisecond, Config{Types: []Type{Heap, Goroutine}})
+	wait(t, "the poll", func() bool { return c.broker.polled() > 0 })
+	c.broker.ask(task{ID: "slow", Kind: "heap"})
+	wait(t, "the result that hangs", func() bool { return len(held) > 0 })
+	near(a, 0.95)
+	a.rec.poke()
+	wait(t, "the memory's captures", func() bool { got, _ := c.broker.got("c1"); return len(got) == 2 })
+	wait(t, "the slow one, once more", func() bool { got, _ := c.broker.got("slow"); return len(got) == 1 && got[0].problem == "" })
+}
+
+// TestPollLeavesTheProgramsConnection checks that a client of the program's with one connection still sends windows while a poll is open.
+func TestPollLeavesTheProgramsConnection(t *testing.T) {
+	c, _ := polling(t, Config{Types: []Type{Heap}, HTTPClient: &http.Client{Transport: &http.Transport{MaxConnsPerHost: 1}}})
+	n := len(c.stored())
+	wait(t, "windows beside the poll", func() bool { return len(c.stored()) > n+3 })
 }

@@ -48,12 +48,18 @@ type taker struct {
 	started bool
 	ended   bool
 	cancel  context.CancelFunc // of the poll that is open
+	sending context.CancelFunc // of the result that is sent
+	halt    func()             // ends the capture that runs at once
+	halted  bool               // Pause ended it
 }
 
 func newTaker(a *Agent) *taker {
 	t := &taker{a: a, client: a.cfg.HTTPClient, scrub: newScrubber(a.privacy), wake: make(chan struct{}, 1), stopping: make(chan struct{}), done: make(chan struct{})}
 	if a.cfg.ownClient() {
 		t.client = a.cfg.newClient(0)
+	} else if tr, ok := t.client.Transport.(*http.Transport); ok && tr.MaxConnsPerHost == 1 {
+		c := *t.client // a poll would keep the only connection from the windows
+		c.Transport, t.client = tr.Clone(), &c
 	}
 	return t
 }
@@ -80,6 +86,9 @@ func (t *taker) fire(f firing) bool {
 	}
 	if f.window != nil {
 		t.fired = slices.Insert(t.fired, 0, f)
+		if t.sending != nil {
+			t.sending()
+		}
 	} else {
 		t.fired = append(t.fired, f)
 	}
@@ -161,7 +170,7 @@ func (a *Agent) takes() {
 
 func (t *taker) run() {
 	attempt := 0
-	var again time.Time // no poll before
+	var again, asked time.Time // no poll before; asked is the collector's own wish
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for !isClosed(t.stopping) {
@@ -172,13 +181,13 @@ func (t *taker) run() {
 		t.mu.Lock()
 		poll := t.poll
 		if t.fresh { // a push was just accepted: the collector is there
-			again, t.fresh = time.Time{}, false
+			again, t.fresh = asked, false
 		}
 		t.mu.Unlock()
 		wait := time.Until(again)
 		if poll && wait <= 0 {
 			began := time.Now()
-			attempt, again = t.after(t.ask(), attempt, began)
+			attempt, again, asked = t.after(t.ask(), attempt, began)
 			continue
 		}
 		if !poll {
@@ -193,22 +202,23 @@ func (t *taker) run() {
 	}
 }
 
-// after returns the number of failed polls in a row and when the next may begin.
-func (t *taker) after(err error, attempt int, began time.Time) (int, time.Time) {
-	var asked *askedError
+// after returns the number of failed polls in a row, when the next may begin, and when it may begin at the earliest because the collector says so.
+func (t *taker) after(err error, attempt int, began time.Time) (failed int, again, asked time.Time) {
+	var busy *askedError
 	switch {
 	case err == nil:
-		return 0, began.Add(pollPause)
+		return 0, began.Add(pollPause), time.Time{}
 	case errors.Is(err, errUnsupported):
 		t.mu.Lock()
 		t.poll = t.fresh // until the collector offers it once more
 		t.mu.Unlock()
-		return 0, time.Time{}
-	case errors.As(err, &asked) && asked.after > 0:
-		return attempt, time.Now().Add(asked.after + rand.N(asked.after/10+1))
+		return 0, time.Time{}, time.Time{}
+	case errors.As(err, &busy) && busy.after > 0:
+		asked = time.Now().Add(busy.after + rand.N(busy.after/10+1))
+		return attempt, asked, asked
 	}
 	t.a.say("poll", "sonde agent: cannot ask for captures; will try again", "url", t.a.cfg.URL, "err", err)
-	return attempt + 1, time.Now().Add(rand.N(min(backoffBase<<min(attempt, 16), backoffMax)) + time.Millisecond)
+	return attempt + 1, time.Now().Add(rand.N(min(backoffBase<<min(attempt, 16), backoffMax)) + time.Millisecond), time.Time{}
 }
 
 // errUnsupported says that the collector does not know the path.
@@ -276,6 +286,7 @@ func (t *taker) deliver(ctx context.Context, id, kind string, d time.Duration, c
 	if err == nil {
 		err = t.result(ctx, id, kind, d, c)
 		c.done()
+		t.halting(nil)
 		var final *refusedError
 		if err == nil || errors.As(err, &final) {
 			if err != nil {
@@ -319,14 +330,66 @@ func (t *taker) result(ctx context.Context, id, kind string, d time.Duration, c 
 		err := func() error {
 			ctx, cancel := context.WithTimeout(ctx, d+sendWait)
 			defer cancel()
+			t.urgent(cancel)
+			defer t.urgent(nil)
 			return t.send(ctx, path, contentType, io.NopCloser(c.reader()), length)
 		}()
 		var final *refusedError
 		if err == nil || c.stream != nil || try == resultTries || errors.As(err, &final) || ctx.Err() != nil {
+			if c.stream != nil && ctx.Err() == nil && errors.Is(err, context.Canceled) {
+				return errors.New("given up for a trigger that cannot wait")
+			}
 			return err
 		}
 		t.wait(rand.N(backoffBase<<try) + time.Millisecond)
 	}
+}
+
+// urgent sets what a trigger that cannot wait does to the result that is sent; it does so at once where one waits already.
+func (t *taker) urgent(cancel context.CancelFunc) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.sending = cancel; cancel != nil && len(t.fired) > 0 && t.fired[0].window != nil {
+		cancel()
+	}
+}
+
+// halting sets what Pause does to the capture that runs; nil: none does.
+func (t *taker) halting(halt func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.halt = halt
+}
+
+// begin forgets a Pause that ended an earlier capture.
+func (t *taker) begin() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.halted = false
+}
+
+// pause ends the capture that runs.
+func (t *taker) pause() {
+	t.mu.Lock()
+	halt := t.halt
+	t.halt = nil
+	if halt != nil {
+		t.halted = true
+	}
+	t.mu.Unlock()
+	if halt != nil {
+		halt()
+		select {
+		case t.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (t *taker) isHalted() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.halted
 }
 
 // refusedError is an answer that trying again would not change.
@@ -385,7 +448,7 @@ func (t *taker) roundTrip(req *http.Request) ([]byte, error) {
 	}
 }
 
-// wait waits for d, or until Close. What a trigger captured near the end of the memory is sent meanwhile.
+// wait waits for d, or until Close or Pause. What a trigger captured near the end of the memory is sent meanwhile.
 func (t *taker) wait(d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -393,6 +456,9 @@ func (t *taker) wait(d time.Duration) {
 		if f, ok := t.next(true); ok {
 			t.handle(t.a.ctx, f)
 			continue
+		}
+		if t.isHalted() {
+			return
 		}
 		select {
 		case <-timer.C:
@@ -431,7 +497,7 @@ func (t *taker) handle(ctx context.Context, f firing) {
 		return
 	}
 	for _, k := range f.taken {
-		t.deliver(ctx, id, k.kind, 0, &captured{data: k.data}, k.err)
+		t.deliver(ctx, id, k.kind, 0, &captured{data: k.data, from: k.from, to: k.to}, k.err)
 	}
 	for _, kind := range f.rule.Take {
 		if slices.ContainsFunc(f.taken, func(k takenKind) bool { return k.kind == kind }) {

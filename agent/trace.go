@@ -21,7 +21,13 @@ const (
 	traceSlack  = 8 << 20  // that the runtime may still write while it is stopped
 )
 
+// startFlight starts the flight recorder where Config wants one; stopFlight stops it. They may be called twice.
 func (a *Agent) startFlight() {
+	a.flightMu.Lock()
+	defer a.flightMu.Unlock()
+	if !a.cfg.FlightRecorder || a.flight != nil {
+		return
+	}
 	f, err := newFlight()
 	if err != nil {
 		a.say("flight", "sonde agent: no flight recorder", "err", err)
@@ -31,13 +37,18 @@ func (a *Agent) startFlight() {
 }
 
 func (a *Agent) stopFlight() {
+	a.flightMu.Lock()
+	defer a.flightMu.Unlock()
 	if a.flight != nil {
 		a.flight.stop()
+		a.flight = nil
 	}
 }
 
 // captureFlight writes the flight recorder's window into memory outside the heap, which the caller releases.
 func (a *Agent) captureFlight(limit int64) (*offheap.Slice[byte], int, error) {
+	a.flightMu.Lock()
+	defer a.flightMu.Unlock()
 	if a.flight == nil {
 		return nil, 0, errors.New("the flight recorder is off: Config.FlightRecorder or SONDE_FLIGHT_RECORDER=1 turns it on")
 	}
@@ -170,6 +181,18 @@ func (s *traceStream) end() {
 		s.over = true
 		s.mu.Unlock()
 	})
+}
+
+// giveUp ends the trace for Pause.
+func (s *traceStream) giveUp() {
+	s.end()
+	s.mu.Lock()
+	s.err = errPaused
+	s.mu.Unlock()
+	select {
+	case s.more <- struct{}{}:
+	default:
+	}
 }
 
 // Close ends a trace that nobody reads any more.

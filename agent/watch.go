@@ -156,9 +156,10 @@ type firing struct {
 }
 
 type takenKind struct {
-	kind string
-	data []byte
-	err  error
+	kind     string
+	data     []byte
+	err      error
+	from, to time.Time
 }
 
 // fire hands a rule that is met to the taker. Near the memory's limit there is no time to ask: the window ends, and what the rule takes of a
@@ -200,10 +201,11 @@ func (r *recorder) takeNow(now time.Time, f *firing) {
 		switch {
 		case ok && momentary(k):
 			f.marked = append(f.marked, Type(k))
-			f.taken = append(f.taken, takenKind{kind: k, data: f.window.data(i)})
+			e := f.window.meta.Profiles[i]
+			f.taken = append(f.taken, takenKind{kind: k, data: f.window.data(i), from: time.UnixMilli(e.Start), to: time.UnixMilli(e.End)})
 		case momentary(k) && k != "goroutines" && k != "flight":
 			data, err := r.snapshotLocked(k)
-			f.taken = append(f.taken, takenKind{k, data, err})
+			f.taken = append(f.taken, takenKind{kind: k, data: data, err: err, from: now, to: time.Now()})
 		}
 	}
 }
