@@ -70,6 +70,7 @@ type Handler struct {
 	fleetNow fleetCache
 	duration *prometheus.HistogramVec
 	requests *prometheus.CounterVec
+	cut      prometheus.Counter
 }
 
 // New returns a Handler.
@@ -90,8 +91,9 @@ func New(cfg Config) *Handler {
 	h.requests = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sonde_query_requests_total", Help: "Queries by endpoint and HTTP status."}, []string{"endpoint", "code"})
 	h.duration = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "sonde_query_duration_seconds", Help: "Time to answer a query, its waiting included.",
 		Buckets: prometheus.ExponentialBuckets(0.001, 2, 16)}, []string{"endpoint"})
+	h.cut = prometheus.NewCounter(prometheus.CounterOpts{Name: "sonde_query_fleet_cut_total", Help: "Views of the fleet that left out processes beyond the 150,000 that were seen last."})
 	if cfg.Registerer != nil {
-		cfg.Registerer.MustRegister(h.requests, h.duration)
+		cfg.Registerer.MustRegister(h.requests, h.duration, h.cut)
 	}
 	return h
 }

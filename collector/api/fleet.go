@@ -17,7 +17,7 @@ const (
 	// maxFleet bounds the rows that a view of the fleet reads; of more, those last seen are shown, and the answer says so.
 	maxFleet = 150_000
 	// maxReports and maxReportBytes bound the nodes' reports that it reads.
-	maxReports     = 20_000
+	maxReports     = catalog.MaxNodes
 	maxReportBytes = 64 << 20
 	// fleetFresh is how long a view of the fleet may be old: the pages of one list are asked for one after the other. Then its memory is given back.
 	fleetFresh = 2 * time.Second
@@ -91,6 +91,9 @@ func (h *Handler) readFleet(ctx context.Context, since, now int64) (*fleet, erro
 		return nil, err
 	}
 	f := &fleet{at: now, cut: len(known) > maxFleet}
+	if f.cut {
+		h.cut.Inc()
+	}
 	known = known[:min(len(known), maxFleet)]
 	if f.nodes, err = h.readNodes(ctx, since); err != nil {
 		return nil, err

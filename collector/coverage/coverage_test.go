@@ -200,6 +200,10 @@ func TestOverHTTP(t *testing.T) {
 			t.Errorf("%.40s is answered %d, want %d", body, got, want)
 		}
 	}
+	k.err = fmt.Errorf("put: %w", catalog.ErrTooMany)
+	if got := post([]byte(`{"v":1,"node":"n3","items":[]}`)); got != http.StatusTooManyRequests {
+		t.Errorf("one node too many is answered %d", got)
+	}
 	k.err = errors.New("the disk is full")
 	if got := post([]byte(`{"v":1,"node":"n2","items":[]}`)); got != http.StatusServiceUnavailable {
 		t.Errorf("answered %d where the catalogue fails", got)

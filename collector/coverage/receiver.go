@@ -72,6 +72,10 @@ func (r *Receiver) take(w http.ResponseWriter, req *http.Request) *reply.Error {
 		// By this collector's clock: a node whose clock is wrong is not silent.
 		err = r.cfg.Catalog.PutExpected(req.Context(), catalog.Expected{Node: rep.Node, Report: encoded})
 	}
+	if errors.Is(err, catalog.ErrTooMany) {
+		return &reply.Error{Status: http.StatusTooManyRequests, Message: "more nodes report than are kept", Limit: "max_coverage_nodes", Max: catalog.MaxNodes, RetryAfter: 600,
+			Hint: "what a node reported is forgotten after a day", Cause: err}
+	}
 	if err != nil {
 		return &reply.Error{Status: http.StatusServiceUnavailable, Message: "cannot store the report now", RetryAfter: 5, Cause: err}
 	}

@@ -17,11 +17,25 @@ type Fleet interface {
 	ProcessLabels(ctx context.Context, instances []string, maxBytes int) (map[string]labels.Labels, error)
 	// AliveByService counts the profiled processes of each service that were last seen at or after since and have not ended.
 	AliveByService(ctx context.Context, since int64) (map[string]int, error)
-	// PutExpected stores what a node reports of the Go programs that run there, in place of its last report. An older one than is there changes nothing.
+	// PutExpected stores what a node reports of the Go programs that run there, in place of its last report. An older one than is there changes nothing. Of a new node where there are
+	// MaxNodes, and of a long report where all are MaxExpected bytes together, it changes nothing and returns ErrTooMany.
 	PutExpected(ctx context.Context, e Expected) error
 	// Expected returns the reports of at or after since, by node, at most limit, and of their bytes at most maxBytes.
 	Expected(ctx context.Context, since int64, limit, maxBytes int) ([]Expected, error)
 }
+
+// The limits of what nodes report, all together.
+const (
+	MaxNodes    = 20_000
+	MaxExpected = 512 << 20 // bytes
+	longReport  = 64 << 10  // bytes; shorter ones are bounded by MaxNodes
+)
+
+// maxExpected is MaxExpected; a test has less.
+var maxExpected int64 = MaxExpected
+
+// ErrTooMany says that there are as many reports of nodes as are kept.
+var ErrTooMany = errors.New("too many nodes report")
 
 // FleetProcess is a process with where it runs.
 type FleetProcess struct {
@@ -158,10 +172,40 @@ func (db *DB) PutExpected(ctx context.Context, e Expected) error {
 				return err
 			}
 		}
+		if err := t.roomForReport(e); err != nil {
+			return err
+		}
 		_, err := t.exec(`INSERT INTO expected (node, reported, report) VALUES (?, ?, ?) ON CONFLICT (node) DO UPDATE SET reported = excluded.reported, report = excluded.report
 			WHERE excluded.reported >= expected.reported`, e.Node, e.Reported, e.Report)
 		return err
 	})
+}
+
+// roomForReport returns ErrTooMany where e would be more than is kept.
+func (t *tx) roomForReport(e Expected) error {
+	var n int
+	if err := t.row(`SELECT COUNT(*) FROM expected WHERE node = ?`, []any{e.Node}, &n); err != nil {
+		return err
+	}
+	if n == 0 {
+		if err := t.row(`SELECT COUNT(*) FROM expected`, nil, &n); err != nil {
+			return err
+		}
+		if n >= MaxNodes {
+			return fmt.Errorf("%w: %d, at most %d are kept", ErrTooMany, n, MaxNodes)
+		}
+	}
+	if len(e.Report) <= longReport {
+		return nil
+	}
+	var bytes int64
+	if err := t.row(`SELECT COALESCE(SUM(LENGTH(report)), 0) FROM expected WHERE node <> ?`, []any{e.Node}, &bytes); err != nil {
+		return err
+	}
+	if bytes += int64(len(e.Report)); bytes > maxExpected {
+		return fmt.Errorf("%w: %d bytes, at most %d are kept", ErrTooMany, bytes, maxExpected)
+	}
+	return nil
 }
 
 // Expected implements Fleet.

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -151,4 +152,23 @@ func TestExpected(t *testing.T) {
 	if got := read(now-60_000, 10, 100); got != "n1=one n2=two now=x" {
 		t.Errorf("a report without a time: %q", got)
 	}
+}
+
+// TestExpectedIsBounded: whoever makes up names of nodes fills no disk.
+func TestExpectedIsBounded(t *testing.T) {
+	db, ctx := open(t), t.Context()
+	_, err := db.w.ExecContext(ctx, `WITH RECURSIVE i(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM i WHERE n < ?) INSERT INTO expected (node, reported, report) SELECT 'n' || n, 1, x'00' FROM i`, MaxNodes)
+	must(t, err)
+	if err := db.PutExpected(ctx, Expected{Node: "one more"}); !errors.Is(err, ErrTooMany) {
+		t.Errorf("one node more: %v, want ErrTooMany", err)
+	}
+	must(t, db.PutExpected(ctx, Expected{Node: "n1", Report: make([]byte, 2*longReport)}))
+	_, err = db.w.ExecContext(ctx, `DELETE FROM expected WHERE node <> 'n1'`)
+	must(t, err)
+	maxExpected = 3 * longReport
+	defer func() { maxExpected = MaxExpected }()
+	if err := db.PutExpected(ctx, Expected{Node: "n2", Report: make([]byte, 2*longReport)}); !errors.Is(err, ErrTooMany) {
+		t.Errorf("a long report: %v, want ErrTooMany", err)
+	}
+	must(t, db.PutExpected(ctx, Expected{Node: "n1", Report: []byte("short again")}))
 }
