@@ -328,6 +328,7 @@ func (g *gatherers) report(ctx context.Context, r discover.Report) {
 // target is what is sampled of p at now; not ok where it is another replica's turn.
 func (g *gatherers) target(p *discover.Process, now time.Time) (t perf.Target, ok bool) {
 	t = perf.Target{PID: p.PID, Process: scrape.ProcessOf(*p, g.host), Build: scrape.BuildOf(*p), Cgroup: p.Cgroup, Weight: 1}
+	t.Process.State = "" // a window is stored after its end, when discovery may have said that the process has ended
 	if g.out.turns != nil {
 		ok, t.Weight = g.out.turns(t.Process.Labels).Turn("cpu", p.Instance, now)
 		return t, ok
