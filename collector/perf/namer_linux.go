@@ -112,7 +112,7 @@ func (s *Sampler) name(j *job, libs libraries) ([]store.Profile, error) {
 // append stores one push. It tries again with the same key a few times; then the window is a gap.
 func (s *Sampler) append(ctx context.Context, j *job, ps []store.Profile) {
 	p := j.target.Process
-	p.Gatherer, p.State, p.Reason, p.LastSeen = "perf", "running", "", j.end.UnixMilli()
+	p.Gatherer, p.State, p.Reason, p.LastSeen = "perf", "", "", j.end.UnixMilli() // no state: its end may have been told of meanwhile
 	if j.exited {
 		p.State = "exited"
 	}
