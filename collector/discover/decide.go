@@ -22,7 +22,9 @@ import (
 type proc struct {
 	base    Process // without State and what follows from it
 	placed  *Placement
+	met     bool     // place has seen it
 	shown   *Process // base with what placed says; nil: base
+	dropped bool     // by Config.Relabel
 	inside  string   // name of its container, where a mount tells it
 	exe     exeKey
 	scan    uint64
@@ -146,7 +148,9 @@ func (s *Scanner) leftAlone(p *proc) bool {
 	r := &s.cfg.Rules
 	id := p.base.Identity
 	p.barred = true
-	s.place(p)
+	if s.place(p) {
+		s.relabel(p)
+	}
 	switch {
 	case p.base.PID == s.self && !s.cfg.Self:
 		p.set(SelfProcess, "is Sonde itself")
@@ -157,6 +161,8 @@ func (s *Scanner) leftAlone(p *proc) bool {
 	case p.env.disabled():
 		p.base.Off = true
 		p.set(Denied, "denied by its environment: SONDE_DISABLED is set")
+	case p.dropped:
+		p.set(Denied, "dropped by relabeling")
 	case p.placed != nil && p.placed.Off != "":
 		p.base.Off, p.shown.Off = true, true
 		p.set(Denied, p.placed.Off)
@@ -187,14 +193,30 @@ func (s *Scanner) awaited(p *proc, now time.Time) bool {
 	return false
 }
 
-// place brings up to date what is known of the container that p runs in.
-func (s *Scanner) place(p *proc) {
-	if s.cfg.Placed == nil || p.base.ContainerID == "" && p.base.PodUID == "" {
+// relabel lets Config.Relabel change what p is called.
+func (s *Scanner) relabel(p *proc) {
+	if s.cfg.Relabel == nil {
 		return
+	}
+	shown := p.base
+	if p.shown != nil {
+		shown = *p.shown
+	}
+	shown.Labels = maps.Clone(shown.Labels)
+	p.dropped = !s.cfg.Relabel(&shown, p.placed)
+	shown.Service, shown.Version = cmpOr(shown.Labels["service_name"], shown.Service), shown.Labels["service_version"]
+	p.shown = &shown
+}
+
+// place brings up to date what is known of the container that p runs in, and reports whether that is new, as it is once for every process.
+func (s *Scanner) place(p *proc) (news bool) {
+	news, p.met = !p.met, true
+	if s.cfg.Placed == nil || p.base.ContainerID == "" && p.base.PodUID == "" {
+		return news
 	}
 	at := s.cfg.Placed(p.base.ContainerID, p.base.PodUID, p.inside)
 	if at == nil || at == p.placed {
-		return // what was known of a pod holds to its end
+		return news // what was known of a pod holds to its end
 	}
 	p.placed = at
 	shown := p.base
@@ -211,6 +233,7 @@ func (s *Scanner) place(p *proc) {
 		delete(shown.Labels, "service_version")
 	}
 	p.shown = &shown
+	return true
 }
 
 // awaitsAgent reports whether a program can be expected to push. Sonde's own command has the agent built in too, but only one service of its demo starts it.

@@ -28,6 +28,10 @@ type Config struct {
 	// tells, mostly "". An answer is not changed by either side: a new one is a new pointer. nil: nobody knows.
 	Placed func(containerID, podUID, container string) *Placement
 
+	// Relabel may change the labels of a process (its own copy), service_name and service_version among them, and says whether it is kept: one that is not is left alone. It is asked once for each process, and again when more is
+	// known of where it was placed, which is nil until then. nil: all are kept as they are.
+	Relabel func(p *Process, at *Placement) (keep bool)
+
 	// Sampled is asked in every scan, one process at a time, for each that has neither agent nor endpoint nor gops and is not denied. The gatherer that it
 	// names (perf) watches the process, whose state becomes Profiling, with reason as it is; with "" the state stays and reason is added to its
 	// own. It may not call the Scanner. nil: nobody watches these.
@@ -60,11 +64,12 @@ const (
 
 // Placement is what an orchestrator knows of the container that a process runs in.
 type Placement struct {
-	Service string            // what the process is named by if its own environment does not name it; "": unknown
-	Named   bool              // Service is meant for Sonde: of the environment only SONDE_SERVICE is stronger
-	Version string            // of the service, if the environment does not tell it; "": unknown
-	Labels  map[string]string // k8s_pod_name and the like
-	Off     string            // why the process is to be left alone; "" if it is not
+	Service string                   // what the process is named by if its own environment does not name it; "": unknown
+	Named   bool                     // Service is meant for Sonde: of the environment only SONDE_SERVICE is stronger
+	Version string                   // of the service, if the environment does not tell it; "": unknown
+	Labels  map[string]string        // k8s_pod_name and the like
+	Meta    func() map[string]string // what else is known, for relabeling: __meta_kubernetes_pod_label_…; nil: nothing
+	Off     string                   // why the process is to be left alone; "" if it is not
 }
 
 // Identity is what names a process across gatherers and pid namespaces.
