@@ -47,7 +47,7 @@ func (f *Forwarder) register() {
 	gauge("sonde_spool_limit_bytes", "Most bytes of the spool (spool_bytes).", func(s spool.Stats) float64 { return float64(s.MaxBytes) })
 	gauge("sonde_spool_segments", "Files of the spool.", func(s spool.Stats) float64 { return float64(s.Files) })
 	gauge("sonde_spool_waiting", "Pushes in the spool that the upstream does not have.", func(s spool.Stats) float64 { return float64(s.Waiting) })
-	gauge("sonde_spool_oldest_seconds", "Age of the oldest segment that is not done; 0: none.", func(s spool.Stats) float64 {
+	gauge("sonde_spool_oldest_seconds", "About how long the oldest push in the spool has waited; 0: none waits.", func(s spool.Stats) float64 {
 		if s.Oldest == 0 {
 			return 0
 		}

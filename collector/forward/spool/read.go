@@ -303,7 +303,7 @@ func (r *reader) next() (*Item, error) {
 				it.Service = p.Service
 			}
 		}
-		it.file, it.end = r.file.number, r.sc.at
+		it.file, it.end, it.appended = r.file.number, r.sc.at, h.time
 		return it, nil
 	}
 	return nil, nil

@@ -115,6 +115,8 @@ type Item struct {
 	Profiles          []byte // their sections, one after the other
 	Bytes             int64  // of its record
 
+	appended int64 // Unix ms
+
 	file    uint64
 	end     int64
 	account *Account // of a record of gaps

@@ -51,7 +51,7 @@ type Stats struct {
 	Bytes, MaxBytes  int64 // on disk
 	Files            int
 	Waiting          int64 // pushes that are not done
-	Oldest           int64 // when the oldest file was begun, Unix ms; 0: nothing waits
+	Oldest           int64 // about when the oldest of them was appended, Unix ms; 0: nothing waits
 	Appended         int64
 	DroppedFull      int64 // pushes dropped because the limit was reached
 	DamagedBytes     int64 // skipped in reading
@@ -209,6 +209,9 @@ func (s *Spool) Stats() Stats {
 		if f.waiting > 0 && st.Oldest == 0 {
 			st.Oldest = f.begun
 		}
+	}
+	if len(s.inFlight) > 0 { // it says when it was appended
+		st.Oldest = s.inFlight[0].appended
 	}
 	return st
 }
