@@ -35,7 +35,8 @@ const (
 	maxBuckets     = 1 << 20
 	maxBucketDepth = 1024 // runtime.maxProfStackDepth
 	chunkSize      = 16 << 10
-	maxChunks      = 4096 // 64 MiB
+	maxChunks      = 2048 // 64 MiB, as each is read twice
+	maxAgain       = 1000 // readings of one walk for what was just being written
 	heapTries      = 3    // of a heap profile that was published anew meanwhile
 )
 
@@ -53,13 +54,15 @@ type bucket struct {
 type memCounts struct {
 	active        [2]uint64 // allocs and frees as of the last garbage collection that is published
 	allocs, frees uint64    // with those of the cycles to come
+	sized         bool      // the published bytes are the counts times the size
 }
 
 // chunks reads memory in pieces that are kept during one walk, because buckets lie close together. Each piece is read twice by one system call, so
 // that what changed in between is seen.
 type chunks struct {
-	r    *reader
-	kept map[uint64][]byte // by address: chunkSize bytes, then the same again
+	r     *reader
+	kept  map[uint64][]byte // by address: chunkSize bytes, then the same again
+	again int               // readings that are left for what was just being written
 }
 
 // pair returns two readings of n bytes at addr. ok is false where that cannot be read.
@@ -108,7 +111,7 @@ func (v *view) buckets(kind bucketKind, head uint64, visit func(*bucket) error) 
 	if !ok {
 		return fmt.Errorf("%w: the list of buckets cannot be read", errShape)
 	}
-	c := &chunks{r: v.r, kept: map[uint64][]byte{}}
+	c := &chunks{r: v.r, kept: map[uint64][]byte{}, again: maxAgain}
 	var b bucket
 	// Brent's algorithm: mark moves on to the current bucket after 1, 2, 4, … steps, and a list that comes back to it has no end.
 	var mark uint64
@@ -178,10 +181,16 @@ func (c *chunks) bucket(kind bucketKind, addr uint64, b *bucket) (next uint64, e
 		} else {
 			steady = b.readBlock(m[n:], again[n:])
 		}
-		if steady || try == 3 {
+		switch {
+		case steady:
+			return next, nil
+		case kind == heapBucket && try == 3 && !b.mem.sized:
+			return wrong("has bytes that are no multiple of its size")
+		case try == 3 || c.again == 0:
 			return next, nil
 		}
-		c.kept = map[uint64][]byte{} // read it anew: somebody is just writing it
+		c.again--
+		delete(c.kept, (addr+bucketStack)&^(chunkSize-1)) // somebody is just writing it
 	}
 }
 
@@ -202,7 +211,8 @@ func (b *bucket) readMem(first, second []byte) (steady bool) {
 		b.mem.frees += word(second, i+1)
 	}
 	// Every object of a bucket has its size.
-	return steady && word(second, 2) == b.mem.active[0]*b.size && word(second, 3) == b.mem.active[1]*b.size
+	b.mem.sized = word(second, 2) == b.mem.active[0]*b.size && word(second, 3) == b.mem.active[1]*b.size
+	return steady && b.mem.sized
 }
 
 // readBlock takes two readings of a record of contentions and reports whether they agree: two words are written one after the other.

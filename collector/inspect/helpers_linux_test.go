@@ -2,6 +2,7 @@ package inspect
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/sonde-io/sonde/internal/testgo"
 	"github.com/sonde-io/sonde/profiles"
@@ -120,6 +122,9 @@ func attach(t testing.TB, pid int) *view {
 	}
 	t.Cleanup(func() { im.table.Close() })
 	entry, err := p.entry()
+	for ; errors.Is(err, errStarting); entry, err = p.entry() {
+		time.Sleep(time.Millisecond)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,9 @@ import (
 // errGone says that the process has ended, or that another one has its pid.
 var errGone = errors.New("the process has ended")
 
+// errStarting says that the process is between its birth and its first instruction.
+var errStarting = errors.New("the process is just being started")
+
 // part is one piece of memory to read: len(b) bytes at addr.
 type part struct {
 	addr uint64
@@ -31,7 +34,7 @@ type budget struct {
 
 // Bounds of one snapshot. A process with a million goroutines or a hundred thousand stacks in its profiles stays below them.
 const (
-	maxBytes = 2 << 30
+	maxBytes = 4 << 30
 	maxReads = 16 << 20
 )
 

@@ -3,6 +3,7 @@ package inspect
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"unsafe"
@@ -67,7 +68,7 @@ func (p *process) entry() (uint64, error) {
 	defer f.Close()
 	var b [1024]byte
 	n, err := f.Read(b[:])
-	if err != nil {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return 0, fmt.Errorf("read /proc/%d/auxv: %w", p.pid, err)
 	}
 	for i := 0; i+16 <= n; i += 16 {
@@ -75,7 +76,7 @@ func (p *process) entry() (uint64, error) {
 			return le.Uint64(b[i+8:]), nil
 		}
 	}
-	return 0, fmt.Errorf("read /proc/%d/auxv: no AT_ENTRY", p.pid)
+	return 0, fmt.Errorf("read /proc/%d/auxv: %w", p.pid, errStarting)
 }
 
 // alive returns errGone unless the process that was opened still runs the same binary: then all that was read was that process's.
