@@ -44,6 +44,12 @@ func New(cfg Config) *Handler {
 		h.symbols = cfg.Binaries
 	}
 	h.sessions.metrics = h.metrics
+	if cfg.Registerer != nil && cfg.Binaries != nil {
+		cfg.Registerer.MustRegister(
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sonde_binaries_bytes", Help: "Bytes of the binaries that name frames."}, func() float64 { return float64(cfg.Binaries.Bytes()) }),
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sonde_binaries_wanted", Help: "Binaries that frames asked for and that are not known."},
+				func() float64 { return float64(cfg.Binaries.Wanted()) }))
+	}
 	return h
 }
 

@@ -52,8 +52,10 @@ func TestMain(m *testing.M) {
 
 // collector is a running `sonde serve`, behind a proxy that keeps what passes by.
 type collector struct {
-	url   string // of the collector itself
-	proxy *httptest.Server
+	url    string // of the collector itself
+	client *http.Client
+	token  string // "" for none
+	proxy  *httptest.Server
 
 	mu       sync.Mutex
 	requests []request
@@ -67,8 +69,16 @@ type request struct {
 	status      int
 }
 
-// serve starts a collector.
+// serve starts a collector behind a proxy.
 func serve(t *testing.T) *collector {
+	t.Helper()
+	c := start(t, "http", http.DefaultClient)
+	c.watch(t)
+	return c
+}
+
+// start starts a collector and waits until it is ready.
+func start(t *testing.T, scheme string, client *http.Client, flags ...string) *collector {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -76,7 +86,7 @@ func serve(t *testing.T) *collector {
 	}
 	addr := l.Addr().String()
 	l.Close()
-	cmd := exec.Command(binary, "serve", "--listen", addr, "--data", t.TempDir(), "--discover=false")
+	cmd := exec.Command(binary, append([]string{"serve", "--listen", addr, "--data", t.TempDir(), "--discover=false"}, flags...)...)
 	var log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &log, &log
 	if err := cmd.Start(); err != nil {
@@ -89,20 +99,18 @@ func serve(t *testing.T) *collector {
 			t.Logf("sonde serve wrote:\n%s", log.String())
 		}
 	})
-	c := &collector{url: "http://" + addr}
+	c := &collector{url: scheme + "://" + addr, client: client}
 	for end := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		if resp, err := http.Get(c.url + "/readyz"); err == nil {
+		if resp, err := client.Get(c.url + "/readyz"); err == nil {
 			resp.Body.Close()
 			if resp.StatusCode == 200 {
-				break
+				return c
 			}
 		}
 		if time.Now().After(end) {
 			t.Fatal("the collector is not ready after 30 s")
 		}
 	}
-	c.watch(t)
-	return c
 }
 
 // watch puts the proxy before the collector. It speaks HTTP/2 to both sides where the client does.
@@ -164,7 +172,14 @@ func (c *collector) total(t *testing.T, service, typ string, from, to int64) int
 // get reads a JSON answer of the collector.
 func (c *collector) get(t *testing.T, path string, into any) {
 	t.Helper()
-	resp, err := http.Get(c.url + path)
+	req, err := http.NewRequest(http.MethodGet, c.url+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	resp, err := c.client.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -371,6 +371,13 @@ func (s *Store) Bytes() int64 {
 	return s.bytes
 }
 
+// Wanted returns how many binaries frames asked for that are not known.
+func (s *Store) Wanted() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.wanted)
+}
+
 // Close closes the files that are open. It may be called twice.
 func (s *Store) Close() error {
 	s.mu.Lock()
