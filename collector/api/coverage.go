@@ -96,7 +96,7 @@ func (h *Handler) coverage(ctx context.Context, r *http.Request) (any, error) {
 	c := counted{services: map[string]*groupTally{}, nodes: map[string]*nodeTally{}, gaps: map[string]*gap{}, places: map[string]bool{}}
 	service, node := p.str("service"), p.str("node")
 	for i := range f.nodes {
-		if n := &f.nodes[i]; node == "" || n.Node == node {
+		if n := &f.nodes[i]; node == "" || n.name() == node {
 			c.node(n, f.at, service == "")
 		}
 	}
@@ -105,6 +105,11 @@ func (h *Handler) coverage(ctx context.Context, r *http.Request) (any, error) {
 			c.add(w)
 		}
 	})
+	for _, n := range c.nodes {
+		if n.Reports {
+			c.nodeTally.add(!n.Silent)
+		}
+	}
 	for place, watched := range c.places {
 		if strings.HasPrefix(place, "pod ") {
 			c.pods.add(watched)
@@ -117,12 +122,15 @@ func (h *Handler) coverage(ctx context.Context, r *http.Request) (any, error) {
 
 // node takes what is said of a node itself.
 func (c *counted) node(n *node, now int64, all bool) {
-	t := c.nodeOf(n.Node)
-	t.Reports, t.Silent, t.Reported, t.Gatherer, t.More, t.Unknown = true, n.silent(now), n.reported, n.Gatherer, n.More, n.Unknown
-	c.nodeTally.add(!t.Silent)
-	if t.Silent && all && len(n.Items) == 0 {
+	t := c.nodeOf(n.name())
+	silent := n.silent(now)
+	if !t.Reports || silent && !t.Silent || silent == t.Silent && n.reported < t.Reported { // of several sidecars in pods the one that is silent, or was heard of first
+		t.Reported, t.Gatherer = n.reported, n.Gatherer
+	}
+	t.Reports, t.Silent, t.More, t.Unknown = true, t.Silent || silent, t.More+n.More, max(t.Unknown, n.Unknown)
+	if silent && all && len(n.Items) == 0 {
 		// Nothing ran there when it was heard of last; that nobody looks any more is a gap all the same.
-		w := &wanted{exampleJSON: exampleJSON{Node: n.Node}, class: lostNode(n)}
+		w := &wanted{exampleJSON: exampleJSON{Node: n.name()}, class: lostNode(n)}
 		c.gap(w.class, false).take(w, w.class.Reason)
 	}
 }
@@ -297,7 +305,7 @@ func (m *member) example() exampleJSON {
 
 // want judges one process that node n reported, which is known as m, or not yet known where m is nil; nil where it has ended.
 func want(n *node, it *coverage.Item, m *member, now int64) *wanted {
-	w := &wanted{exampleJSON: exampleJSON{Instance: it.Instance, Service: it.Service, Node: n.Node, Pod: it.Pod, Unit: it.Unit, PID: it.PID, Exe: it.Exe}, partial: it.Partial}
+	w := &wanted{exampleJSON: exampleJSON{Instance: it.Instance, Service: it.Service, Node: n.name(), Pod: it.Pod, Unit: it.Unit, PID: it.PID, Exe: it.Exe}, partial: it.Partial}
 	if m != nil {
 		w.Instance, w.Service, w.Pod = m.Instance, cmp.Or(m.Service, it.Service), cmp.Or(m.Pod, it.Pod)
 		if m.State == "exited" || m.State == "crashed" {

@@ -98,6 +98,23 @@ func TestCoverage(t *testing.T) {
 	}
 }
 
+// TestSeveralReportersOfANode: sidecars in the pods of one node are one node, silent where one of them is; one that was stopped on purpose is missed by nobody.
+func TestSeveralReportersOfANode(t *testing.T) {
+	f := newFixture(t, nil)
+	for i, ago := range []time.Duration{20 * time.Second, 10 * time.Minute, 30 * time.Second} {
+		f.report(t, &coverage.Report{V: 1, Node: fmt.Sprint("pod-", i), Name: "n1", Gatherer: "sidecar", Boot: "b", Items: []coverage.Item{{Instance: fmt.Sprint("i", i), Service: "cart", Gatherer: "perf"}}}, ago)
+	}
+	f.report(t, &coverage.Report{V: 1, Node: "pod-9", Name: "n2", Gatherer: "sidecar", Left: true, Items: []coverage.Item{}}, time.Hour/2)
+	var a coverageAnswer
+	f.decode(t, &a, "coverage")
+	if len(a.ByNode) != 1 || a.Nodes != (tally{1, 0}) || a.Processes != (tally{3, 2}) {
+		t.Fatalf("%+v", a)
+	}
+	if n := a.ByNode[0]; n.Name != "n1" || !n.Silent || n.Reported != ms(10*time.Minute) || len(a.Gaps) != 1 || a.Gaps[0].Processes != 1 {
+		t.Errorf("%+v, gaps %+v", n, a.Gaps)
+	}
+}
+
 // TestCoverageOfNothing is what a new collector says.
 func TestCoverageOfNothing(t *testing.T) {
 	f := newFixture(t, nil)

@@ -49,6 +49,9 @@ type node struct {
 	reported int64 // Unix ms, by this collector's clock
 }
 
+// name is the node's as its processes have it.
+func (n *node) name() string { return cmp.Or(n.Name, n.Node) }
+
 func (n *node) silent(now int64) bool { return now-n.reported > nodeSilent.Milliseconds() }
 
 // fleetCache holds the last view of the fleet while it is fresh.
@@ -132,7 +135,9 @@ func (h *Handler) readNodes(ctx context.Context, since int64) ([]node, error) {
 			h.cfg.Logger.Debug("cannot read a node's report", "node", e.Node, "error", err)
 			r = &coverage.Report{Node: e.Node}
 		}
-		nodes = append(nodes, node{Report: r, reported: e.Reported})
+		if !r.Left {
+			nodes = append(nodes, node{Report: r, reported: e.Reported})
+		}
 	}
 	return nodes, nil
 }

@@ -161,6 +161,25 @@ func TestReporterPaces(t *testing.T) {
 	}
 }
 
+// TestReporterLeaves: one that is stopped says so, if anybody has heard of it.
+func TestReporterLeaves(t *testing.T) {
+	var last *Report
+	r := New(Config{Node: "n1", Gatherer: "sidecar", Redact: func(s string) string { return strings.ReplaceAll(s, "TCP", "[redacted]") }, Deliver: func(_ context.Context, _ string, encoded []byte) (err error) {
+		last, err = Decode(encoded)
+		return err
+	}})
+	if err := r.Leave(t.Context()); err != nil || last != nil {
+		t.Errorf("%+v, %v", last, err)
+	}
+	r.Report(t.Context(), scan(epoch, process(2, func(p *discover.Process) { p.Labels = map[string]string{"k8s_node_name": "worker-7"} })))
+	if last == nil || last.Items[0].Reason != "no endpoint: it listens on no [redacted] port" || last.Node != "n1" || last.Name != "worker-7" || last.Left {
+		t.Errorf("report %+v", last)
+	}
+	if err := r.Leave(t.Context()); err != nil || !last.Left || len(last.Items) != 0 {
+		t.Errorf("left %+v, %v", last, err)
+	}
+}
+
 type keeper struct {
 	got []catalog.Expected
 	err error

@@ -28,8 +28,10 @@ const (
 // Report is what one node sees.
 type Report struct {
 	V          int      `json:"v"`
-	Node       string   `json:"node"`
-	Time       int64    `json:"time"` // Unix ms, by the node's clock
+	Node       string   `json:"node"`           // who reports: the host's name, a pod's for a sidecar in a pod
+	Name       string   `json:"name,omitempty"` // of the node as Kubernetes has it; "": Node
+	Left       bool     `json:"left,omitempty"` // it was stopped on purpose: nothing is expected of it any more
+	Time       int64    `json:"time"`           // Unix ms, by the node's clock
 	Gatherer   string   `json:"gatherer"`
 	Boot       string   `json:"boot,omitempty"`
 	Namespaces []uint64 `json:"ns,omitempty"` // pid namespaces of which all is seen
@@ -85,6 +87,9 @@ func from(r *discover.Report, node, gatherer string, partial func(instance strin
 		if out.Boot == "" {
 			out.Boot = p.BootID
 		}
+		if out.Name == "" {
+			out.Name = clip(p.Labels["k8s_node_name"])
+		}
 		if p.PIDNS != 0 && !slices.Contains(out.Namespaces, p.PIDNS) {
 			out.Namespaces = append(out.Namespaces, p.PIDNS)
 		}
@@ -132,6 +137,17 @@ func itemOf(p *discover.Process, partial func(instance string) []string) Item {
 		it.Partial = append(it.Partial, clip(why))
 	}
 	return it
+}
+
+// redact applies f to every reason.
+func (r *Report) redact(f func(string) string) {
+	for i := range r.Items {
+		it := &r.Items[i]
+		it.Reason = clip(f(it.Reason))
+		for k := range it.Partial {
+			it.Partial[k] = clip(f(it.Partial[k]))
+		}
+	}
 }
 
 func clip(s string) string {
@@ -212,7 +228,7 @@ func (r *Report) validate() error {
 		return fmt.Errorf("%d namespaces, at most %d are accepted", len(r.Namespaces), MaxItems)
 	case r.More < 0 || r.Unknown < 0 || r.Time < 0:
 		return errors.New("a number is negative")
-	case len(r.Boot) > 128 || len(r.Gatherer) > 64:
+	case len(r.Boot) > 128 || len(r.Gatherer) > 64 || len(r.Name) > maxText:
 		return errors.New("a name is too long")
 	}
 	for i := range r.Items {

@@ -62,10 +62,11 @@ func Post(url string, client *http.Client) Deliver {
 
 // Config configures a Reporter. Node and Deliver are required.
 type Config struct {
-	Node     string // as k8s_node_name or host_name of the node's processes has it
+	Node     string // the host's name; each Reporter of a fleet has its own
 	Gatherer string // what reports: sidecar, serve
 	Deliver  Deliver
 	Partial  func(instance string) []string // what a watched process lacks, in words ("heap: memory profiling was linked out"); may be nil
+	Redact   func(text string) string       // applied to every reason before it leaves; may be nil
 	Logger   *slog.Logger                   // nil: discard
 }
 
@@ -95,6 +96,9 @@ func (r *Reporter) Report(ctx context.Context, scan discover.Report) {
 		return
 	}
 	rep := from(&scan, r.cfg.Node, r.cfg.Gatherer, r.cfg.Partial)
+	if r.cfg.Redact != nil {
+		rep.redact(r.cfg.Redact)
+	}
 	sum, err := fingerprint(rep)
 	if err == nil && sum == r.sum && !r.failed && since >= 0 && since < reportEvery {
 		return
@@ -117,6 +121,25 @@ func (r *Reporter) Report(ctx context.Context, scan discover.Report) {
 		r.cfg.Logger.Info("what runs on this node is reported again", "node", r.cfg.Node)
 	}
 	r.failed, r.sum = err != nil, sum
+}
+
+// Leave says that this reporter was stopped on purpose, so that nobody looks for it. It is called once, after the last Report; a reporter that could not say so is a gap until it is forgotten.
+func (r *Reporter) Leave(ctx context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.sent.IsZero() {
+		return nil // nobody has heard of it
+	}
+	encoded, err := (&Report{V: Version, Node: r.cfg.Node, Gatherer: r.cfg.Gatherer, Left: true, Items: []Item{}}).Encode()
+	if err == nil {
+		ctx, cancel := context.WithTimeout(ctx, deliverTime)
+		defer cancel()
+		err = r.cfg.Deliver(ctx, r.cfg.Node, encoded)
+	}
+	if err != nil {
+		return fmt.Errorf("say that this node's %s was stopped: %w", r.cfg.Gatherer, err)
+	}
+	return nil
 }
 
 // fingerprint is equal for two reports that say the same.
