@@ -16,6 +16,7 @@ import (
 
 	"github.com/sonde-io/sonde/agent/internal/cputime"
 	"github.com/sonde-io/sonde/agent/internal/offheap"
+	"github.com/sonde-io/sonde/agent/internal/pprofenc"
 )
 
 // The kinds of capture. What is not in spans is taken in a moment.
@@ -94,6 +95,7 @@ func (t *taker) capture(ctx context.Context, kind string, d time.Duration, limit
 	if limit <= 0 || limit > maxCaptureSize {
 		limit = maxCaptureSize
 	}
+	delta := d > 0
 	if d <= 0 {
 		d = defaultCapture
 	}
@@ -128,7 +130,12 @@ func (t *taker) capture(ctx context.Context, kind string, d time.Duration, limit
 		}
 	default:
 		var data []byte
-		if data, err = t.a.rec.snapshot(kind); err == nil {
+		if _, counts := deltas[kind]; counts && delta {
+			data, err = t.captureDelta(kind, d)
+		} else {
+			data, err = t.a.rec.snapshot(kind)
+		}
+		if err == nil {
 			c = &captured{data: data}
 		}
 	}
@@ -173,6 +180,56 @@ func (t *taker) captureCPU(d time.Duration) (*captured, error) {
 	}
 	return &captured{data: data}, nil
 }
+
+// cumulative is a profile that the runtime counts up from the program's start.
+type cumulative interface {
+	Baseline() error
+	Capture(b *pprofenc.Builder, w io.Writer, start, end time.Time) (int, error)
+	Release()
+}
+
+// deltas makes the profiles that can be taken of a span: what was counted in it. What is in use is so at its end.
+var deltas = map[string]func(*offheap.Account) cumulative{
+	"heap": func(a *offheap.Account) cumulative { return pprofenc.NewHeap(a) },
+	"allocs": func(a *offheap.Account) cumulative {
+		h := pprofenc.NewHeap(a)
+		h.Default = "alloc_space"
+		return h
+	},
+	"mutex": func(a *offheap.Account) cumulative { return pprofenc.NewMutex(a) },
+	"block": func(a *offheap.Account) cumulative { return pprofenc.NewBlock(a) },
+}
+
+// captureDelta takes what a cumulative profile counts within d, beside the windows' own.
+func (t *taker) captureDelta(kind string, d time.Duration) ([]byte, error) {
+	r := t.a.rec
+	r.mu.Lock()
+	p, start := deltas[kind](r.acct), time.Now()
+	err := p.Baseline()
+	r.mu.Unlock()
+	if err == nil {
+		t.wait(d)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	defer p.Release()
+	if err != nil {
+		return nil, err
+	}
+	if r.paused {
+		return nil, errPaused
+	}
+	defer r.enc.Rest()
+	var buf bytes.Buffer
+	n, err := p.Capture(r.enc, &buf, start, time.Now())
+	if err == nil && n == 0 {
+		err = errNothing
+	}
+	return buf.Bytes(), err
+}
+
+// errNothing says that a profile has no sample.
+var errNothing = errors.New("nothing was recorded: the program sets no rate (Config.MutexFraction, Config.BlockRate), or nothing waited")
 
 // wallRest is how many times what a sample costs passes between two samples of a capture of kind wall: at most a twentieth of a core.
 const wallRest = 20
@@ -286,7 +343,7 @@ func (r *recorder) snapshotLocked(kind string) ([]byte, error) {
 	case "mutex", "block":
 		var samples int
 		if samples, err = r.locks[Type(kind)].Snapshot(r.enc, &buf, now, now); err == nil && samples == 0 {
-			err = errors.New("nothing was recorded: the program sets no rate (Config.MutexFraction, Config.BlockRate), or nothing waited")
+			err = errNothing
 		}
 	case "goroutine":
 		if n := runtime.NumGoroutine(); n > r.a.cfg.MaxGoroutines {

@@ -7,8 +7,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"runtime"
 	"runtime/pprof"
 	"runtime/trace"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -54,7 +56,11 @@ func TestCapturesOnDemand(t *testing.T) {
 	contend()
 	for kind, want := range map[string]string{"cpu": "agent.burnForCaller", "heap": "inuse_space", "allocs": "alloc_space", "goroutine": "agent.burnForCaller",
 		"mutex": "agent.contend", "block": "agent.contend", "threadcreate": "threadcreate", "wall": "agent.burnForCaller"} {
-		r := taken(t, c, task{Kind: kind, DurationMS: 400})
+		d := int64(0)
+		if !momentary(kind) {
+			d = 400
+		}
+		r := taken(t, c, task{Kind: kind, DurationMS: d})
 		for tries := 0; (kind == "cpu" || kind == "wall") && r.problem == "" && !hasString(gunzip(t, r.body), want) && tries < 20; tries++ {
 			r = taken(t, c, task{Kind: kind, DurationMS: 400}) // a machine that is busy enough lets nobody burn
 		}
@@ -66,6 +72,60 @@ func TestCapturesOnDemand(t *testing.T) {
 			t.Errorf("%s: no %s in it", kind, want)
 		}
 	}
+}
+
+// TestCapturesOfASpan checks that a cumulative profile over a span holds what was counted in it, and that the windows beside it lose nothing.
+func TestCapturesOfASpan(t *testing.T) {
+	c, a := polling(t, Config{Types: []Type{Heap}, MutexFraction: 1})
+	keepEight()
+	gcTwice()
+	for _, kind := range []string{"heap", "allocs", "mutex"} {
+		id := "span-" + kind
+		c.broker.ask(task{ID: id, Kind: kind, DurationMS: 300_000})
+		wait(t, "its baseline", func() bool { return stackWith("agent.(*taker).wait(", "agent.(*taker).captureDelta(") })
+		keepSpan()
+		contend()
+		gcTwice()
+		a.taker.cutShort()
+		var got []result2
+		wait(t, "the "+kind+" capture", func() bool { got, _ = c.broker.got(id); return len(got) > 0 })
+		if got[0].problem != "" {
+			t.Fatalf("%s: %s", kind, got[0].problem)
+		}
+		raw := gunzip(t, got[0].body)
+		if kind == "mutex" {
+			if !hasString(raw, "agent.contend") {
+				t.Error("the mutex capture does not show who contended")
+			}
+			continue
+		}
+		if all, mine := allocated(t, raw, "agent.keepEight"), allocated(t, raw, "agent.keepSpan"); all != 0 || mine < 8<<20 {
+			t.Errorf("%s: %d bytes of before and %d of the span, want 0 and 8 MiB", kind, all, mine)
+		}
+	}
+}
+
+// stackWith reports whether one goroutine is in all of the functions.
+func stackWith(functions ...string) bool {
+	buf := make([]byte, 1<<20)
+	for _, g := range strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+		missing := slices.ContainsFunc(functions, func(f string) bool { return !strings.Contains(g, f) })
+		if !missing {
+			return true
+		}
+	}
+	return false
+}
+
+//go:noinline
+func keepSpan() { kept = append(kept, make([]byte, 8<<20)) }
+
+// cutShort ends the waiting of a capture as its time does.
+func (t *taker) cutShort() {
+	t.mu.Lock()
+	t.halted = true
+	t.mu.Unlock()
+	t.wake <- struct{}{}
 }
 
 //go:noinline

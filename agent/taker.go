@@ -507,7 +507,10 @@ func (t *taker) handle(ctx context.Context, f firing) {
 			t.deliver(ctx, id, kind, 0, nil, errors.New("the program is ending: there is no time for a capture that takes any"))
 			continue
 		}
-		d := f.rule.duration()
+		d := time.Duration(0)
+		if !momentary(kind) {
+			d = f.rule.duration()
+		}
 		c, err := t.capture(ctx, kind, d, maxCaptureSize)
 		t.deliver(ctx, id, kind, d, c, err)
 	}

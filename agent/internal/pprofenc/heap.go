@@ -26,6 +26,9 @@ func (e *TooManyError) Unwrap() error { return e.Cause }
 // Heap makes profiles of allocations since the previous capture and of what is in use, from one reading of the runtime's
 // records. Stacks have at most 32 frames, the public record's size.
 type Heap struct {
+	// Default is the sample type that tools show first; empty: inuse_space.
+	Default string
+
 	recs offheap.Slice[runtime.MemProfileRecord]
 	tab  table
 	read func([]runtime.MemProfileRecord, bool) (int, bool)
@@ -54,7 +57,11 @@ func (h *Heap) Baseline() error {
 // Capture writes to w the gzipped profile of [start, end) and returns the number of its samples. An error leaves the baseline
 // as it was, so that the next capture holds this interval too.
 func (h *Heap) Capture(b *Builder, w io.Writer, start, end time.Time) (int, error) {
-	n, err := h.write(b, w, "inuse_space", start, end, false)
+	def := h.Default
+	if def == "" {
+		def = "inuse_space"
+	}
+	n, err := h.write(b, w, def, start, end, false)
 	if err == nil {
 		h.commit()
 	}
