@@ -3,7 +3,6 @@ package inspect
 import (
 	"math"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/sonde-io/sonde/profiles"
@@ -111,13 +110,16 @@ func (b *builder) lines(frames []pclntab.Frame) profiles.Span {
 // sample adds values to the sample of the stack that was built and of these labels, and begins a new stack.
 func (b *builder) sample(labels []profiles.SampleLabel, values ...int64) {
 	b.key = b.key[:0]
+	b.key = le.AppendUint32(b.key, uint32(len(b.ids)))
 	for _, id := range b.ids {
 		b.key = le.AppendUint32(b.key, id)
 	}
 	for _, l := range labels {
-		b.key = strconv.AppendQuote(b.key, l.Key)
-		b.key = strconv.AppendQuote(b.key, l.Str)
-		b.key = strconv.AppendInt(b.key, l.Num, 10)
+		b.key = le.AppendUint32(b.key, uint32(len(l.Key)))
+		b.key = append(b.key, l.Key...)
+		b.key = le.AppendUint32(b.key, uint32(len(l.Str)))
+		b.key = append(b.key, l.Str...)
+		b.key = le.AppendUint64(b.key, uint64(l.Num))
 	}
 	i, ok := b.samples[string(b.key)]
 	if !ok {
