@@ -39,21 +39,37 @@ var known = []struct{ part, reason, cure string }{
 
 // Classify returns what a reason comes down to. Reasons that it does not know stand for themselves, without what differs from process to process.
 func Classify(reason string) Class {
+	// Where sampling was tried too, its refusal is what can be cured: that there is no endpoint is why it was tried.
+	for part := range strings.SplitSeq(reason, "; ") {
+		if why, ok := strings.CutPrefix(part, "perf: "); ok && !strings.HasPrefix(reason, "denied") {
+			if c, ok := classify(why); ok {
+				return c
+			}
+			head, _, _ := strings.Cut(why, ": ")
+			return Class{clip("perf cannot watch it: " + head), "an agent or an endpoint works where perf does not"}
+		}
+	}
+	c, _ := classify(reason)
+	return c
+}
+
+// classify returns the class of a reason, and whether it is one that is known.
+func classify(reason string) (c Class, ok bool) {
 	lower := strings.ToLower(reason)
 	if cap := capability.FindAllString(reason, -1); len(cap) > 0 && !strings.HasPrefix(lower, "denied") {
 		missing := strings.Join(unique(cap), " and ")
-		return Class{"missing capability " + missing, "grant " + missing + " to the sidecar (securityContext.capabilities.add in Kubernetes, AmbientCapabilities in systemd)"}
+		return Class{"missing capability " + missing, "grant " + missing + " to the sidecar (securityContext.capabilities.add in Kubernetes, AmbientCapabilities in systemd)"}, true
 	}
 	if v := goVersion.FindString(lower); v != "" && (strings.Contains(lower, "not supported") || strings.Contains(lower, "unknown") || strings.Contains(lower, "not known") || strings.Contains(lower, "unsupported")) {
-		return Class{"Go version not supported: " + v, "build it with Go 1.18 to 1.26, or bring Sonde up to date; an agent or endpoint works with any version"}
+		return Class{"Go version not supported: " + v, "build it with Go 1.18 to 1.26, or bring Sonde up to date; an agent or endpoint works with any version"}, true
 	}
 	for _, k := range known {
 		if strings.Contains(lower, k.part) {
-			return Class{k.reason, k.cure}
+			return Class{k.reason, k.cure}, true
 		}
 	}
 	head, _, _ := strings.Cut(reason, ": ")
-	return Class{clip(head), ""}
+	return Class{clip(head), ""}, false
 }
 
 func unique(list []string) []string {

@@ -235,7 +235,7 @@ func TestOverHTTP(t *testing.T) {
 
 func TestDecodeRefuses(t *testing.T) {
 	bomb := func() []byte {
-		b, err := encode(&Report{V: 1, Node: strings.Repeat("a", 2*maxDecoded)})
+		b, err := encode(&Report{V: 1, Node: strings.Repeat("a", maxDecoded+1)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -288,7 +288,10 @@ func TestClassify(t *testing.T) {
 		"heap: memory profiling was linked out of this binary":        "memory profiling was linked out",
 		"no endpoint: it listens on no TCP port":                      "it has no endpoint, and perf is not on",
 		"has the agent built in, whose first push is awaited for 10s": "the agent's first push is awaited",
-		"something new: with pid 7":                                   "something new",
+		"no endpoint: it listens on no TCP port; perf: process of uid 7: CAP_SYS_PTRACE is missing; memory: CAP_SYS_PTRACE is missing": "missing capability CAP_SYS_PTRACE",
+		"no endpoint: it listens on no TCP port; perf: its Go version go1.31 is not known to this Sonde":                               "Go version not supported: go1.31",
+		"no endpoint: it listens on no TCP port; perf: its binary cannot be read: input/output error":                                  "perf cannot watch it: its binary cannot be read",
+		"something new: with pid 7": "something new",
 	} {
 		if got := Classify(reason); got.Reason != want || got.Cure == "" && want != "something new" {
 			t.Errorf("Classify(%q) = %+v, want %q", reason, got, want)
