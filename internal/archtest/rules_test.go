@@ -30,6 +30,7 @@ var components = []component{
 	{folder: "internal/e2e", may: everything},
 	{folder: "internal/release", may: everything},
 	{folder: "internal/archtest", may: everything},
+	{folder: "deploy", may: everything},
 	{folder: "agent"},
 }
 
@@ -61,6 +62,7 @@ var outside = []struct {
 	{packages: "github.com/prometheus/prometheus", except: []string{"/model/labels", "/model/relabel"}, only: []string{"collector/metrics"},
 		why: "of Prometheus only its small packages for labels are used elsewhere"},
 	{packages: "modernc.org/sqlite", only: []string{"internal/catalog"}, why: "the database is behind the catalogue"},
+	{packages: "k8s.io", only: []string{"collector/discover/kube", "collector/discover/sd", "deploy"}, why: "Kubernetes is behind collector/discover/kube"},
 	{packages: "github.com/spf13/cobra", only: []string{"cmd/sonde"}, why: "commands are the command line's"},
 }
 
