@@ -10,11 +10,12 @@ import (
 
 // The bounds of rules.
 const (
-	maxRules        = 32
+	maxRules        = 64
 	maxRuleName     = 64 // bytes
 	defaultCooldown = time.Hour
 	minCooldown     = time.Minute
-	claimAgain      = time.Minute // after a claim that nobody answered
+	defaultNew      = 10 * time.Minute // a build is new, where the rule does not say
+	claimAgain      = time.Minute      // after a claim that nobody answered
 )
 
 // rule is a trigger: it takes captures when a metric of the process is above a value, or so many times its own mean of the last hour, for a while.
@@ -56,8 +57,6 @@ func (r *rule) check() error {
 		return fmt.Errorf("metric %q: not known to this agent", r.Metric)
 	case metric < sampledMetrics && !(r.Above > 0) && !(r.Jump > 0):
 		return fmt.Errorf("neither above nor jump is over 0")
-	case metric == metricNewBuild && r.ForMS <= 0:
-		return fmt.Errorf("for_ms %d: want how long a build is new", r.ForMS)
 	}
 	if len(r.Take) == 0 {
 		r.Take = []string{"heap", "goroutine"}
@@ -66,13 +65,13 @@ func (r *rule) check() error {
 		}
 	}
 	var take []string
-	for _, k := range r.Take {
-		if !slices.Contains(kinds, k) {
-			return fmt.Errorf("take %q: want some of %v", k, kinds)
-		}
-		if !slices.Contains(take, k) {
+	for _, k := range r.Take { // others than an agent's take what it cannot
+		if slices.Contains(kinds, k) && !slices.Contains(take, k) {
 			take = append(take, k)
 		}
+	}
+	if len(take) == 0 {
+		return fmt.Errorf("take %q: want some of %v", r.Take, kinds)
 	}
 	r.Take = take
 	return nil

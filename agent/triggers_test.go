@@ -17,13 +17,14 @@ func TestRulesAreChecked(t *testing.T) {
 		{`{"name":"a","metric":"heap","jump":3,"take":["heap","heap","trace"]}`, "", "heap,trace"},
 		{`{"name":"a","metric":"stop"}`, "", "heap,goroutine"},
 		{`{"name":"a","metric":"new_build","for_ms":60000}`, "", "heap,goroutine"},
-		{`{"name":"a","metric":"new_build"}`, "want how long a build is new", ""},
+		{`{"name":"a","metric":"new_build"}`, "", "heap,goroutine"},
+		{`{"name":"a","metric":"cpu","above":1,"take":["cpu","offcpu"]}`, "", "cpu"},
 		{`{"name":"","metric":"cpu","above":1}`, "name of 0 bytes", ""},
 		{`{"name":"` + strings.Repeat("n", 65) + `","metric":"cpu","above":1}`, "name of 65 bytes", ""},
 		{`{"name":"a","metric":"moon","above":1}`, `metric "moon": not known`, ""},
 		{`{"name":"a","metric":"cpu"}`, "neither above nor jump", ""},
 		{`{"name":"a","metric":"cpu","above":-1,"jump":-2}`, "neither above nor jump", ""},
-		{`{"name":"a","metric":"cpu","above":1,"take":["cpu","offcpu"]}`, `take "offcpu"`, ""},
+		{`{"name":"a","metric":"cpu","above":1,"take":["offcpu"]}`, `take ["offcpu"]`, ""},
 	} {
 		var r rule
 		if err := json.Unmarshal([]byte(tc.json), &r); err != nil {
