@@ -27,8 +27,8 @@ const (
 
 // segment is what is loaded of a file.
 type segment struct {
-	typ                       uint32
-	offset, vaddr, size, mode uint64
+	typ                 uint32
+	offset, vaddr, size uint64
 }
 
 // section is a part of a file by name.
