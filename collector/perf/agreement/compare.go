@@ -94,7 +94,7 @@ func Compare(ctx context.Context, shape string, d time.Duration, command func(ct
 	if err != nil {
 		return nil, err
 	}
-	r.StatCPU, r.SamplerCPU = statCPU(pid)-statBefore, (ownCPU()-own).Seconds()/time.Since(began).Seconds()
+	r.StatCPU, r.SamplerCPU = <-stat, (ownCPU()-own).Seconds()/time.Since(began).Seconds()
 	r.RSS, r.Lost = rss(), sampler.Stats().Lost
 	inside, err := w.answer()
 	if err != nil {
