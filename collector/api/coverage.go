@@ -208,7 +208,9 @@ func (c *counted) add(w *wanted) {
 		return
 	}
 	for _, text := range w.partial {
-		c.gap(coverage.Classify(text), true).take(w, text)
+		if class := coverage.Classify(text); !class.Chosen {
+			c.gap(class, true).take(w, text)
+		}
 	}
 }
 
@@ -276,7 +278,8 @@ func (f *fleet) expect(fn func(w *wanted)) {
 		}
 	}
 	for i := range f.members {
-		if m := &f.members[i]; !told[m] && (m.State == "running" || m.State == "lost") {
+		m := &f.members[i]
+		if itself := m.Gatherer == "" && strings.Contains(m.Reason, "Sonde itself"); !told[m] && !itself && (m.State == "running" || m.State == "lost") {
 			w := &wanted{exampleJSON: m.example(), watched: m.watched()}
 			w.explain(m, m.Reason)
 			fn(w)

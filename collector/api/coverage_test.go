@@ -31,7 +31,7 @@ func TestCoverage(t *testing.T) {
 	f.report(t, &coverage.Report{V: 1, Node: "n1", Gatherer: "sidecar", Boot: "b1", Namespaces: []uint64{5}, Items: []coverage.Item{
 		item(1, func(it *coverage.Item) { it.Pod, it.Gatherer = "shop/cart-1", "perf" }),
 		item(2, func(it *coverage.Item) {
-			it.Pod, it.Gatherer, it.Partial = "shop/cart-2", "scrape", []string{"heap: memory profiling was linked out"}
+			it.Pod, it.Gatherer, it.Partial = "shop/cart-2", "scrape", []string{"heap: memory profiling was linked out", "mutex: the program does not turn mutex profiles on"}
 		}),
 		item(3, func(it *coverage.Item) { it.Pod, it.Reason = "shop/cart-2", "perf needs CAP_PERFMON: it is missing" }),
 		item(4, func(it *coverage.Item) {
@@ -117,7 +117,9 @@ func TestSeveralReportersOfANode(t *testing.T) {
 
 // TestCoverageOfNothing is what a new collector says.
 func TestCoverageOfNothing(t *testing.T) {
-	f := newFixture(t, nil)
+	f := newFixture(t, func(c *Config) {
+		c.Discovery = scan{[]catalog.Process{{Instance: "self", Service: "sonde", State: "running", Reason: "is Sonde itself", LastSeen: ms(0)}}}
+	})
 	w := f.get(t, "coverage")
 	want := fmt.Sprintf(`{"at":%d,"by_node":[],"by_service":[],"gaps":[],"more":false,"nodes":{"expected":0,"watched":0},"pods":{"expected":0,"watched":0},"processes":{"expected":0,"watched":0},"units":{"expected":0,"watched":0}}`, ms(0))
 	if w.Code != 200 || strings.TrimSpace(w.Body.String()) != want {

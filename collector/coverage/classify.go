@@ -9,12 +9,15 @@ import (
 type Class struct {
 	Reason string // the same for all processes with this gap
 	Cure   string // what closes it; "" where nothing is to be done
+	Chosen bool   // the program's own default: no gap
 }
 
 var (
 	capability = regexp.MustCompile(`CAP_[A-Z_]+`)
 	goVersion  = regexp.MustCompile(`go1(?:\.\d+)?`)
 )
+
+const linkedOut = "use runtime.MemProfile or net/http/pprof somewhere in the program, or build the agent in: the linker then keeps the heap profile"
 
 // known are the reasons by a part of their text, in lower case; the first that is found counts.
 var known = []struct{ part, reason, cure string }{
@@ -24,8 +27,9 @@ var known = []struct{ part, reason, cure string }{
 	{"denied by its environment", "denied by its environment (SONDE_DISABLED)", "start it without SONDE_DISABLED"},
 	{"denied by its pod", "denied by its pod's annotations", "change the annotation sonde.io/… of the pod"},
 	{"denied", "denied by rule", "change allow and deny, or the pod's annotations"},
-	{"linked out", "memory profiling was linked out", "use runtime.MemProfile or net/http/pprof somewhere in the program, or build the agent in: the linker then keeps the heap profile"},
-	{"memory profiling", "memory profiling is off", "do not set runtime.MemProfileRate to 0"},
+	{"left memory profiling out", "memory profiling was linked out", linkedOut},
+	{"linked out", "memory profiling was linked out", linkedOut},
+	{"memprofilerate to 0", "memory profiling is off", "do not set runtime.MemProfileRate to 0"},
 	{"seccomp", "a seccomp profile forbids it", "run the sidecar with seccompProfile Unconfined, or one that allows perf_event_open and process_vm_readv"},
 	{"perf_event_paranoid", "kernel.perf_event_paranoid forbids it", "grant CAP_PERFMON to the sidecar, or lower kernel.perf_event_paranoid to 2 and run as the same user"},
 	{"ptrace_scope", "kernel.yama.ptrace_scope forbids it", "grant CAP_SYS_PTRACE to the sidecar"},
@@ -46,7 +50,7 @@ func Classify(reason string) Class {
 				return c
 			}
 			head, _, _ := strings.Cut(why, ": ")
-			return Class{clip("perf cannot watch it: " + head), "an agent or an endpoint works where perf does not"}
+			return Class{Reason: clip("perf cannot watch it: " + head), Cure: "an agent or an endpoint works where perf does not"}
 		}
 	}
 	c, _ := classify(reason)
@@ -56,20 +60,27 @@ func Classify(reason string) Class {
 // classify returns the class of a reason, and whether it is one that is known.
 func classify(reason string) (c Class, ok bool) {
 	lower := strings.ToLower(reason)
+	if strings.Contains(lower, "does not turn") { // mutex and block profiles, which Go has off
+		return Class{Reason: "mutex or block profiles are not turned on", Cure: "call runtime.SetMutexProfileFraction or runtime.SetBlockProfileRate in the program", Chosen: true}, true
+	}
 	if cap := capability.FindAllString(reason, -1); len(cap) > 0 && !strings.HasPrefix(lower, "denied") {
 		missing := strings.Join(unique(cap), " and ")
-		return Class{"missing capability " + missing, "grant " + missing + " to the sidecar (securityContext.capabilities.add in Kubernetes, AmbientCapabilities in systemd)"}, true
+		return Class{Reason: "missing capability " + missing, Cure: "grant " + missing + " to the sidecar (securityContext.capabilities.add in Kubernetes, AmbientCapabilities in systemd)"}, true
 	}
 	if v := goVersion.FindString(lower); v != "" && (strings.Contains(lower, "not supported") || strings.Contains(lower, "unknown") || strings.Contains(lower, "not known") || strings.Contains(lower, "unsupported")) {
-		return Class{"Go version not supported: " + v, "build it with Go 1.18 to 1.26, or bring Sonde up to date; an agent or endpoint works with any version"}, true
+		return Class{Reason: "Go version not supported: " + v, Cure: "build it with Go 1.18 to 1.26, or bring Sonde up to date; an agent or endpoint works with any version"}, true
 	}
 	for _, k := range known {
 		if strings.Contains(lower, k.part) {
-			return Class{k.reason, k.cure}, true
+			return Class{Reason: k.reason, Cure: k.cure}, true
 		}
 	}
-	head, _, _ := strings.Cut(reason, ": ")
-	return Class{clip(head), ""}, false
+	head, rest, _ := strings.Cut(reason, ": ")
+	if !strings.Contains(head, " ") && rest != "" { // the type of profile that it is about
+		second, _, _ := strings.Cut(rest, ": ")
+		head += ": " + second
+	}
+	return Class{Reason: clip(head)}, false
 }
 
 func unique(list []string) []string {

@@ -280,6 +280,9 @@ func FuzzDecode(f *testing.F) {
 }
 
 func TestClassify(t *testing.T) {
+	if c := Classify("memory: a read failed: at 0x1"); c.Reason != "memory: a read failed" || c.Chosen {
+		t.Errorf("%+v", c)
+	}
 	for reason, want := range map[string]string{
 		"perf needs CAP_PERFMON and CAP_SYS_PTRACE (CAP_PERFMON is missing)": "missing capability CAP_PERFMON and CAP_SYS_PTRACE",
 		"denied by uid rule: uid 7":                                   "denied by rule (uid)",
@@ -291,6 +294,9 @@ func TestClassify(t *testing.T) {
 		"no endpoint: it listens on no TCP port; perf: process of uid 7: CAP_SYS_PTRACE is missing; memory: CAP_SYS_PTRACE is missing": "missing capability CAP_SYS_PTRACE",
 		"no endpoint: it listens on no TCP port; perf: its Go version go1.31 is not known to this Sonde":                               "Go version not supported: go1.31",
 		"no endpoint: it listens on no TCP port; perf: its binary cannot be read: input/output error":                                  "perf cannot watch it: its binary cannot be read",
+		"heap: the linker left memory profiling out, because nothing in the program uses runtime.MemProfile or runtime/pprof":          "memory profiling was linked out",
+		"heap: the program has set runtime.MemProfileRate to 0":                                                                        "memory profiling is off",
+		"block: the program does not turn block profiles on: it never calls runtime.SetBlockProfileRate":                               "mutex or block profiles are not turned on",
 		"something new: with pid 7": "something new",
 	} {
 		if got := Classify(reason); got.Reason != want || got.Cure == "" && want != "something new" {
