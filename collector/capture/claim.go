@@ -78,7 +78,8 @@ func (b *Broker) denied(ctx context.Context, c Claim, rule Rule) (string, error)
 	in, ok := b.claimed[[3]string{c.Service, c.Build, c.Trigger}]
 	limit := ""
 	for _, k := range c.Kinds {
-		if limit == "" {
+		// What was taken before it was asked for costs nobody anything any more.
+		if limit == "" && rule.Metric != MetricMemory && rule.Metric != MetricPressure {
 			limit = b.room(k)
 		}
 	}

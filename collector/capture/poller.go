@@ -85,7 +85,8 @@ func (p *Poller) carryOut(ctx context.Context, log *slog.Logger, t Task) {
 	defer cancel()
 	r := Result{ID: t.ID, Instance: t.Instance, Kind: t.Kind, From: time.Now().UnixMilli()}
 	contentType, body, err := p.capture(tctx, t)
-	r.ContentType, r.Body = contentType, body
+	read := &reader{Reader: body}
+	r.ContentType, r.Body = contentType, read
 	if err != nil {
 		r.Error = err.Error()
 		if ctx.Err() != nil {
@@ -95,12 +96,31 @@ func (p *Poller) carryOut(ctx context.Context, log *slog.Logger, t Task) {
 	// What was taken, and that it was not, is worth a moment after the end.
 	dctx, stop := context.WithTimeout(context.WithoutCancel(tctx), deliverTime)
 	defer stop()
-	if err := p.Source.Deliver(dctx, r); err != nil {
+	err = p.Source.Deliver(dctx, r)
+	if err != nil && read.err != nil { // it broke off while it was taken: that is worth telling
+		r.Error, r.Body = read.err.Error(), nil
+		err = p.Source.Deliver(dctx, r)
+	}
+	if err != nil {
 		log.Warn("cannot deliver a capture", "id", t.ID, "kind", t.Kind, "instance", t.Instance, "error", err)
 	}
 	if body != nil {
 		body.Close()
 	}
+}
+
+// reader notes what went wrong with what it reads.
+type reader struct {
+	io.Reader
+	err error
+}
+
+func (r *reader) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		r.err = err
+	}
+	return n, err
 }
 
 // deliverTime bounds the delivery of one capture.

@@ -162,7 +162,7 @@ func (g *memoryGroup) quick() (m memory, err error) {
 	return m, nil
 }
 
-// read reads the counter of kills first: a process that is alive afterwards was not killed in it.
+// read reads the counter of kills first, so that what is counted later is found when the process has ended.
 func (g *memoryGroup) read() (m memory, err error) {
 	if m.kills, err = g.kills(g.dir); err != nil {
 		return m, err

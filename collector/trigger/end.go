@@ -30,14 +30,14 @@ const maxExits = 60 // a minute
 
 // ended tells of a process's end, and attaches what was taken of it.
 func (e *Engine) ended(ctx context.Context, w *watch, now time.Time) {
-	killed := e.killed(w)
+	killed := e.killed(w, now)
 	e.mu.Lock()
 	for instance, x := range e.watches {
 		switch {
 		case x == w:
 			delete(e.watches, instance)
-		case killed && x.group != nil && w.group != nil && x.group.dir == w.group.dir && x.mem.kills < w.mem.kills+1:
-			x.mem.kills++ // that kill was this one's
+		case killed && x.group != nil && w.group != nil && x.group.dir == w.group.dir:
+			x.notOurs() // that kill was this one's
 		}
 	}
 	if m := now.Unix() / 60; e.told.minute != m {
@@ -59,10 +59,25 @@ func (e *Engine) ended(ctx context.Context, w *watch, now time.Time) {
 	})
 }
 
-// killed reports whether the OOM killer ended the process: it has killed one in its cgroup since the process was last seen alive. Where the cgroup is gone, those above it or the machine count.
-func (e *Engine) killed(w *watch) bool {
+// dying is how long a process that the OOM killer has chosen may be seen alive: it is counted before it gives its memory back.
+const dying = 10 * time.Second
+
+// notOurs takes one kill of the cgroup as that of another process.
+func (w *watch) notOurs() {
+	if w.roseBy > 0 {
+		w.roseBy--
+		return
+	}
+	w.mem.kills++
+}
+
+// killed reports whether the OOM killer ended the process: it has killed one in its cgroup since the process was last seen alive, or just before. Where the cgroup is gone, those above it or the machine count.
+func (e *Engine) killed(w *watch, now time.Time) bool {
 	if w.group == nil {
 		return false
+	}
+	if w.roseBy > 0 && now.Sub(w.rose) <= dying {
+		return true
 	}
 	if n, err := w.group.kills(w.group.dir); err == nil {
 		return n > w.mem.kills

@@ -246,6 +246,22 @@ func TestMemoryFirst(t *testing.T) {
 	}
 }
 
+// TestDying: a process that is counted as killed is seen alive for a moment; one that lives on was not the one.
+func TestDying(t *testing.T) {
+	for wait, want := range map[time.Duration]string{200 * time.Millisecond: capture.EventOOMKill, time.Minute: EventExit} {
+		s := newStage(t)
+		s.step(6 * time.Second)
+		s.memory(99)
+		s.write(map[string]string{"cgroup/c/memory.events": "oom_kill 1\n"})
+		s.step(time.Second)
+		s.write(map[string]string{"proc/7/stat": "7 (x) Z 1 1 1 0 -1 0 1 2 3 4 9 0 7 8 20 0 12 0 5 1"})
+		s.step(wait)
+		if len(s.events) != 1 || s.events[0].Kind != want {
+			t.Errorf("after %v: %+v, want %s", wait, s.events, want)
+		}
+	}
+}
+
 // TestNotKilled: who ends by itself while others of its cgroup were killed before, or whose pid is another process now, was not killed.
 func TestNotKilled(t *testing.T) {
 	s := newStage(t)

@@ -34,7 +34,9 @@ type watch struct {
 	cpus     float64
 	stat     procStat
 	statAt   time.Time
-	mem      memory // as of the last look at which it was alive
+	mem      memory    // as of the last look at which it was alive
+	rose     time.Time // when its cgroup's kills were last seen to have grown while it was alive: it may be the one that is dying
+	roseBy   int64
 	memAt    time.Time
 	readAt   time.Time // when all of it was read
 	slope    float64   // bytes a second
@@ -178,6 +180,13 @@ func (e *Engine) remember(w *watch, m memory, now time.Time, rs *readings) {
 		m.kills = w.mem.kills
 		w.mem, w.memAt = m, now
 		return
+	}
+	if grown := m.kills - w.mem.kills; grown > 0 && !w.memAt.IsZero() {
+		w.rose, w.roseBy = now, grown
+	}
+	if w.roseBy > 0 && now.Sub(w.rose) <= dying && m.used < w.mem.used {
+		// It gives its memory back: what it had is what is to be told.
+		m.used, m.usage, m.limit, m.ratio = w.mem.used, w.mem.usage, w.mem.limit, w.mem.ratio
 	}
 	w.machine = rs.kills(e.files)
 	w.above, _, _ = w.group.killsAbove()

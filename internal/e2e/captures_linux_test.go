@@ -67,7 +67,7 @@ func TestCapturesAndOOMKill(t *testing.T) {
 			e, err = killed(srv, name)
 			return err
 		})
-		if leaked, err := leakedIn(srv, e.Attrs["capture_heap"]); err != nil || leaked < 20<<20 {
+		if leaked, err := leakedIn(srv, e.Attrs["capture_heap"]); err != nil || leaked < 10<<20 {
 			t.Errorf("the heap of %s from before its end: %d bytes of the leak, %v: %+v", name, leaked, err, e)
 		}
 		t.Logf("%s: %s; captures %s", name, e.Text, e.Attrs["captures"])
