@@ -33,6 +33,9 @@ func (b bounded) readv(parts []part) (int, error) {
 // with calls f with the memory of the target's process. It is called by who holds the turn. What f returns is only good where the error is nil: then all
 // that it read was of that process, and of the binary that was opened.
 func (ins *Inspector) with(ctx context.Context, t *Target, f func(v *view) error) error {
+	if ins.ended {
+		return errors.New("the inspector was stopped")
+	}
 	p, err := openProcess(t.PID)
 	if err != nil {
 		return err
@@ -252,7 +255,7 @@ func (ins *Inspector) settle(w *watch, t *Target, st goroutineStats, off map[str
 	case err == nil:
 		w.failures = 0
 		w.captures++
-		s.Last, s.Goroutines, s.Unknown, s.Off = time.Now(), st.seen*max(st.stride, 1), st.unknown, off
+		s.Last, s.Goroutines, s.Unknown, s.Off = time.Now(), st.own*max(st.stride, 1), st.unknown, off
 		s.Profiles += uint64(n)
 		if w.captures == 1 {
 			wait = min(wait, firstWindow)

@@ -65,6 +65,7 @@ type goroutine struct {
 type goroutineStats struct {
 	total      int // entries of runtime.allgs
 	seen       int // goroutines
+	own        int // of these, those that are not the runtime's
 	unknown    int // of these, without a stack: they ran or changed while they were read
 	stride     int // one of so many was read
 	unreadable int // entries that could not be read or were no goroutine

@@ -120,7 +120,7 @@ func attach(t testing.TB, pid int) *view {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { im.table.Close() })
+	t.Cleanup(func() { im.file.Close() })
 	entry, err := p.entry()
 	for ; errors.Is(err, errStarting); entry, err = p.entry() {
 		time.Sleep(time.Millisecond)
@@ -254,6 +254,9 @@ func styles(version string) []style {
 	all := testgo.Toolchains()
 	if version == all[0] || version == testgo.Local() || os.Getenv(testgo.AllVersions) == "all" {
 		out = append(out, style{"pie", []string{"-buildmode=pie", "-ldflags=-s -w"}})
+	}
+	if _, err := exec.LookPath("gcc"); err == nil && version == testgo.Local() {
+		out = append(out, style{"cgo", []string{"CGO_ENABLED=1", "-ldflags=-s -w"}})
 	}
 	return out
 }

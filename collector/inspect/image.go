@@ -27,13 +27,12 @@ type symbolTable interface {
 	Frames(dst []pclntab.Frame, pc uint64) []pclntab.Frame
 	SPDelta(pc uint64) (delta int64, ok bool)
 	FuncByName(name string) (entry uint64, ok bool)
-	Close() error
 }
 
 // image is a binary that processes run: its function table, the layout of its runtime's structures and where their roots are. It is shared by all processes
 // that run the binary, by one snapshot at a time.
 type image struct {
-	id             exeID
+	file           io.Closer // the binary
 	table          symbolTable
 	machine        string // amd64, arm64
 	version        string // of Go
@@ -53,21 +52,21 @@ func openImage(p *process, id exeID) (*image, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	table, err := pclntab.Open(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+	table, err := pclntab.New(f, id.size)
 	if err != nil {
+		f.Close()
 		return nil, err
 	}
 	im, err := newImage(f, table)
 	if err != nil {
-		table.Close()
+		f.Close()
 		return nil, err
 	}
-	im.id = id
+	im.file = f
 	return im, nil
 }
 
-// newImage reads what is needed of the ELF file besides its function table. The table becomes the image's unless an error is returned.
+// newImage reads what is needed of the ELF file besides its function table.
 func newImage(f io.ReaderAt, table symbolTable) (*image, error) {
 	im := &image{table: table, version: table.GoVersion(), sites: map[siteKey]*site{}}
 	var err error
@@ -263,7 +262,7 @@ func (s *imageSlot) sites() int {
 
 func (s *imageSlot) close() {
 	if s.im != nil {
-		s.im.table.Close() // the file was only read
+		s.im.file.Close() // it was only read
 	}
 }
 

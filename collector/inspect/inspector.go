@@ -26,6 +26,7 @@ type Inspector struct {
 	rights *rights
 	turn   chan struct{} // held by the one that takes a snapshot; images belong to it
 	images images
+	ended  bool // Run has; guarded by turn
 	wake   chan struct{}
 
 	mu      sync.Mutex
@@ -111,9 +112,11 @@ func (ins *Inspector) SetTargets(ts []Target) {
 			continue
 		}
 		here[id] = true
-		if w := ins.watches[id]; w != nil {
+		if w := ins.watches[id]; w != nil && w.target.PID == t.PID && w.target.Process.BuildID == t.Process.BuildID {
 			w.target = t
 			continue
+		} else if w != nil { // it runs another binary now
+			w.gone = true
 		}
 		ins.watches[id] = newWatch(t, now, ins.cfg.Period)
 		ins.log.Info("reads the memory of a process", "pid", t.PID, "exe", t.Process.Exe, "service", t.Process.Service, "instance", id, "types", ins.cfg.Types)
@@ -197,6 +200,7 @@ func (ins *Inspector) Run(ctx context.Context) error {
 		}
 	}
 	ins.turn <- struct{}{} // a capture on demand may be using the images
+	ins.ended = true
 	ins.images.close()
 	<-ins.turn
 	return nil

@@ -34,11 +34,12 @@ func (v *view) goroutineProfile() (*profiles.Profile, goroutineStats, error) {
 	b.p.PeriodType, b.p.Period = profiles.ValueType{Type: "goroutine", Unit: "count"}, 1
 	lr := &labelReader{v: v}
 	var labels []profiles.SampleLabel
-	var stride int64 = 1
+	own := 0
 	st, err := v.goroutines(func(g *goroutine) {
 		if v.system(g) {
 			return
 		}
+		own++
 		if !g.known {
 			b.named(unknownStack)
 			b.frame(frame{g.startPC, false})
@@ -52,7 +53,8 @@ func (v *view) goroutineProfile() (*profiles.Profile, goroutineStats, error) {
 	if err != nil {
 		return nil, st, err
 	}
-	if stride = int64(st.stride); stride > 1 {
+	st.own = own
+	if stride := int64(st.stride); stride > 1 {
 		for i := range b.p.Values {
 			b.p.Values[i] *= stride
 		}
