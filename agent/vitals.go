@@ -25,7 +25,6 @@ type vitals struct {
 // The indices of vitals.samples.
 const (
 	sampleHeap = iota
-	sampleGoroutines
 	sampleGC
 	sampleGCIdle
 	sampleTotal
@@ -34,7 +33,7 @@ const (
 )
 
 func newVitals(now time.Time) *vitals {
-	names := [sampleNames]string{"/gc/heap/live:bytes", "/sched/goroutines:goroutines", "/cpu/classes/gc/total:cpu-seconds",
+	names := [sampleNames]string{"/gc/heap/live:bytes", "/cpu/classes/gc/total:cpu-seconds",
 		"/cpu/classes/gc/mark/idle:cpu-seconds", "/cpu/classes/total:cpu-seconds", "/cpu/classes/idle:cpu-seconds"}
 	v := &vitals{cpuAt: now, cpuUsed: cputime.Process(), gcAt: now, limits: now, group: cgroup.Self()}
 	for _, name := range names {
@@ -66,7 +65,7 @@ func (v *vitals) read(now time.Time, to *[sampledMetrics]float64) {
 	}
 	metrics.Read(v.samples)
 	to[metricHeap] = float64(v.samples[sampleHeap].Value.Uint64())
-	to[metricGoroutines] = float64(v.samples[sampleGoroutines].Value.Uint64())
+	to[metricGoroutines] = float64(runtime.NumGoroutine()) // runtime/metrics counts the runtime's own as well
 	if elapsed := now.Sub(v.cpuAt); elapsed >= shortestRate {
 		used := cputime.Process()
 		cores := min(float64(runtime.GOMAXPROCS(0)), v.group.Cores())

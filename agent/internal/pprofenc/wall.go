@@ -124,6 +124,7 @@ func (w *Wall) Capture(b *Builder, out io.Writer, start, end time.Time) (int, er
 		if w.Hide != "" && strings.HasPrefix(b.outermost(pcs), w.Hide) {
 			continue
 		}
+		pcs = b.preempted(pcs)
 		state := b.state(pcs)
 		if _, ok := names[state]; !ok {
 			names[state] = b.str(state)
@@ -149,6 +150,17 @@ func (b *Builder) outermost(pcs []uintptr) string {
 		}
 	}
 	return ""
+}
+
+// preempted cuts off the runtime's frames that are on the stack of a running goroutine only because a sample stopped it.
+func (b *Builder) preempted(pcs []uintptr) []uintptr {
+	for i, pc := range pcs {
+		l := b.sym.locs[b.sym.loc(pc)]
+		if l.skip || !strings.HasPrefix(b.sym.funcs[l.fn].name, "runtime.asyncPreempt") {
+			return pcs[i:]
+		}
+	}
+	return pcs
 }
 
 // waits says what a goroutine waits for that is parked below a function: the first that matches counts.

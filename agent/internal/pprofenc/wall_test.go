@@ -102,6 +102,26 @@ func TestWall(t *testing.T) {
 	wg.Wait()
 }
 
+// TestPreemptedGoroutinesShowWhatTheyDo checks that a goroutine that a sample stopped is seen in its own function.
+func TestPreemptedGoroutinesShowWhatTheyDo(t *testing.T) {
+	names := map[uintptr]string{1: "runtime.asyncPreempt2", 2: "runtime.asyncPreempt", 3: "main.spin", 4: "main.main"}
+	b := NewBuilder(func(pc uintptr) Frame { return Frame{Function: names[pc], Entry: pc} }, Mapping{})
+	w := NewWall(nil)
+	defer w.Release()
+	w.read = stackRecords([]uintptr{1, 2, 3, 4}, []uintptr{3, 4}, []uintptr{1, 2})
+	if _, err := w.Sample(time.Second, 10); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if _, err := w.Capture(b, &out, time.UnixMilli(1), time.UnixMilli(2)); err != nil {
+		t.Fatal(err)
+	}
+	p := readProfile(t, out.Bytes(), 1)
+	if v := p.samples["main.spin :0\nstate=running0"]; len(p.samples) != 2 || len(v) != 2 || v[0] != 2 {
+		t.Errorf("samples %v", p.samples)
+	}
+}
+
 func stackRecords(stacks ...[]uintptr) func([]runtime.StackRecord) (int, bool) {
 	return func(p []runtime.StackRecord) (int, bool) {
 		if len(p) < len(stacks) {
