@@ -29,11 +29,7 @@ type events struct {
 }
 
 // openEvents opens the rings and, in ModeSystem, the events.
-func openEvents(mode Mode, attr *unix.PerfEventAttr, pages int, budget *int) (*events, error) {
-	cpus, err := onlineCPUs()
-	if err != nil {
-		return nil, err
-	}
+func openEvents(mode Mode, cpus []int, attr *unix.PerfEventAttr, pages int, budget *int) (*events, error) {
 	e := &events{mode: mode, cpus: cpus, attr: attr, budget: budget, cgroups: map[string][]int{}}
 	own, pid := dummy(), 0
 	if mode == ModeSystem {

@@ -83,6 +83,12 @@ type rig struct {
 // start runs a sampler until the test ends.
 func start(t *testing.T, cfg Config) *rig {
 	t.Helper()
+	return startWith(t, cfg, func(*Sampler) {})
+}
+
+// startWith lets change alter the sampler before it runs.
+func startWith(t *testing.T, cfg Config, change func(*Sampler)) *rig {
+	t.Helper()
 	r := &rig{t: t, sink: &memory{came: make(chan struct{}, 1)}, log: &logBuffer{}}
 	if cfg.Sink == nil {
 		cfg.Sink = r.sink
@@ -99,6 +105,7 @@ func start(t *testing.T, cfg Config) *rig {
 		t.Fatal(err)
 	}
 	r.Sampler = s
+	change(s)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()

@@ -27,6 +27,7 @@ type Sampler struct {
 	mode   Mode // never ModeAuto; "" where nothing can be sampled
 	kernel *kernelNames
 	progs  programs
+	cpus   func() ([]int, error) // onlineCPUs; replaced in a test
 
 	work      atomic.Int64 // ns of CPU of the goroutines that open and name
 	heldBytes atomic.Int64 // of stacks that wait to be named
@@ -51,7 +52,7 @@ func New(cfg Config) (*Sampler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make perf sampler: %w", err)
 	}
-	s := &Sampler{cfg: cfg, log: cfg.Logger, met: met, rights: readRights(),
+	s := &Sampler{cfg: cfg, log: cfg.Logger, met: met, rights: readRights(), cpus: onlineCPUs,
 		changed: make(chan struct{}, 1), captures: make(chan captureRequest), ended: make(chan struct{}), tallies: map[int]*tally{}}
 	switch {
 	case s.rights.system:

@@ -22,7 +22,11 @@ func TestRingWrapsAndLoses(t *testing.T) {
 	cmd := run(t, busy(t, testgo.Local()), "run", "60s")
 	budget := 1000
 	attr := cpuClock(5000, false, false)
-	e, err := openEvents(ModeProcess, attr, 4, &budget)
+	cpus, err := onlineCPUs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := openEvents(ModeProcess, cpus, attr, 4, &budget)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -254,6 +258,37 @@ func TestEventsAreBounded(t *testing.T) {
 		return len(st) == 1 && st[0].State == "refused" && strings.Contains(st[0].Reason, "more events than are left")
 	})
 	r.until(60*time.Second, "the events closed again", func() bool { return r.Stats().Events == len(cpus) })
+}
+
+// TestCPUsComeAndGo opens the events anew when the list of CPUs changes.
+func TestCPUsComeAndGo(t *testing.T) {
+	needPerf(t)
+	all, err := onlineCPUs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(all) < 2 {
+		t.Skip("SKIPPED: there is one CPU only")
+	}
+	for _, mode := range []Mode{ModeAuto, ModeProcess} {
+		var grown atomic.Bool
+		r := startWith(t, Config{Mode: mode, Hz: 499}, func(s *Sampler) {
+			s.cpus = func() ([]int, error) {
+				if grown.Load() {
+					return all, nil
+				}
+				return all[:1], nil
+			}
+		})
+		cmd := run(t, busy(t, testgo.Local()), "run", "60s")
+		r.SetTargets([]Target{target(cmd.Process.Pid, "moves")})
+		r.until(60*time.Second, "watching", func() bool { return r.Stats().Watched == 1 && r.Stats().Events > 0 })
+		before := r.Stats().Events
+		grown.Store(true)
+		r.until(60*time.Second, "events on all CPUs", func() bool { return r.Stats().Events >= before*len(all) })
+		n := sumOf(r.sink.all(), "moves", "cpu").total
+		r.until(60*time.Second, "samples after that", func() bool { return sumOf(r.sink.all(), "moves", "cpu").total > n+20 })
+	}
 }
 
 // TestNotGo leaves alone what is no Go program, and what ended.

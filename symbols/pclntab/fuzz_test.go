@@ -45,16 +45,14 @@ func FuzzTable(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, which byte, patches []byte) {
-		b := bytes.Clone(files[int(which)%len(files)])
+		b := files[int(which)%len(files)]
+		r := &patched{b: b}
 		var pcs []uint64
 		for ; len(patches) >= 13; patches = patches[13:] {
-			at, word := binary.LittleEndian.Uint32(patches[1:]), binary.LittleEndian.Uint64(patches[5:])
-			if int(at)+8 <= len(b) {
-				binary.LittleEndian.PutUint64(b[at:], word)
-			}
-			pcs = append(pcs, word)
+			r.patches = append(r.patches, patches[:13])
+			pcs = append(pcs, binary.LittleEndian.Uint64(patches[5:]))
 		}
-		exercise(t, b, pcs)
+		exercise(t, r, int64(len(b)), pcs)
 	})
 }
 
@@ -64,11 +62,30 @@ func FuzzFile(f *testing.F) {
 	head := make([]byte, 4096)
 	copy(head, "\x7fELF\x02\x01\x01")
 	f.Add(head)
-	f.Fuzz(func(t *testing.T, b []byte) { exercise(t, b, []uint64{0, 0x401000}) })
+	f.Fuzz(func(t *testing.T, b []byte) { exercise(t, bytesReader(b), int64(len(b)), []uint64{0, 0x401000}) })
 }
 
-func exercise(t *testing.T, b []byte, pcs []uint64) {
-	table, err := New(bytesReader(b), int64(len(b)))
+// patched is a file with some words changed: 4 bytes of place and 8 of word, from the second byte of each patch.
+type patched struct {
+	b       []byte
+	patches [][]byte
+}
+
+func (p *patched) ReadAt(dst []byte, off int64) (int, error) {
+	n, err := bytes.NewReader(p.b).ReadAt(dst, off)
+	for _, patch := range p.patches {
+		at := int64(binary.LittleEndian.Uint32(patch[1:]))
+		for i, c := range patch[5:] {
+			if k := at + int64(i) - off; k >= 0 && k < int64(n) {
+				dst[k] = c
+			}
+		}
+	}
+	return n, err
+}
+
+func exercise(t *testing.T, r io.ReaderAt, size int64, pcs []uint64) {
+	table, err := New(r, size)
 	if err != nil {
 		if !errors.Is(err, ErrNotGo) && !errors.Is(err, ErrDamaged) && !errors.Is(err, ErrVersion) && err.Error() == "" {
 			t.Errorf("an error without words: %v", err)
