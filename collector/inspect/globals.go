@@ -1,6 +1,7 @@
 package inspect
 
 import (
+	"debug/elf"
 	"errors"
 	"fmt"
 	"io"
@@ -111,15 +112,54 @@ func findGlobals(im *image, code io.ReaderAt) (globals, error) {
 	g.blockRate = f.pick("blockprofilerate", reads(f.refs("runtime.blockevent"), 8))
 	g.mutexRate = f.pick("mutexprofilerate", slices.DeleteFunc(reads(f.refs("runtime.semacquire1"), 8), func(a uint64) bool { return a == g.blockRate }))
 
-	// The linker turns the heap profile off in binaries that do not have this function.
+	if f.err == nil {
+		g.hasMemProfile = usesMemProfile(im)
+	}
+	return g, f.err
+}
+
+// usesMemProfile reports whether the binary has the function without which the linker turns the heap profile off.
+func usesMemProfile(im *image) bool {
 	name := "runtime.memProfileInternal"
 	if im.layout.minor < 23 {
 		name = "runtime.MemProfile"
 	}
-	if f.err == nil {
-		_, g.hasMemProfile = im.table.FuncByName(name)
+	_, ok := im.table.FuncByName(name)
+	return ok
+}
+
+// maxSymbols bounds the symbol table that is read, and its names, bytes.
+const maxSymbols = 64 << 20
+
+// globalsOfSymbols reads the addresses from the symbol table: the way for binaries that were compiled without optimization (-gcflags=all=-N), whose
+// code looks otherwise, but which are hardly ever stripped.
+func globalsOfSymbols(im *image, code io.ReaderAt) (g globals, ok bool) {
+	ef, err := elf.NewFile(code)
+	if err != nil {
+		return g, false
 	}
-	return g, f.err
+	for _, name := range []string{".symtab", ".strtab"} {
+		s := ef.Section(name)
+		if s == nil || s.Size > maxSymbols || s.Flags&elf.SHF_COMPRESSED != 0 {
+			return g, false
+		}
+	}
+	symbols, err := ef.Symbols()
+	if err != nil {
+		return g, false
+	}
+	want := map[string]*uint64{
+		"runtime.allgs": &g.allgs, "runtime.mbuckets": &g.memBuckets, "runtime.xbuckets": &g.mutexBuckets, "runtime.bbuckets": &g.blockBuckets,
+		"runtime.MemProfileRate": &g.memProfileRate, "runtime.blockprofilerate": &g.blockRate, "runtime.mutexprofilerate": &g.mutexRate,
+	}
+	for _, s := range symbols {
+		if p := want[s.Name]; p != nil && s.Value >= im.dataLo && s.Value < im.dataHi && s.Value%8 == 0 {
+			*p = s.Value
+			delete(want, s.Name)
+		}
+	}
+	g.hasMemProfile = usesMemProfile(im)
+	return g, len(want) == 0
 }
 
 // otherBuckets finds the lists that stkbucket refers to after that of the heap.

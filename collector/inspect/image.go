@@ -73,22 +73,9 @@ func newImage(f io.ReaderAt, table symbolTable) (*image, error) {
 	if im.layout, err = layoutOf(im.version); err != nil {
 		return nil, err
 	}
-	head, err := elf.NewFile(f)
-	if err != nil {
-		return nil, fmt.Errorf("read ELF file: %w", err)
+	if err := im.readHeader(f); err != nil {
+		return nil, err
 	}
-	switch head.Machine {
-	case elf.EM_X86_64:
-		im.machine = "amd64"
-	case elf.EM_AARCH64:
-		im.machine = "arm64"
-	default:
-		return nil, fmt.Errorf("binary for %s: the runtime's structures are known on amd64 and arm64", strings.ToLower(strings.TrimPrefix(head.Machine.String(), "EM_")))
-	}
-	if head.Data != elf.ELFDATA2LSB || head.Class != elf.ELFCLASS64 {
-		return nil, fmt.Errorf("binary of %s and %s: want 64 bits, little endian", head.Class, head.Data)
-	}
-	im.start = head.Entry
 	for _, s := range table.Segments() {
 		if !s.Write {
 			continue
@@ -103,9 +90,34 @@ func newImage(f io.ReaderAt, table symbolTable) (*image, error) {
 	}
 	im.globals, err = findGlobals(im, f)
 	if err != nil {
-		return nil, err
+		var ok bool
+		if im.globals, ok = globalsOfSymbols(im, f); !ok {
+			return nil, err
+		}
 	}
 	return im, nil
+}
+
+// readHeader reads of the ELF header what the function table does not say.
+func (im *image) readHeader(f io.ReaderAt) error {
+	const identClass, identData, machineAt, entryAt, headerSize = 4, 5, 18, 24, 64
+	var h [headerSize]byte
+	if _, err := f.ReadAt(h[:], 0); err != nil {
+		return fmt.Errorf("read ELF header: %w", err)
+	}
+	if elf.Class(h[identClass]) != elf.ELFCLASS64 || elf.Data(h[identData]) != elf.ELFDATA2LSB {
+		return errors.New("binary of another word size or byte order: the runtime's structures are known on amd64 and arm64")
+	}
+	switch m := elf.Machine(le.Uint16(h[machineAt:])); m {
+	case elf.EM_X86_64:
+		im.machine = "amd64"
+	case elf.EM_AARCH64:
+		im.machine = "arm64"
+	default:
+		return fmt.Errorf("binary for %s: the runtime's structures are known on amd64 and arm64", strings.ToLower(strings.TrimPrefix(m.String(), "EM_")))
+	}
+	im.start = le.Uint64(h[entryAt:])
+	return nil
 }
 
 // fileRange returns where the bytes at a link-time address are in the file, and how many follow.

@@ -33,6 +33,7 @@ func unstripped(t *testing.T, version string, flags ...string) (file *os.File, e
 	if im, err = newImage(file, table); err != nil {
 		t.Fatal(err)
 	}
+	im.file = file
 	return file, ef, im
 }
 
@@ -136,6 +137,9 @@ func structs(t *testing.T, ef *elf.File, names ...string) map[string]map[string]
 
 func TestGlobalsAreThoseOfTheSymbolTable(t *testing.T) {
 	eachUnstripped(t, func(t *testing.T, ef *elf.File, im *image) {
+		if other, ok := globalsOfSymbols(im, im.file.(*os.File)); !ok || other != im.globals {
+			t.Errorf("from the code %+v, from the symbols %+v", im.globals, other)
+		}
 		symbols, err := ef.Symbols()
 		if err != nil {
 			t.Fatal(err)
@@ -157,6 +161,23 @@ func TestGlobalsAreThoseOfTheSymbolTable(t *testing.T) {
 			t.Error("the program uses heap profiles")
 		}
 	})
+}
+
+func TestUnoptimizedBinary(t *testing.T) {
+	if os.Getenv(testgo.AllVersions) != "all" {
+		t.Skip("SKIPPED: compiling the standard library without optimization takes SONDE_TEST_GO=all")
+	}
+	for _, version := range testgo.Toolchains() {
+		p := start(t, version, []string{"-gcflags=all=-N -l"})
+		p.do("serve", "goroutines")
+		got, _, err := attach(t, p.pid).goroutineProfile()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := len(of(stacks(got, 128), "main.selects")); n != 1 {
+			t.Errorf("%s: %d stacks of main.selects", version, n)
+		}
+	}
 }
 
 func TestWaitReasonsAreThoseOfTheRuntime(t *testing.T) {
