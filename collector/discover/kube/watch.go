@@ -21,6 +21,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
 
 	"github.com/sonde-io/sonde/collector/discover"
 )
@@ -83,6 +84,7 @@ func New(cfg Config, opts Options) (*Watcher, error) {
 	if w.client != nil {
 		return w, nil
 	}
+	klog.SetSlogLogger(w.log) // client-go's own words, which else go to stderr in a form of their own
 	rc, err := clientConfig(cfg.Kubeconfig)
 	if err != nil {
 		return nil, fmt.Errorf("watch pods: %w", err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,6 +34,9 @@ func (w *watching) last() ([]Target, int) {
 	return w.told, w.n
 }
 
+// watchers counts those that run: the last one looks for goroutines.
+var watchers atomic.Int32
+
 // watch runs a Watcher until the test ends.
 func watch(t *testing.T, cfg Config, client kubernetes.Interface) *watching {
 	t.Helper()
@@ -41,6 +45,7 @@ func watch(t *testing.T, cfg Config, client kubernetes.Interface) *watching {
 		t.Fatal(err)
 	}
 	out := &watching{Watcher: w}
+	watchers.Add(1)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() {
@@ -55,6 +60,9 @@ func watch(t *testing.T, cfg Config, client kubernetes.Interface) *watching {
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("run: %v", err)
+		}
+		if watchers.Add(-1) > 0 {
+			return
 		}
 		if stacks := discovertest.Leaked("discover/kube"); stacks != "" {
 			t.Errorf("goroutines left behind:\n%s", stacks)
