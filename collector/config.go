@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/sonde-io/sonde/collector/capture"
+	"github.com/sonde-io/sonde/collector/discover/sd"
 	"github.com/sonde-io/sonde/collector/rotate"
 	"github.com/sonde-io/sonde/internal/listen"
 	"github.com/sonde-io/sonde/profiles"
@@ -56,6 +57,8 @@ type Config struct {
 	CPUPeriod    Duration `yaml:"cpu_period"`
 	CPUDuration  Duration `yaml:"cpu_duration"`
 	Targets      []Target `yaml:"targets"`
+
+	ServiceDiscovery sd.Config `yaml:"service_discovery"`
 
 	Upstream          string `yaml:"upstream"`
 	UpstreamTokenFile string `yaml:"upstream_token_file"`
@@ -214,6 +217,9 @@ func (c *Config) Validate() error {
 		if err := r.validate(); err != nil {
 			bad(fmt.Sprintf("agent_rules[%d]", i), "%w", err)
 		}
+	}
+	if err := c.ServiceDiscovery.Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("setting %w", err))
 	}
 	if err := c.Captures.validate(); err != nil {
 		bad("captures", "%w", err)

@@ -21,6 +21,8 @@ import (
 	"github.com/sonde-io/sonde/collector/capture"
 	"github.com/sonde-io/sonde/collector/coverage"
 	"github.com/sonde-io/sonde/collector/discover"
+	"github.com/sonde-io/sonde/collector/discover/kube"
+	"github.com/sonde-io/sonde/collector/discover/sd"
 	"github.com/sonde-io/sonde/collector/inspect"
 	"github.com/sonde-io/sonde/collector/perf"
 	"github.com/sonde-io/sonde/collector/privacy"
@@ -74,8 +76,9 @@ type gatherers struct {
 	perf    *perf.Sampler      // nil: not asked for
 	memory  *inspect.Inspector // nil: not asked for
 	trigger *trigger.Engine    // nil: no discovery
-	cover   *coverage.Reporter
-	poller  *capture.Poller // nil: nobody is asked for captures
+	cover   *coverage.Reporter // nil: no discovery
+	lists   *sd.Manager        // nil: no targets from elsewhere
+	poller  *capture.Poller    // nil: nobody is asked for captures
 
 	told map[string]int // builds whose binary was told of, and the process that has it; scans alone touch it
 }
@@ -100,12 +103,19 @@ func newGatherers(cfg *Config, version string, log *slog.Logger, registry promet
 	}
 	g := &gatherers{cfg: cfg, log: log, out: out.through(filter), told: map[string]int{}}
 	g.out.sink = observed{g, g.out.sink}
-	g.host, _ = os.Hostname() // without one it stays empty
+	if g.host = os.Getenv(kube.NodeVariable); g.host == "" { // in a pod the host's name is the pod's
+		g.host, _ = os.Hostname() // without one it stays empty
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, g.close())
 		}
 	}()
+	if cfg.ServiceDiscovery.Enabled() {
+		if g.lists, err = sd.New(cfg.ServiceDiscovery, sd.Options{Version: version, Logger: log, Registerer: registry}); err != nil {
+			return nil, err
+		}
+	}
 	if cfg.Discover {
 		if err := g.openScanner(version); err != nil {
 			return nil, err
@@ -120,7 +130,7 @@ func newGatherers(cfg *Config, version string, log *slog.Logger, registry promet
 		}
 		g.cover = coverage.New(coverage.Config{Node: g.host, Gatherer: out.reporter, Deliver: out.report, Partial: g.lacks, Logger: log})
 	}
-	sc := scrape.Config{Sink: out.sink, Scanner: g.scanner, Version: version, CPUPeriod: cfg.CPUPeriod.D(), CPUDuration: cfg.CPUDuration.D(),
+	sc := scrape.Config{Sink: out.sink, Scanner: g.scanner, Version: version, Host: g.host, CPUPeriod: cfg.CPUPeriod.D(), CPUDuration: cfg.CPUDuration.D(),
 		Period: cfg.ScrapePeriod.D(), MaxBody: int64(cfg.MaxBodyBytes), MaxDecoded: int64(cfg.MaxDecompressedBytes), MaxSamples: cfg.MaxSamples,
 		Rotate: out.turns, Seen: out.seen, Report: g.report, Logger: log, Registerer: registry, ScanPeriod: cfg.ScrapePeriod.D() / 3}
 	if sc.CPUDuration == 0 {
@@ -140,7 +150,11 @@ func (g *gatherers) openScanner(version string) error {
 	if err != nil {
 		return err
 	}
-	s, err := discover.New(discover.Config{Version: version, Logger: g.log, AgentSeen: g.agentSeen, Rules: rules, Sampled: g.sampled})
+	dc := discover.Config{Version: version, Host: g.host, Logger: g.log, AgentSeen: g.agentSeen, Rules: rules, Sampled: g.sampled}
+	if g.lists != nil {
+		dc.Placed, dc.Relabel = g.lists.Placed(), g.lists.Relabel()
+	}
+	s, err := discover.New(dc)
 	switch {
 	case errors.Is(err, errors.ErrUnsupported):
 		g.log.Warn("processes are not discovered on this system; agents push, and targets can be listed", "error", err)
@@ -251,6 +265,9 @@ func (g *gatherers) setRules(rules []capture.Rule) error {
 func (g *gatherers) addTo(group *rungroup.Group) {
 	if g.poller != nil {
 		group.Add("capture", g.poller.Run)
+	}
+	if g.lists != nil {
+		group.Add("lists", func(ctx context.Context) error { return g.lists.Run(ctx, g.scraper.SetSource) })
 	}
 	group.Add("scrape", g.scraper.Run)
 	if g.perf != nil {

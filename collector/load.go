@@ -12,6 +12,8 @@ import (
 
 	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/sonde-io/sonde/collector/discover/sd"
 )
 
 // Load builds the Config in force: flags that were set in fs (RegisterFlags added them; nil: no flags) over the environment
@@ -113,7 +115,7 @@ func explainYAML(err error) error {
 
 // yamlKeys lists the keys of one of the types that the file is made of.
 func yamlKeys(typeName string) []string {
-	for _, x := range []any{Config{}, Target{}, AgentRule{}, RetentionRule{}, Captures{}, Trigger{}, Privacy{}} {
+	for _, x := range []any{Config{}, Target{}, AgentRule{}, RetentionRule{}, Captures{}, Trigger{}, Privacy{}, sd.Config{}, sd.Job{}} {
 		t := reflect.TypeOf(x)
 		if t.String() != typeName {
 			continue

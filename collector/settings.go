@@ -8,6 +8,9 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/sonde-io/sonde/collector/discover/sd"
 )
 
 // setting is one row of the table that the file, the flags, the environment, `sonde config` and CONFIG.md are made from.
@@ -50,6 +53,7 @@ var settings = []setting{
 	{"cpu_period", "time in which one CPU profile of a target is taken", zeroDefault},
 	{"cpu_duration", "length of the CPU profile taken in each cpu_period", "no CPU profiles by scraping"},
 	{"targets", "static targets: service, url, labels, types (file only)", "none"},
+	{"service_discovery", "targets from elsewhere, and relabeling, as Prometheus writes them: kubernetes, scrape_configs, process_relabel_configs (file only)", "none"},
 	{"agent_rules", "settings given to agents: selector, enabled, types, cpu_rate, period, until, replicas, rotate_types; the first that matches counts (file only)", "agents keep their own settings"},
 	{"captures", "bounds of captures: disabled, shadow, max_running, max_expensive, per_minute, max_age, max_bytes (file only)", "the defaults below"},
 	{"triggers", "what takes captures by itself: name, selector, metric, above, jump, for, take, duration, cooldown, shadow (file only)", "heap and goroutines at 90 % of the memory limit"},
@@ -149,11 +153,28 @@ func (c *Config) value(name string) string {
 	if f.IsZero() || f.Kind() == reflect.Slice && f.Len() == 0 {
 		return ""
 	}
+	if c, ok := x.(sd.Config); ok {
+		return flow(c)
+	}
 	b, err := json.Marshal(x)
 	if err != nil {
 		return fmt.Sprintf("(%v)", err)
 	}
 	return string(b)
+}
+
+// flow writes x as YAML in one line: what has no other names than the file's.
+func flow(x any) string {
+	var n yaml.Node
+	if err := n.Encode(x); err != nil {
+		return fmt.Sprintf("(%v)", err)
+	}
+	n.Style = yaml.FlowStyle
+	b, err := yaml.Marshal(&n)
+	if err != nil {
+		return fmt.Sprintf("(%v)", err)
+	}
+	return strings.Join(strings.Fields(string(b)), " ")
 }
 
 // applyZeros puts the default where a setting is zero and zero means the default.
@@ -209,6 +230,28 @@ retention_rules:
     hours: 0
     size: 500MB
   - minutes: 60d # the default of all others
+` + "```" + `
+
+## Service discovery
+
+What Prometheus calls scrape_configs, with its words: static_configs, file_sd_configs, dns_sd_configs, relabel_configs, authorization, basic_auth, tls_config. profile_path is the base, /debug/pprof where it is not given. kubernetes
+watches the pods of this node (node, or the environment variable SONDE_NODE_NAME), names the processes in them, and scrapes those that ask for it by annotation (sonde.io/scrape, profiles.grafana.com/*, prometheus.io/*); a pod with sonde.io/profile: "false" is left
+alone. process_relabel_configs are for the processes that are found in /proc. A process that is reached by several ways is scraped once.
+
+` + "```yaml" + `
+service_discovery:
+  kubernetes: {}
+  scrape_configs:
+    - job_name: edge
+      file_sd_configs:
+        - files: [/etc/sonde/edge/*.yaml]
+      relabel_configs:
+        - source_labels: [__address__]
+          regex: '(.+):\d+'
+          target_label: host_name
+    - job_name: cart
+      dns_sd_configs:
+        - names: [_pprof._tcp.cart.example]
 ` + "```" + `
 
 ## Captures and triggers
