@@ -100,10 +100,10 @@ func (r *resource) profile(what string, p pprofile.Profile) error {
 		out *profiles.ValueType
 	}{{p.SampleType(), &head.SampleTypes[0]}, {p.PeriodType(), &head.PeriodType}} {
 		var err error
-		if v.out.Type, err = r.c.dict.text(v.in.TypeStrindex(), what); err != nil {
+		if v.out.Type, err = r.c.dict.text(v.in.TypeStrindex(), place{what, -1}); err != nil {
 			return err
 		}
-		if v.out.Unit, err = r.c.dict.text(v.in.UnitStrindex(), what); err != nil {
+		if v.out.Unit, err = r.c.dict.text(v.in.UnitStrindex(), place{what, -1}); err != nil {
 			return err
 		}
 	}
@@ -125,7 +125,7 @@ func (r *resource) profile(what string, p pprofile.Profile) error {
 // ownAttributes returns the attributes of a Profile that say whose it is. Others are left out.
 func (r *resource) ownAttributes(what string, p pprofile.Profile) (own []int32, err error) {
 	for _, a := range p.AttributeIndices().All() {
-		if err := within(a, len(r.c.dict.attributes), what, "attribute"); err != nil {
+		if err := within(a, len(r.c.dict.attributes), place{what, -1}, "attribute"); err != nil {
 			return nil, err
 		}
 		if int(a) < len(r.c.dict.attributes) && r.c.dict.attributes[a].use == ofProcess {
@@ -161,10 +161,10 @@ func (r *resource) sample(what string, key builderKey, head *profiles.Profile, o
 	if c.samples++; c.samples > c.limits.Samples {
 		return over("max_samples", "samples", c.limits.Samples)
 	}
-	if err := within(s.StackIndex(), c.dict.d.StackTable().Len(), what, "stack"); err != nil {
+	if err := within(s.StackIndex(), c.dict.d.StackTable().Len(), place{what, -1}, "stack"); err != nil {
 		return err
 	}
-	if err := within(s.LinkIndex(), len(c.dict.links), what, "link"); err != nil {
+	if err := within(s.LinkIndex(), len(c.dict.links), place{what, -1}, "link"); err != nil {
 		return err
 	}
 	v, err := valueOf(what, s)
@@ -173,7 +173,7 @@ func (r *resource) sample(what string, key builderKey, head *profiles.Profile, o
 	}
 	whose, labels := slices.Clone(own), []profiles.SampleLabel(nil)
 	for _, a := range s.AttributeIndices().All() {
-		if err := within(a, len(c.dict.attributes), what, "attribute"); err != nil {
+		if err := within(a, len(c.dict.attributes), place{what, -1}, "attribute"); err != nil {
 			return err
 		}
 		if int(a) >= len(c.dict.attributes) {

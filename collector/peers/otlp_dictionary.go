@@ -74,16 +74,29 @@ func newDictionary(d pprofile.ProfilesDictionary) (*dictionary, error) {
 	return x, nil
 }
 
+// place is an entry of a table, or what is named, in errors.
+type place struct {
+	what string
+	at   int // -1: what is all
+}
+
+func (p place) String() string {
+	if p.at < 0 {
+		return p.what
+	}
+	return p.what + " " + strconv.Itoa(p.at)
+}
+
 // within checks that index i of a table of n entries is in it. Index 0 means none where the table is empty.
-func within(i int32, n int, where, table string) error {
+func within(i int32, n int, where place, table string) error {
 	if i < 0 || int(i) >= n && i != 0 {
-		return reply.Errorf(http.StatusBadRequest, "OTLP request: %s refers to %s %d, there are %d", where, table, i, n)
+		return reply.Errorf(http.StatusBadRequest, "OTLP request: %v refers to %s %d, there are %d", where, table, i, n)
 	}
 	return nil
 }
 
 // text returns string i, "" where there is none.
-func (x *dictionary) text(i int32, where string) (string, error) {
+func (x *dictionary) text(i int32, where place) (string, error) {
 	if err := within(i, x.strings.Len(), where, "string"); err != nil || int(i) >= x.strings.Len() {
 		return "", err
 	}
@@ -94,7 +107,7 @@ func (x *dictionary) checkAttributes() error {
 	t := x.d.AttributeTable()
 	x.attributes = make([]attribute, t.Len())
 	for i := range x.attributes {
-		in, where := t.At(i), "attribute "+strconv.Itoa(i)
+		in, where := t.At(i), place{"attribute", i}
 		key, err := x.text(in.KeyStrindex(), where)
 		if err != nil {
 			return err
@@ -124,7 +137,7 @@ func (x *dictionary) checkMappings() error {
 	t := x.d.MappingTable()
 	x.builds = make([]string, t.Len())
 	for i := range x.builds {
-		m, where := t.At(i), "mapping "+strconv.Itoa(i)
+		m, where := t.At(i), place{"mapping", i}
 		if _, err := x.text(m.FilenameStrindex(), where); err != nil {
 			return err
 		}
@@ -155,7 +168,7 @@ func (x *dictionary) checkFunctions() error {
 	for i := range t.Len() {
 		f := t.At(i)
 		for _, s := range []int32{f.NameStrindex(), f.SystemNameStrindex(), f.FilenameStrindex()} {
-			if err := within(s, x.strings.Len(), "function "+strconv.Itoa(i), "string"); err != nil {
+			if err := within(s, x.strings.Len(), place{"function", i}, "string"); err != nil {
 				return err
 			}
 		}
@@ -167,16 +180,16 @@ func (x *dictionary) checkLocations() error {
 	t, functions, mappings := x.d.LocationTable(), x.d.FunctionTable().Len(), x.d.MappingTable().Len()
 	for i := range t.Len() {
 		l := t.At(i)
-		if err := within(l.MappingIndex(), mappings, "location "+strconv.Itoa(i), "mapping"); err != nil {
+		if err := within(l.MappingIndex(), mappings, place{"location", i}, "mapping"); err != nil {
 			return err
 		}
 		for k := range l.Lines().Len() {
-			if err := within(l.Lines().At(k).FunctionIndex(), functions, "location "+strconv.Itoa(i), "function"); err != nil {
+			if err := within(l.Lines().At(k).FunctionIndex(), functions, place{"location", i}, "function"); err != nil {
 				return err
 			}
 		}
 		for _, a := range l.AttributeIndices().All() {
-			if err := within(a, len(x.attributes), "location "+strconv.Itoa(i), "attribute"); err != nil {
+			if err := within(a, len(x.attributes), place{"location", i}, "attribute"); err != nil {
 				return err
 			}
 		}
@@ -192,7 +205,7 @@ func (x *dictionary) checkStacks() error {
 			return &reply.Error{Status: http.StatusUnprocessableEntity, Message: fmt.Sprintf("OTLP request: stack %d has too many frames", i), Limit: profiles.LimitStack, Max: maxDepth, Got: int64(n)}
 		}
 		for _, id := range ids.All() {
-			if err := within(id, locations, "stack "+strconv.Itoa(i), "location"); err != nil {
+			if err := within(id, locations, place{"stack", i}, "location"); err != nil {
 				return err
 			}
 		}
