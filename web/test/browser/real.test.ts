@@ -213,3 +213,24 @@ test("the real server: the pprof download is a gzipped profile", { skip: missing
   assert.deepEqual([...data.subarray(0, 2)], [0x1f, 0x8b]);
   await done();
 });
+
+test("the real server: the fleet's processes lead to their profiles, coverage and captures load", { skip: missing }, async () => {
+  const { page, done } = await open(browser, `${url}/fleet?state=all`);
+  const idle = () => page.waitForFunction(() => document.querySelector(".fleet") && !document.querySelector('[aria-busy="true"]'));
+  await idle();
+  const services = await page.locator(".rows tbody td:first-child").allInnerTexts();
+  assert.ok(services.includes("prometheus"), services.join());
+  for (const tab of ["coverage", "captures"]) {
+    await page.getByRole("link", { name: tab, exact: true }).click();
+    await page.waitForFunction((t) => document.querySelector("nav a[aria-current]")?.textContent === t, tab);
+    await idle();
+    assert.equal(await page.locator(".error").count(), 0, tab);
+  }
+  await page.goto(`${url}/fleet?state=all&service=prometheus`);
+  await idle();
+  await page.locator(".rows tbody a").first().click();
+  await drawn(page);
+  assert.match(param(page, "query")!, /^\{service_name="prometheus",service_instance_id="/);
+  assert.ok((await colours(page)) > 20);
+  await done();
+});
