@@ -67,6 +67,7 @@ type Broker struct {
 	met  *metrics
 	stop chan struct{} // closed when Run ends
 
+	limit     int64         // bytes of one capture
 	receiving chan struct{} // deliveries that are read at once
 	checking  sync.Mutex    // one is checked at a time: it may take half a gigabyte
 
@@ -127,7 +128,7 @@ func New(ctx context.Context, cfg Config) (*Broker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make capture broker: %w", err)
 	}
-	b := &Broker{cfg: cfg, log: cfg.Logger, met: met, stop: make(chan struct{}), receiving: make(chan struct{}, 4), rules: map[string]Rule{}, tasks: map[string]*entry{},
+	b := &Broker{cfg: cfg, log: cfg.Logger, met: met, stop: make(chan struct{}), limit: maxBytes, receiving: make(chan struct{}, 4), rules: map[string]Rule{}, tasks: map[string]*entry{},
 		kinds: map[string]int{}, busy: map[string]int{}, polled: map[string]time.Time{}, waiters: map[string]*waiter{}, rates: map[string]*rate{},
 		claimed: map[[3]string]catalog.CaptureClaim{}}
 	open, err := cfg.Catalog.Captures(ctx, catalog.CaptureFilter{States: []string{catalog.CaptureAsked, catalog.CaptureRunning}})

@@ -238,6 +238,7 @@ func TestLostExecutor(t *testing.T) {
 // TestRefusals: what is not what was asked for is not stored, and the capture says why.
 func TestRefusals(t *testing.T) {
 	b := newBench(t, Config{})
+	b.limit = 1 << 20
 	i := b.processes(1)[0]
 	for _, tt := range []struct {
 		name, kind string

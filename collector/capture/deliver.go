@@ -38,7 +38,7 @@ func (b *Broker) Deliver(ctx context.Context, r Result) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	data, err := readAll(r.Body)
+	data, err := readAll(r.Body, b.limit)
 	if err != nil {
 		if le, ok := errors.AsType[*LimitError](err); ok {
 			b.met.refused.WithLabelValues(le.Limit).Inc()

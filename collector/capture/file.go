@@ -125,15 +125,15 @@ func readFile(ctx context.Context, blobs blob.Store, c catalog.Capture) ([]byte,
 	return data, nil
 }
 
-// readAll reads at most maxBytes into memory that grows with what comes.
-func readAll(r io.Reader) ([]byte, error) {
+// readAll reads at most limit bytes into memory that grows with what comes.
+func readAll(r io.Reader, limit int64) ([]byte, error) {
 	var b bytes.Buffer
-	n, err := b.ReadFrom(io.LimitReader(r, maxBytes+1))
+	n, err := b.ReadFrom(io.LimitReader(r, limit+1))
 	if err != nil {
 		return nil, err
 	}
-	if n > maxBytes {
-		return nil, &LimitError{Limit: limitBytes, Max: maxBytes}
+	if n > limit {
+		return nil, &LimitError{Limit: limitBytes, Max: limit}
 	}
 	return b.Bytes(), nil
 }
