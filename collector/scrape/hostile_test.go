@@ -324,3 +324,19 @@ func equal(a, b []uint64) bool {
 	}
 	return true
 }
+
+// TestTargetWithoutAnyType is what an annotation about metrics may lead to: a server that has no profiles.
+func TestTargetWithoutAnyType(t *testing.T) {
+	base, asked := serve(t, http.NotFound)
+	m, stop := run(t, quick(newMemory()), Target{Service: "cart", URL: base})
+	defer stop()
+	until(t, "the answer", func() bool { return only(m).State == "no endpoint" })
+	if st := only(m); st.Reason == "" || len(st.Missing) != 5 {
+		t.Errorf("%+v", st)
+	}
+	for _, path := range []string{"/heap", "/goroutine", "/mutex", "/block", "/profile"} {
+		if n := asked.count(path); n != 1 {
+			t.Errorf("%s was asked for %d times, want 1", path, n)
+		}
+	}
+}

@@ -134,6 +134,8 @@ func (m *Manager) planTargets(now time.Time) plan {
 		}
 		taken[id] = true
 		switch {
+		case p == nil && m.cfg.ByAgent != nil && m.cfg.ByAgent(l.Process.Labels.Map()):
+			pl.skip(l, discover.ByAgent, "reached by its agent")
 		case p == nil:
 			pl.scrape = append(pl.scrape, planned{l.Target, true})
 		case p.State == discover.ByAgent:

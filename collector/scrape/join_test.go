@@ -75,10 +75,11 @@ func TestPlanScrapesOneProcessOnce(t *testing.T) {
 		{"who lists a target means it, whatever the scan may touch", []discover.Process{denied}, []Target{target("mine", "127.0.0.1:6060")}, nil, []string{"denied mine " + base}, nil},
 		{"one address in two sources", nil, nil, map[string][]Target{"a": {target("a", "192.0.2.9:80")}, "b": {{Service: "b", URL: "http://192.0.2.9/debug/pprof"}}},
 			[]string{"- a http://192.0.2.9:80/debug/pprof"}, nil},
+		{"an agent elsewhere", nil, []Target{{Service: "far", URL: "http://10.9.9.9:6060/debug/pprof", Labels: map[string]string{"k8s_pod_name": "far-1"}}}, nil, nil, []string{"far: reached by its agent"}},
 		{"two paths of one address", nil, []Target{{Service: "a", URL: "http://gw/a/debug/pprof"}, {Service: "b", URL: "http://gw/b/debug/pprof"}}, nil,
 			[]string{"- a http://gw/a/debug/pprof", "- b http://gw/b/debug/pprof"}, nil},
 	} {
-		m, err := New(Config{Sink: newMemory(), Host: "n1"})
+		m, err := New(Config{Sink: newMemory(), Host: "n1", ByAgent: func(ls map[string]string) bool { return ls["k8s_pod_name"] == "far-1" && ls["service_name"] == "far" }})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -84,6 +84,13 @@ func (l *loop) status() Status {
 	defer l.mu.Unlock()
 	st := l.st
 	st.Missing = slices.Clone(st.Missing)
+	all := len(l.t.rest())
+	if l.t.wants("cpu") && l.m.cfg.CPUDuration > 0 {
+		all++
+	}
+	if len(st.Missing) >= all && all > 0 { // an annotation may ask for what is not there
+		st.State, st.Reason = string(discover.NoEndpoint), "it serves none of the types that it is asked for"
+	}
 	return st
 }
 

@@ -43,6 +43,10 @@ type Config struct {
 	// Seen is told of discovered processes that are new, changed or gone (State "exited"), after each scan. It may be nil.
 	Seen func(ctx context.Context, ps []catalog.Process)
 
+	// ByAgent reports whether an agent pushes for the process that a listed target with these labels (service_name, k8s_pod_name, …) leads to, of those that are on no machine that the Scanner
+	// sees. nil: nobody knows.
+	ByAgent func(labels map[string]string) bool
+
 	// Report is given the result of each scan, its Processes not to be changed. It may be nil.
 	Report func(ctx context.Context, r discover.Report)
 
