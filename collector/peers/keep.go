@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/sonde-io/sonde/collector/receive"
@@ -55,21 +56,22 @@ func (h *Handler) attempted(p *receive.Peer, c content, do func(a *attempt) (par
 
 // keep stores items: one push for each process. What is wrong with one item does not cost the others; where nothing is left of a request it is refused.
 func (h *Handler) keep(p *receive.Peer, s source, a *attempt, items []item) (left partial, err error) {
-	k := keeping{h: h, p: p, source: s, attempt: a, remote: remoteHost(p.Request()), pushes: map[string]*store.Push{}}
+	k := keeping{h: h, p: p, source: s, attempt: a, remote: remoteHost(p.Request()), pushes: map[string]*store.Push{}, items: map[string]int{}}
 	stored := []bool(nil)
 	defer func() {
 		if err == nil {
 			return
 		}
 		// What was subtracted and is not stored is a gap.
-		for i, id := range k.ids {
-			if i < len(stored) && stored[i] {
+		for i, name := range k.names {
+			switch {
+			case i >= len(stored) || !stored[i]:
+				h.sessions.lost(k.pushes[name].Process.Instance)
+			case a != nil:
 				if a.stored == nil {
 					a.stored = map[string]bool{}
 				}
-				a.stored[id] = true
-			} else {
-				h.sessions.lost(id)
+				a.stored[name] = true
 			}
 		}
 	}()
@@ -90,14 +92,14 @@ func (h *Handler) keep(p *receive.Peer, s source, a *attempt, items []item) (lef
 		}
 		h.metrics.rejected.Add(float64(left.rejected))
 	}
-	if len(k.ids) == 0 {
+	if len(k.names) == 0 {
 		return left, nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(contextOf(p)), appendTime)
 	defer cancel()
-	pushes := make([]store.Push, len(k.ids))
-	for i, id := range k.ids {
-		pushes[i] = *k.pushes[id]
+	pushes := make([]store.Push, len(k.names))
+	for i, name := range k.names {
+		pushes[i] = *k.pushes[name]
 	}
 	stored, err = p.Append(ctx, pushes)
 	return left, err
@@ -110,9 +112,13 @@ type keeping struct {
 	source  source
 	attempt *attempt
 	remote  string
-	pushes  map[string]*store.Push // by instance
-	ids     []string               // in their order
+	items   map[string]int         // by instance, those that were stored before too
+	pushes  map[string]*store.Push // by instance and how manieth push of it
+	names   []string               // of pushes in their order
 }
+
+// maxPushProfiles is the most profiles that a push has on its way to another collector.
+const maxPushProfiles = 64
 
 // add adds an item to its process's push. Its error is a *reply.Error.
 func (k *keeping) add(it *item) error {
@@ -158,10 +164,13 @@ func (k *keeping) process(it *item) (id string, push *store.Push, err error) {
 		o.row.Instance = o.id(k.remote)
 	}
 	id = o.row.Instance
-	if k.attempt != nil && k.attempt.stored[id] {
+	// The same items make the same pushes when the request is repeated.
+	name := id + "#" + strconv.Itoa(k.items[id]/maxPushProfiles)
+	k.items[id]++
+	if k.attempt != nil && k.attempt.stored[name] {
 		return id, nil, nil
 	}
-	if push := k.pushes[id]; push != nil {
+	if push := k.pushes[name]; push != nil {
 		return id, push, nil
 	}
 	ls, err := k.p.Labels(o.labels, id)
@@ -173,8 +182,8 @@ func (k *keeping) process(it *item) (id string, push *store.Push, err error) {
 	row.Service, row.Labels, row.Gatherer, row.State, row.FirstSeen, row.LastSeen = ls.Get("service_name"), ls, k.source.gatherer, "running", now, now
 	row.GoVersion, row.Exe = cut(row.GoVersion, 256), cut(row.Exe, 4096)
 	push = &store.Push{Key: k.h.sessions.key(k.source.name, id), Process: &row}
-	k.pushes[id] = push
-	k.ids = append(k.ids, id)
+	k.pushes[name] = push
+	k.names = append(k.names, name)
 	return id, push, nil
 }
 

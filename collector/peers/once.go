@@ -57,7 +57,7 @@ type attempt struct {
 	begun   time.Time
 	done    bool            // it was stored
 	running chan struct{}   // closed when the one who works on it ends; nil: nobody does
-	stored  map[string]bool // the instances of which it was stored, where not all could be
+	stored  map[string]bool // the pushes of it that were stored, where not all could be
 }
 
 // begin returns the attempt at c, which the caller ends, or true where it has been stored. While another works on it, it waits for that one.

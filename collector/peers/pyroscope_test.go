@@ -382,3 +382,37 @@ func TestGRPCFraming(t *testing.T) {
 		}
 	})
 }
+
+// A push of many profiles of one process becomes several pushes, of which a repeat stores those that are missing.
+func TestPushOfMany(t *testing.T) {
+	at := time.Now().Add(-time.Minute)
+	s := newServer(t, limits(), nil)
+	n := 0
+	s.sink.fail = func(*store.Push) error {
+		if n++; n == 2 {
+			return catalog.ErrNoSpace
+		}
+		return nil
+	}
+	var all [][]byte
+	for i := range 2*maxPushProfiles + 10 {
+		all = append(all, pprofOf(cpuTypes, at.Add(time.Duration(i)*time.Millisecond), time.Second, stack{"main;a", []int64{1, 10}}))
+	}
+	body := pushMessage(map[string]string{"service_name": "cart"}, all...)
+	if status, answer := s.post(t, pushPath, "application/proto", body); status != 503 {
+		t.Fatal(status, answer)
+	}
+	if status, answer := s.post(t, pushPath, "application/proto", body); status != 200 {
+		t.Fatal(status, answer)
+	}
+	if got := strings.Count(s.sink.summary(), "\n") + 1; got != len(all) || len(s.sink.pushes) != 3 {
+		t.Errorf("%d profiles in %d pushes, want %d in 3", got, len(s.sink.pushes), len(all))
+	}
+	keys := map[catalog.Key]bool{}
+	for _, p := range s.sink.pushes {
+		keys[p.Key] = true
+	}
+	if len(keys) != 3 {
+		t.Errorf("keys %v", keys)
+	}
+}

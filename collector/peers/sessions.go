@@ -44,6 +44,9 @@ type series struct {
 	bytes int64
 }
 
+// maxKeyInstance is how much of an instance is in its key, which has at most 128 bytes. The epoch tells apart those that begin alike.
+const maxKeyInstance = 64
+
 // get returns the session of an instance. s.mu is held.
 func (s *sessions) get(source, instance string) *session {
 	if x := s.m[instance]; x != nil {
@@ -55,7 +58,7 @@ func (s *sessions) get(source, instance string) *session {
 	}
 	var epoch [8]byte
 	rand.Read(epoch[:]) // never fails
-	x := &session{instance: instance, key: source + "/" + hex.EncodeToString(epoch[:]) + "/" + instance, types: map[string]*series{}}
+	x := &session{instance: instance, key: source + "/" + hex.EncodeToString(epoch[:]) + "/" + cut(instance, maxKeyInstance), types: map[string]*series{}}
 	x.place = s.order.PushFront(x)
 	s.m[instance] = x
 	if len(s.m) > maxSessions {
