@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -79,7 +80,13 @@ func TestDebianDaemons(t *testing.T) {
 	}
 	srv := startServe(t, t.TempDir(), "--allow", strings.Join(allow, ","), "--scrape-period", "2s", "--cpu-period", "6s", "--cpu-duration", "3s")
 	for _, d := range running {
-		eventually(t, 60*time.Second, d.service+" in sonde ps", func() error { return gatheredBy(srv, pids, d) })
+		eventually(t, 60*time.Second, d.service+" in sonde ps", func() error {
+			err := gatheredBy(srv, pids, d)
+			if missing, ok := errors.AsType[*noRight](err); ok {
+				t.Skipf("this machine gives no right to watch processes from outside: %v", missing)
+			}
+			return err
+		})
 	}
 	for _, d := range running {
 		eventually(t, 60*time.Second, "a CPU profile of "+d.service, func() error { return ownFunctions(t, srv, d) })
@@ -173,6 +180,11 @@ func publishing(ctx context.Context, addr string) {
 	}
 }
 
+// noRight says what the machine does not allow.
+type noRight struct{ reason string }
+
+func (e *noRight) Error() string { return e.reason }
+
 // gatheredBy returns an error until the daemon is listed as what it is.
 func gatheredBy(srv *server, pids map[int]string, d daemon) error {
 	out, err := tryCLI(srv, "ps", "-o", "json")
@@ -191,6 +203,9 @@ func gatheredBy(srv *server, pids map[int]string, d daemon) error {
 	for _, p := range ps.Processes {
 		if pids[p.PID] != d.service {
 			continue
+		}
+		if p.Gatherer == "" && d.gatherer == "perf" && strings.Contains(p.Reason, "CAP_PERFMON") {
+			return &noRight{p.Reason}
 		}
 		if p.Service != d.service || p.Gatherer != d.gatherer {
 			return fmt.Errorf("process %d is %q, gathered by %q: %s; want %q by %q", p.PID, p.Service, p.Gatherer, p.Reason, d.service, d.gatherer)
