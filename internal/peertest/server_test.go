@@ -40,6 +40,7 @@ func TestMain(m *testing.M) {
 		binary = filepath.Join(dir, "sonde")
 		cmd := exec.Command("go", "build", "-o", binary, "./cmd/sonde")
 		cmd.Dir = filepath.Join("..", "..")
+		cmd.Env = append(os.Environ(), "GOWORK=") // this module is outside of the workspace, the collector is in it
 		if out, err := cmd.CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "build sonde: %v\n%s", err, out)
 			os.Exit(1)
