@@ -30,7 +30,8 @@ func foldedProfile(p *receive.Peer, in *ingestion, app string) (*profiles.Profil
 	if err := p.HoldDecoded(foldedCost * int64(len(in.profile))); err != nil {
 		return nil, "", err
 	}
-	what, ok := foldedTypes[app[strings.LastIndexByte(app, '.')+1:]]
+	_, suffix := splitSuffix(app)
+	what, ok := foldedTypes[suffix]
 	if !ok {
 		if what, ok = foldedTypes[in.query.Get("units")]; !ok {
 			what = foldedTypes["samples"]
@@ -62,6 +63,16 @@ func foldedProfile(p *receive.Peer, in *ingestion, app string) (*profiles.Profil
 		}
 	}
 	return data, what.typ, nil
+}
+
+// splitSuffix cuts the column's name off an application's: cart.alloc_space is alloc_space of cart. suffix is "" where there is none.
+func splitSuffix(app string) (name, suffix string) {
+	if i := strings.LastIndexByte(app, '.'); i > 0 {
+		if _, ok := foldedTypes[app[i+1:]]; ok {
+			return app[:i], app[i+1:]
+		}
+	}
+	return app, ""
 }
 
 // folder builds a profile of folded stacks.

@@ -67,6 +67,9 @@ func (h *Handler) ingest(p *receive.Peer) (any, error) {
 			if it.data, it.typ, err = foldedProfile(p, in, app); err != nil {
 				return partial{}, err
 			}
+			if o.labels["service_name"] == app {
+				o.labels["service_name"], _ = splitSuffix(app)
+			}
 		} else if err := in.decode(p, &it); err != nil {
 			return partial{}, err
 		}

@@ -2,6 +2,7 @@ package peers
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"encoding/base64"
 	"encoding/json"
@@ -78,6 +79,7 @@ func TestIngest(t *testing.T) {
 	heap2 := pprofOf(heapTypes, at.Add(15*time.Second), 0, stack{"main;a", []int64{14, 1400, 2, 200}})
 	for _, tt := range []struct {
 		name  string
+		app   string // "": cart
 		query []string
 		parts []string // of a form
 		body  string   // where there are no parts
@@ -97,6 +99,7 @@ func TestIngest(t *testing.T) {
 		{name: "raw pprof", query: []string{"format", "pprof"}, body: string(pprofOf(cpuTypes, at, 15*time.Second, stack{"main;a", []int64{3, 30}})), want: "cart cpu 15000 samples/count=3 cpu/nanoseconds=30"},
 		{name: "folded stacks", query: []string{"format", "folded", "sampleRate", "50"}, body: "main;a 3\nmain;b 4\n", want: "cart cpu 15000 samples/count=7 cpu/nanoseconds=140000000"},
 		{name: "folded stacks without a format", query: []string{"units", "bytes"}, body: "main;a 3\n", want: "cart heap 15000 alloc_space/bytes=3"},
+		{name: "folded stacks of a column that the name tells", app: "cart.inuse_objects", query: []string{"format", "folded"}, body: "main;a 3\n", want: "cart heap 15000 inuse_objects/count=3"},
 		{name: "stacks line by line", query: []string{"format", "lines"}, body: "main;a\nmain;a\nmain\n", want: "cart cpu 15000 samples/count=3 cpu/nanoseconds=30000000"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -105,7 +108,7 @@ func TestIngest(t *testing.T) {
 			if tt.parts != nil {
 				contentType, body = form(t, tt.parts...)
 			}
-			path := ingestQuery("cart{host=n1,__session_id__=abc}", at, at.Add(15*time.Second), tt.query...)
+			path := ingestQuery(cmp.Or(tt.app, "cart")+"{host=n1,__session_id__=abc}", at, at.Add(15*time.Second), tt.query...)
 			for range 2 { // the second time it is a repeat
 				if status, answer := s.post(t, path, contentType, body); status != 200 {
 					t.Fatalf("%d %s", status, answer)

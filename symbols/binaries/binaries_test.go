@@ -385,3 +385,24 @@ func FuzzBinary(f *testing.F) {
 		m.linked(address, address+10, 0, address+1)
 	})
 }
+
+// BenchmarkSymbolize names 4,000 places in a Go program again and again, as they come with the requests of a sampler.
+func BenchmarkSymbolize(b *testing.B) {
+	path := compile(b)
+	s := open(b, Config{})
+	f, err := os.Open(path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	ids, err := s.Put(b.Context(), f)
+	if err != nil {
+		b.Fatal(err)
+	}
+	at, _ := address(b, path, "runtime.mallocgc")
+	n := 0
+	for b.Loop() {
+		s.Symbolize(ids.GNU, 0, 0, 0, at+uint64(n%4000)*32, func(string, string, int64, int64) {})
+		n++
+	}
+}
