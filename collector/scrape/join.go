@@ -121,6 +121,9 @@ func (m *Manager) planTargets(now time.Time) plan {
 	taken := map[string]bool{}
 	for _, l := range m.allListed() {
 		id := "address\x00" + addressOf(&l.Target)
+		if m.awaitsName(&l.Target, now) {
+			continue
+		}
 		p := where.process(&l.Target, m.names)
 		if p != nil {
 			m.joined[id] = now
@@ -154,6 +157,20 @@ func (m *Manager) planTargets(now time.Time) plan {
 	}
 	maps.DeleteFunc(m.joined, func(_ string, last time.Time) bool { return now.Sub(last) >= gone })
 	return pl
+}
+
+// awaitsName reports whether a target's host name is about to be looked up, which tells whether it is a process of this machine.
+func (m *Manager) awaitsName(t *Target, now time.Time) bool {
+	if m.cfg.Scanner == nil || now.Sub(m.listedAt) >= m.cfg.ScanPeriod+2*namesWait {
+		return false
+	}
+	u, err := url.Parse(t.URL)
+	if err != nil || u.Hostname() == "" {
+		return false
+	}
+	_, err = netip.ParseAddr(u.Hostname())
+	_, known := m.names[u.Hostname()]
+	return err != nil && !known && !strings.EqualFold(u.Hostname(), "localhost")
 }
 
 func (pl *plan) skip(l listed, st discover.State, reason string) {
@@ -281,5 +298,6 @@ func (m *Manager) lookUp(ctx context.Context, now time.Time) {
 		defer m.mu.Unlock()
 		m.looking = false
 		maps.Copy(m.names, found)
+		m.reconcile()
 	})
 }

@@ -164,3 +164,32 @@ func TestPlanWaitsForTheNextProcess(t *testing.T) {
 		t.Errorf("long after its end: %q, want the address alone", got)
 	}
 }
+
+// TestListedNamesAreLookedUpFirst: before it is known where a name leads, its target is not scraped as that of another process.
+func TestListedNamesAreLookedUpFirst(t *testing.T) {
+	m, err := New(Config{Sink: newMemory(), Scanner: new(discover.Scanner)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.SetTargets([]Target{{Service: "cart", URL: "http://cart.test:6060/debug/pprof"}}); err != nil {
+		t.Fatal(err)
+	}
+	now := m.listedAt
+	for _, tt := range []struct {
+		url   string
+		after time.Duration
+		waits bool
+	}{
+		{"http://cart.test:6060/debug/pprof", 0, true},
+		{"http://known.test:6060/debug/pprof", 0, false},
+		{"http://cart.test:6060/debug/pprof", time.Minute, false}, // a name server that is silent does not keep it from being scraped
+		{"http://localhost:6060/debug/pprof", 0, false},
+		{"http://192.0.2.9:6060/debug/pprof", 0, false},
+		{"http://[2001:db8::1]:6060/debug/pprof", 0, false},
+	} {
+		m.names["known.test"] = lookup{at: now}
+		if got := m.awaitsName(&Target{URL: tt.url}, now.Add(tt.after)); got != tt.waits {
+			t.Errorf("%s after %v: waits is %v", tt.url, tt.after, got)
+		}
+	}
+}

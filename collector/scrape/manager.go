@@ -51,6 +51,7 @@ type Manager struct {
 	joined     map[string]time.Time // listed targets that led to a process of this machine, by address
 	names      map[string]lookup    // by host
 	looking    bool
+	listedAt   time.Time // when listed targets changed last
 }
 
 // told is what Seen was last told of a process.
@@ -117,7 +118,7 @@ func (m *Manager) SetTargets(ts []Target) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.static = next
+	m.static, m.listedAt = next, time.Now()
 	m.reconcile()
 	return nil
 }
@@ -131,7 +132,7 @@ func (m *Manager) SetSource(source string, ts []Target) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.sources[source] = next
+	m.sources[source], m.listedAt = next, time.Now()
 	if len(next) == 0 {
 		delete(m.sources, source)
 	}
