@@ -74,7 +74,10 @@ func (s *Sampler) run(ctx context.Context) error {
 	for range openers {
 		opening.Go(func() { s.opener(stop, l.requests, l.answers) })
 	}
-	naming.Go(func() { s.naming(ctx, l.jobs) })
+	appending, giveUp := context.WithCancel(context.WithoutCancel(ctx))
+	defer giveUp()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(lastAppends, giveUp) })()
+	naming.Go(func() { s.naming(ctx, appending, l.jobs) })
 	err := l.work(ctx)
 	cancel()
 	opening.Wait()
@@ -194,8 +197,8 @@ func (l *loop) tick(now time.Time) error {
 		if w.leaving {
 			l.checkLeaving(pid, w)
 		}
-		if w.stale {
-			w.stale = false
+		if w.stale && now.Sub(w.mapsRead) >= mapsPeriod(len(w.maps)) {
+			w.stale, w.mapsRead = false, now
 			if m, err := readMaps(pid); err == nil && len(m) > 0 {
 				w.maps = m
 			}

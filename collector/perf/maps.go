@@ -4,10 +4,19 @@ import (
 	"bytes"
 	"slices"
 	"strconv"
+	"time"
 )
 
 // maxMappings bounds the executable mappings of one process; a Go program has a handful, one with many C libraries some hundred.
 const maxMappings = 4096
+
+// mapsPeriod is how often the n mappings of a process that maps more and more are read again at most: a process must not be able to keep the sampler busy with that.
+func mapsPeriod(n int) time.Duration {
+	if n > 500 {
+		return 15 * time.Second
+	}
+	return time.Second
+}
 
 // mapping is an executable part of a process's memory.
 type mapping struct {

@@ -21,6 +21,7 @@ import (
 const (
 	maxAppends    = 16               // pushes that the sink is given at the same time
 	appendTimeout = 10 * time.Second // of one attempt; it runs on when the sampler is told to stop, since the samples are taken
+	lastAppends   = 15 * time.Second // after that moment, for all of them
 	maxLibraries  = 64               // mapped files whose symbols are kept
 )
 
@@ -44,8 +45,8 @@ type job struct {
 	reply      chan<- captured // of the capture
 }
 
-// naming names the stacks of jobs and appends them until jobs is closed.
-func (s *Sampler) naming(ctx context.Context, jobs <-chan *job) {
+// naming names the stacks of jobs and appends them until jobs is closed. When ctx is done pushes are not tried again; appending ends some time later, and with it those under way.
+func (s *Sampler) naming(ctx, appending context.Context, jobs <-chan *job) {
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, maxAppends)
 	libs := libraries{}
@@ -69,12 +70,12 @@ func (s *Sampler) naming(ctx context.Context, jobs <-chan *job) {
 			s.gap(j, "build", max(len(ps), 1))
 			s.log.Warn("perf profile could not be made", "service", j.target.Process.Service, "pid", j.pid, "error", err)
 		case len(ps) == 0: // it ended, and did nothing since the last window
-			s.seen(ctx, j)
+			s.seen(appending, j)
 		default:
 			slots <- struct{}{}
 			wg.Go(func() {
 				defer func() { <-slots }()
-				s.append(ctx, j, ps)
+				s.append(ctx, appending, j, ps)
 			})
 		}
 	}
@@ -110,7 +111,7 @@ func (s *Sampler) name(j *job, libs libraries) ([]store.Profile, error) {
 }
 
 // append stores one push. It tries again with the same key a few times; then the window is a gap.
-func (s *Sampler) append(ctx context.Context, j *job, ps []store.Profile) {
+func (s *Sampler) append(ctx, appending context.Context, j *job, ps []store.Profile) {
 	p := j.target.Process
 	p.Gatherer, p.State, p.Reason, p.LastSeen = "perf", "", "", j.end.UnixMilli() // no state: its end may have been told of meanwhile
 	if j.exited {
@@ -118,7 +119,7 @@ func (s *Sampler) append(ctx context.Context, j *job, ps []store.Profile) {
 	}
 	push := store.Push{Key: catalog.Key{Instance: "perf/" + j.epoch + "/" + p.Instance, Window: j.window}, Process: &p, Build: j.target.Build, Profiles: ps}
 	for try := 0; ; try++ {
-		err := s.tryAppend(ctx, push)
+		err := s.tryAppend(appending, push)
 		if err == nil || errors.Is(err, catalog.ErrDuplicate) {
 			for _, p := range ps {
 				s.met.profiles.WithLabelValues(p.Type).Inc()
@@ -142,13 +143,13 @@ func (s *Sampler) seen(ctx context.Context, j *job) {
 	}
 	p := j.target.Process
 	p.Gatherer, p.State, p.LastSeen = "perf", "exited", j.end.UnixMilli()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), appendTimeout)
+	ctx, cancel := context.WithTimeout(ctx, appendTimeout)
 	defer cancel()
 	s.cfg.Seen(ctx, []catalog.Process{p})
 }
 
 func (s *Sampler) tryAppend(ctx context.Context, push store.Push) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), appendTimeout)
+	ctx, cancel := context.WithTimeout(ctx, appendTimeout)
 	defer cancel()
 	return s.cfg.Sink.Append(ctx, push)
 }

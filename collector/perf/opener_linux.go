@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/sonde-io/sonde/symbols/build"
 	"github.com/sonde-io/sonde/symbols/pclntab"
 )
 
@@ -38,7 +39,8 @@ func (s *Sampler) opener(ctx context.Context, requests <-chan openRequest, answe
 		case <-ctx.Done():
 			return
 		case r := <-requests:
-			a := s.open(ctx, r)
+			var a opened
+			meter(&s.work, func() { a = s.open(ctx, r) })
 			select {
 			case answers <- a:
 			case <-ctx.Done():
@@ -57,6 +59,11 @@ func (s *Sampler) open(ctx context.Context, r openRequest) opened {
 	if err != nil {
 		return s.openFailed(r, err)
 	}
+	dynamic := r.target == nil
+	if dynamic && !s.progs.isGo(f) { // most of what runs on a machine that compiles
+		f.Close()
+		return opened{pid: r.pid, ignore: true}
+	}
 	exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", r.pid))
 	mapped, err := readMaps(r.pid)
 	start := startTicks(r.pid)
@@ -67,7 +74,6 @@ func (s *Sampler) open(ctx context.Context, r openRequest) opened {
 		f.Close()
 		return s.openFailed(r, err)
 	}
-	dynamic := r.target == nil
 	if dynamic {
 		t, ok := s.cfg.Describe(ctx, r.pid)
 		if !ok {
@@ -82,7 +88,7 @@ func (s *Sampler) open(ctx context.Context, r openRequest) opened {
 		return opened{pid: r.pid, ignore: true, cause: "gone", reason: "its pid belongs to another process by now", start: want}
 	}
 	a := opened{pid: r.pid, start: start}
-	meter(&s.work, func() { a.w, err = s.watchOf(r.target, f, exe, mapped) })
+	a.w, err = s.watchOf(r.target, f, exe, mapped)
 	if err != nil {
 		a = s.openFailed(r, err)
 		a.start = start
@@ -94,26 +100,55 @@ func (s *Sampler) open(ctx context.Context, r openRequest) opened {
 
 // watchOf makes the watch of a process whose binary is f, which it takes over.
 func (s *Sampler) watchOf(t *Target, f *os.File, exe string, mapped []mapping) (*watch, error) {
-	st, err := f.Stat()
+	key, err := keyOf(f)
 	if err != nil {
 		f.Close()
 		return nil, err
-	}
-	sys, ok := st.Sys().(*syscall.Stat_t)
-	if !ok || !st.Mode().IsRegular() {
-		f.Close()
-		return nil, errors.New("its binary is not a regular file")
 	}
 	id := ""
 	if t.Build != nil {
 		id = t.Build.ID
 	}
-	key := programKey{uint64(sys.Dev), sys.Ino, st.Size(), st.ModTime().UnixNano()}
 	prog, err := s.progs.acquire(f, key, id)
 	if err != nil {
 		return nil, err
 	}
 	return &watch{target: *t, prog: prog, exe: exe, maps: mapped}, nil
+}
+
+// keyOf tells what file f is.
+func keyOf(f *os.File) (programKey, error) {
+	st, err := f.Stat()
+	if err != nil {
+		return programKey{}, err
+	}
+	sys, ok := st.Sys().(*syscall.Stat_t)
+	if !ok || !st.Mode().IsRegular() {
+		return programKey{}, errors.New("not a regular file")
+	}
+	return programKey{uint64(sys.Dev), sys.Ino, st.Size(), st.ModTime().UnixNano()}, nil
+}
+
+// isGo reports whether the executable f says that it is a Go program, as discovery finds out; it is read once.
+func (bs *programs) isGo(f *os.File) bool {
+	key, err := keyOf(f)
+	if err != nil {
+		return false
+	}
+	bs.mu.Lock()
+	is, known := bs.checked[key]
+	bs.mu.Unlock()
+	if known {
+		return is
+	}
+	_, err = build.Read(f)
+	bs.mu.Lock()
+	defer bs.mu.Unlock()
+	if bs.checked == nil || len(bs.checked) >= maxChecked {
+		bs.checked = map[programKey]bool{}
+	}
+	bs.checked[key] = err == nil
+	return err == nil
 }
 
 // openFailed says why a process cannot be watched.

@@ -15,14 +15,16 @@ import (
 const (
 	maxIdlePrograms = 16      // kept though no process runs them: a program that is started again and again
 	maxCachedPCs    = 1 << 16 // decoded pcs of all programs together; beyond it all are forgotten
+	maxChecked      = 1 << 12 // executables that are known to be Go programs or not
 	maxDeltas       = 1 << 13 // stack depths of one binary
 )
 
 // programs keeps one table for all processes that run the same file.
 type programs struct {
-	mu     sync.Mutex
-	open   map[programKey]*program
-	cached atomic.Int64 // decoded pcs
+	mu      sync.Mutex
+	open    map[programKey]*program
+	checked map[programKey]bool // whether an executable is a Go program
+	cached  atomic.Int64        // decoded pcs
 }
 
 type programKey struct {

@@ -24,7 +24,8 @@ type watch struct {
 	winStart time.Time
 	cpu, off stacks
 	samples  uint64
-	stale    bool // something was mapped
+	stale    bool // something was mapped since
+	mapsRead time.Time
 	leaving  bool // its first thread ended
 	captures []*recording
 
