@@ -93,9 +93,7 @@ func (r *rebuilt) write(ctx context.Context, blobs blob.Store, old, path string)
 		r.Problems = append(r.Problems, problem{Blob: p.Blob, What: p.What})
 	}
 	r.Live, r.Garbage = len(found.Live), len(found.Garbage)
-	if err := found.Fill(ctx, cat); err != nil {
-		return err
-	}
+	// Before deletions are carried out again, which concern captures too.
 	captures, unread, err := capture.Adopt(ctx, blobs, cat, -time.Hour) // nobody writes one: all are old enough
 	if err != nil {
 		return err
@@ -103,6 +101,9 @@ func (r *rebuilt) write(ctx context.Context, blobs blob.Store, old, path string)
 	r.Captures = captures
 	for _, p := range unread {
 		r.Problems = append(r.Problems, problem{Blob: p.Blob, What: p.What})
+	}
+	if err := found.Fill(ctx, cat); err != nil {
+		return err
 	}
 	_, problems, err := store.Check(ctx, blobs, cat, time.Hour)
 	if err != nil {

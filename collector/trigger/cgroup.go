@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // files reads /proc and the cgroups.
@@ -25,7 +26,7 @@ func (f files) pid(pid int, name string) ([]byte, error) {
 const maxFile = 64 << 10
 
 func readSmall(name string) ([]byte, error) {
-	file, err := os.Open(name)
+	file, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -80,6 +81,10 @@ func (f files) memoryOf(pid int, p cgroupPaths) *memoryGroup {
 	}
 	for _, at := range places {
 		g := &memoryGroup{dir: filepath.Join(at.root, filepath.Clean("/"+at.path)), v2: at.v2}
+		// What a process sees below its own root may be files of its making.
+		if strings.HasPrefix(at.root, inside) && !isCgroup(g.dir) {
+			continue
+		}
 		if _, err := g.usage(g.dir); err != nil {
 			continue
 		}

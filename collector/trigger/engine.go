@@ -72,6 +72,8 @@ type Engine struct {
 	wake    chan struct{} // there are new targets
 	wg      sync.WaitGroup
 
+	unreadable sync.Once // it was said that there are cgroups which cannot be read
+
 	mu      sync.Mutex
 	rules   []compiled
 	watches map[string]*watch // by instance

@@ -124,6 +124,12 @@ func (e *Engine) begin(w *watch, now time.Time) {
 		w.paths = parseCgroup(b)
 	}
 	w.group = e.files.memoryOf(w.t.PID, w.paths)
+	if path := max(w.paths.memory, w.paths.unified); w.group == nil && err == nil && len(path) > 1 { // the root has no limit
+		e.unreadable.Do(func() {
+			e.log.Warn("the memory cgroup of a process cannot be read: of such it is not told whether the kernel killed them, and triggers on memory and pressure do not fire", "pid", w.t.PID,
+				"service", w.t.Process.Service, "cgroup", path)
+		})
+	}
 	w.grouped = now
 	if w.cpus = e.files.cpuLimit(w.paths); w.cpus == 0 || w.cpus > cores() {
 		w.cpus = cores()

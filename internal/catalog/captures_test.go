@@ -130,7 +130,7 @@ func TestExpireCaptures(t *testing.T) {
 func TestDeletionTakesCaptures(t *testing.T) {
 	ctx, db := t.Context(), open(t)
 	must(t, db.PutCaptures(ctx, []Capture{{ID: "a", Service: "cart", Created: 5, Blob: "captures/a"}, {ID: "b", Service: "cart", Created: 50}, {ID: "c", Service: "pay", Created: 5}}))
-	d := Deletion{ID: "d", Service: "cart", Start: 0, End: 10}
+	d := Deletion{ID: "d", Service: "cart", Start: 0, End: 1 << 47, Created: 10}
 	must(t, db.PutDeletion(ctx, d))
 	r, err := db.FinishDeletion(ctx, d, 0)
 	must(t, err)

@@ -97,7 +97,11 @@ func (t *tx) deleteProcesses(d Deletion, seenBefore int64, r *Removed) (err erro
 
 // deleteCaptures removes the captures that d names and that were asked for in its range; their blobs become garbage.
 func (t *tx) deleteCaptures(d Deletion, r *Removed) (err error) {
-	where, args := "created >= ? AND created < ?", []any{d.Start, d.End}
+	end := d.End
+	if d.Created > 0 { // what was taken after it was asked for is none of it, also where it is carried out again
+		end = min(end, d.Created)
+	}
+	where, args := "created >= ? AND created < ?", []any{d.Start, end}
 	if d.Service != "" {
 		where, args = where+" AND service = ?", append(args, d.Service)
 	}
