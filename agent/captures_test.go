@@ -53,7 +53,7 @@ func TestCapturesOnDemand(t *testing.T) {
 		}
 	}()
 	defer func() { close(stop); <-done }()
-	contend()
+	contend(t)
 	for kind, want := range map[string]string{"cpu": "agent.burnForCaller", "heap": "inuse_space", "allocs": "alloc_space", "goroutine": "agent.burnForCaller",
 		"mutex": "agent.contend", "block": "agent.contend", "threadcreate": "threadcreate", "wall": "agent.burnForCaller"} {
 		d := int64(0)
@@ -82,9 +82,9 @@ func TestCapturesOfASpan(t *testing.T) {
 	for _, kind := range []string{"heap", "allocs", "mutex"} {
 		id := "span-" + kind
 		c.broker.ask(task{ID: id, Kind: kind, DurationMS: 300_000})
-		wait(t, "its baseline", func() bool { return stackWith("agent.(*taker).wait(", "agent.(*taker).captureDelta(") })
+		wait(t, "its baseline", func() bool { return stacksWith("agent.(*taker).wait(", "agent.(*taker).captureDelta(") == 1 })
 		keepSpan()
-		contend()
+		contend(t)
 		gcTwice()
 		a.taker.cutShort()
 		var got []result2
@@ -105,16 +105,15 @@ func TestCapturesOfASpan(t *testing.T) {
 	}
 }
 
-// stackWith reports whether one goroutine is in all of the functions.
-func stackWith(functions ...string) bool {
+// stacksWith returns how many goroutines are in all of the functions.
+func stacksWith(functions ...string) (n int) {
 	buf := make([]byte, 1<<20)
 	for _, g := range strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
-		missing := slices.ContainsFunc(functions, func(f string) bool { return !strings.Contains(g, f) })
-		if !missing {
-			return true
+		if !slices.ContainsFunc(functions, func(f string) bool { return !strings.Contains(g, f) }) {
+			n++
 		}
 	}
-	return false
+	return n
 }
 
 //go:noinline
@@ -129,7 +128,7 @@ func (t *taker) cutShort() {
 }
 
 //go:noinline
-func contend() {
+func contend(t *testing.T) {
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	mu.Lock()
@@ -137,7 +136,7 @@ func contend() {
 		wg.Add(1)
 		go func() { defer wg.Done(); mu.Lock(); defer mu.Unlock() }()
 	}
-	burn(time.Now().Add(30 * time.Millisecond))
+	wait(t, "contention", func() bool { return stacksWith("sync.(*Mutex).Lock", "agent.contend.func") == 4 })
 	mu.Unlock()
 	wg.Wait()
 }

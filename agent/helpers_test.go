@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"runtime"
 	"testing"
+	"time"
 
+	"github.com/sonde-io/sonde/agent/internal/cputime"
 	"github.com/sonde-io/sonde/agent/internal/pprofenc"
 )
 
@@ -47,3 +49,10 @@ var kept [][]byte
 
 // gcTwice makes the heap profile one of now.
 func gcTwice() { runtime.GC(); runtime.GC() }
+
+// burnCPU burns until the process has used d more CPU: on a busy machine that takes its time, and a profile sees it all the same.
+func burnCPU(d time.Duration) {
+	for end := cputime.Process() + d; cputime.Process() < end; {
+		burn(time.Now().Add(5 * time.Millisecond))
+	}
+}

@@ -73,7 +73,7 @@ func TestRotation(t *testing.T) {
 		t.Fatalf("in its turn: %+v", r.plan)
 	}
 	allocate()
-	burn(time.Now().Add(100 * time.Millisecond))
+	burnCPU(200 * time.Millisecond)
 	r.step(mine.Add(10 * time.Second))
 	if r.tap != nil || r.early == nil || len(r.early.entries) != 2 || cpu.running {
 		t.Fatalf("after its turn: profiling %v, %+v", r.tap != nil, r.early)

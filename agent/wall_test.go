@@ -21,6 +21,7 @@ func TestWallProfile(t *testing.T) {
 		go func() { defer wg.Done(); standStill(stop) }()
 	}
 	defer func() { close(stop); wg.Wait() }()
+	wait(t, "them to stand still", func() bool { return stacksWith("agent.standStill(", "[chan receive") == n })
 	quick(t, c, 700*time.Millisecond, Config{Types: []Type{Wall, Heap}})
 	wait(t, "three windows", func() bool { return len(c.stored()) >= 3 })
 	last := int64(0)
