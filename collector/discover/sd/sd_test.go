@@ -44,6 +44,13 @@ func (x *told) set(source string, ts []scrape.Target) error {
 	return nil
 }
 
+// of returns what was told last of a source, and how often it was told.
+func (x *told) of(source string) ([]scrape.Target, int) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.last[source], x.n[source]
+}
+
 func (x *told) urls(source string) (out []string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -102,7 +109,7 @@ scrape_configs:
 	if got := x.urls("job/keep"); !slices.Equal(got, []string{"keep http://b:2/debug/pprof"}) {
 		t.Errorf("%q", got)
 	}
-	ts := x.last["job/shop"]
+	ts, _ := x.of("job/shop")
 	if a := ts[0]; fmt.Sprint(a.Labels) != "map[job:shop team:red zone:z1]" || a.Guessed || !slices.Equal(a.Types, []string{"cpu", "heap"}) || a.HTTP.BearerTokenFile != "/token" || !a.HTTP.TLS.InsecureSkipVerify {
 		t.Errorf("%+v", a)
 	}
@@ -166,7 +173,7 @@ scrape_configs:
 		step("another file", a, y)
 		write("a.json", `[{"targets":["b:1"],"labels":{"service_name":"cart"}}]`, 1)
 		step("changed", b, y)
-		n := x.n["job/shop"]
+		_, before := x.of("job/shop")
 		write("a.json", `[{"targets":["c:1"`, 2)
 		step("half written", b, y)
 		if st := m.Status()[0]; !strings.Contains(st.LastError, "a.json") || st.Targets != 2 {
@@ -174,7 +181,7 @@ scrape_configs:
 		}
 		write("a.json", `[{"targets":["c:1"],"labls":{}}]`, 3)
 		step("an unknown key", b, y)
-		if x.n["job/shop"] != n {
+		if _, n := x.of("job/shop"); n != before {
 			t.Error("targets that did not change were told again")
 		}
 		write("a.json", `[]`, 4)
@@ -182,8 +189,8 @@ scrape_configs:
 		if st := m.Status()[0]; st.LastError != "" {
 			t.Errorf("%+v", st)
 		}
-		if got := x.last["job/shop"][0].Labels["file"]; got != "more.yml" {
-			t.Errorf("label file=%q", got)
+		if ts, _ := x.of("job/shop"); ts[0].Labels["file"] != "more.yml" {
+			t.Errorf("labels %v", ts[0].Labels)
 		}
 		if err := os.Remove(filepath.Join(dir, "more.yml")); err != nil {
 			t.Fatal(err)
