@@ -5,12 +5,14 @@ import (
 	"context"
 	"debug/elf"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -325,6 +327,26 @@ func TestRoom(t *testing.T) {
 	}
 }
 
+// Two files of one build id (one of them stripped) have hashes of their own, by which frames may ask.
+func TestOneBuildTwoFiles(t *testing.T) {
+	s := open(t, Config{})
+	hashes := map[string]bool{}
+	for _, pad := range []int{100, 200, 100} {
+		ids, err := s.Put(t.Context(), bytes.NewReader(elfOf(9, pad)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		hashes[ids.Hash] = true
+	}
+	names(s, "09090909", 0, 0, 0, 1)
+	for h := range hashes {
+		names(s, h, 0, 0, 0, 1)
+	}
+	if known, wanted := s.List(); len(known) != 2 || len(wanted) != 0 {
+		t.Errorf("known %+v, wanted %+v", known, wanted)
+	}
+}
+
 func TestPutRefuses(t *testing.T) {
 	good := elfOf(7, 100)
 	patch := func(off int, b ...byte) []byte {
@@ -404,5 +426,52 @@ func BenchmarkSymbolize(b *testing.B) {
 	for b.Loop() {
 		s.Symbolize(ids.GNU, 0, 0, 0, at+uint64(n%4000)*32, func(string, string, int64, int64) {})
 		n++
+	}
+}
+
+// Names are looked up while binaries come and go.
+func TestConcurrent(t *testing.T) {
+	path := compile(t)
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, _ := address(t, path, "main.work")
+	info, err := build.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, Config{MaxBytes: int64(len(whole)) + 20_000})
+	var wg sync.WaitGroup
+	for n := range 3 {
+		wg.Go(func() {
+			for i := range 30 {
+				if got := names(s, info.GNUBuildID, 0, 0, 0, at); got != "" && got != "main.work" {
+					t.Errorf("named %q", got)
+				}
+				names(s, strings.Repeat(hex.EncodeToString([]byte{byte(i)}), 4), 0, 0, 0, 1)
+				if i%10 == n {
+					if _, err := s.Put(t.Context(), bytes.NewReader(whole)); err != nil {
+						t.Error(err)
+					}
+				}
+				if _, err := s.Put(t.Context(), bytes.NewReader(elfOf(byte(i), 8000))); err != nil {
+					t.Error(err)
+				}
+				s.List()
+			}
+		})
+	}
+	wg.Wait()
+	if s.Bytes() > s.cfg.MaxBytes {
+		t.Errorf("%d bytes, at most %d", s.Bytes(), s.cfg.MaxBytes)
+	}
+	sum := int64(0)
+	known, _ := s.List()
+	for _, k := range known {
+		sum += k.Bytes
+	}
+	if sum != s.Bytes() {
+		t.Errorf("%d bytes are counted, the files have %d", s.Bytes(), sum)
 	}
 }

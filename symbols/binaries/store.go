@@ -291,10 +291,8 @@ func (s *Store) keep(ctx context.Context, r io.ReaderAt, size int64) (IDs, error
 	if s.closed {
 		return ids, fmt.Errorf("keep binary: %w", os.ErrClosed)
 	}
-	for _, name := range ids.all() {
-		if s.files[name] != nil { // another was faster
-			return ids, nil
-		}
+	if s.knownLocked(ids) { // another was faster
+		return ids, nil
 	}
 	if err := os.Rename(tmp.Name(), f.path); err != nil {
 		return ids, fmt.Errorf("keep binary: %w", err)
@@ -304,11 +302,15 @@ func (s *Store) keep(ctx context.Context, r io.ReaderAt, size int64) (IDs, error
 	return ids, s.makeRoom(f)
 }
 
-// known reports whether a binary of one of these names is here.
+// known reports whether binaries of all of these names are here. One that was stripped has the build ids of the one that was not, but another hash.
 func (s *Store) known(ids IDs) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.ContainsFunc(ids.all(), func(name string) bool { return s.files[name] != nil })
+	return s.knownLocked(ids)
+}
+
+func (s *Store) knownLocked(ids IDs) bool {
+	return !slices.ContainsFunc(ids.all(), func(name string) bool { return s.files[name] == nil })
 }
 
 // makeRoom deletes the files that were not used for longest, but not the one that came. s.mu is held.
