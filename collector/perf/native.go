@@ -15,6 +15,7 @@ const (
 	maxNatives    = 200_000   // functions of one file; what is more is nameless
 	maxNativeRead = 128 << 20 // bytes of one symbol table that are looked through
 	maxNativeName = 512       // bytes; longer names are cut
+	maxHeaders    = 64 << 20  // bytes of headers and of their names: a sparse file can claim any size
 )
 
 // natives are the functions in an ELF file's symbol tables: C code in a Go program, and its libraries.
@@ -42,7 +43,7 @@ func readNatives(r io.ReaderAt) (n *natives, err error) {
 			n, err = nil, fmt.Errorf("read symbols: %v", p)
 		}
 	}()
-	f, err := elf.NewFile(r)
+	f, err := elf.NewFile(&budget{r, maxHeaders})
 	if err != nil {
 		return nil, fmt.Errorf("read symbols: %w", err)
 	}
@@ -71,6 +72,20 @@ func readNatives(r io.ReaderAt) (n *natives, err error) {
 		return int(a.from) - int(b.from)
 	})
 	return n, nil
+}
+
+// budget is a ReaderAt that stops after left bytes.
+type budget struct {
+	r    io.ReaderAt
+	left int
+}
+
+func (b *budget) ReadAt(p []byte, off int64) (int, error) {
+	if len(p) > b.left {
+		return 0, fmt.Errorf("headers of more than %d bytes", maxHeaders)
+	}
+	b.left -= len(p)
+	return b.r.ReadAt(p, off)
 }
 
 // read adds the functions of one symbol table.

@@ -75,6 +75,10 @@ func (l *loop) install(a opened) {
 		if len(l.ignored) >= maxIgnored {
 			clear(l.ignored)
 		}
+		if t, ok := l.targets[a.pid]; ok && a.cause == "" { // it became one meanwhile
+			l.request(a.pid, &t)
+			return
+		}
 		l.ignored[a.pid] = struct{}{}
 		return
 	case a.w == nil:

@@ -222,6 +222,7 @@ func (t *Table) byName(name string) (entry uint64, ok bool) {
 		return 0, false
 	}
 	var offs []uint32
+	t.im.scanned = 0
 	t.im.scan(t.names, size, len(pattern)-1, func(base uint64, b []byte) bool {
 		if base == t.names && bytes.HasPrefix(b, pattern[1:]) {
 			offs = append(offs, 0)

@@ -19,6 +19,7 @@ var oldMagic = map[uint32]string{magic12: "go1.2 to go1.15", magic116: "go1.16 o
 const (
 	maxHeaders    = 8
 	maxModuledata = 16
+	maxFunctions  = 1 << 23 // the largest programs have some hundred thousand
 )
 
 // Words of runtime.moduledata that are read, the same in Go 1.18 to 1.26 but for the two that Go 1.20 put before "end".
@@ -63,7 +64,10 @@ func (im *image) findLayout() (layout, error) {
 			failed = err
 		}
 	}
-	if failed == nil {
+	switch {
+	case failed == nil && im.scanned >= maxScan:
+		failed = fmt.Errorf("%w in the first %d bytes that were looked through", ErrNotGo, int64(maxScan))
+	case failed == nil:
 		failed = ErrNotGo
 	}
 	return layout{}, failed
@@ -141,6 +145,9 @@ func (im *image) readLayout(addr uint64) (layout, error) {
 			return layout{}, fmt.Errorf("%w: part %d is beyond its segment", ErrDamaged, i)
 		}
 		*part = off + v
+	}
+	if l.nfunc > maxFunctions {
+		return layout{}, fmt.Errorf("%w: %d functions, at most %d are read", ErrDamaged, l.nfunc, maxFunctions)
 	}
 	if l.nfunc == 0 || l.nfunc > (l.end-l.functions)/8 {
 		return layout{}, fmt.Errorf("%w: %d functions in %d bytes", ErrDamaged, l.nfunc, l.end-l.functions)

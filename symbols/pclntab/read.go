@@ -14,9 +14,10 @@ const (
 
 // pages reads a file through a small cache. Reads outside of the file, and those that fail, report false.
 type pages struct {
-	r    io.ReaderAt
-	size uint64
-	slot [numPages]*page
+	r       io.ReaderAt
+	size    uint64
+	scanned uint64 // bytes that scan has read
+	slot    [numPages]*page
 }
 
 type page struct {
@@ -26,6 +27,9 @@ type page struct {
 }
 
 var freePages = sync.Pool{New: func() any { return new(page) }}
+
+// maxScan bounds how many bytes are looked through to find the table, and for each name: a sparse file can claim any size.
+const maxScan = 2 << 30
 
 // view returns the bytes of the file from off to the end of its page, at least one; nil outside of the file. They are valid until the next call.
 func (p *pages) view(off uint64) []byte {
@@ -176,11 +180,12 @@ func (p *pages) scan(off, length uint64, overlap int, f func(base uint64, b []by
 	buf := scanBuffers.Get().(*[64 << 10]byte)
 	defer scanBuffers.Put(buf)
 	kept := 0
-	for length > 0 {
+	for length > 0 && p.scanned < maxScan {
 		n, _ := p.r.ReadAt(buf[kept:kept+int(min(uint64(len(buf)-kept), length))], int64(off))
 		if n <= 0 {
 			return
 		}
+		p.scanned += uint64(n)
 		if !f(off-uint64(kept), buf[:kept+n]) {
 			return
 		}

@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"debug/elf"
 	"debug/gosym"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -236,4 +238,41 @@ func TestUnknownVersion(t *testing.T) {
 	if err := known("go1.27.1"); err == nil || !strings.Contains(err.Error(), "go1.27.1") {
 		t.Errorf("go1.27.1: %v", err)
 	}
+}
+
+// TestSparseFile refuses a file that claims a terabyte within seconds.
+func TestSparseFile(t *testing.T) {
+	b, err := os.ReadFile(testgo.BuildSource(t, testgo.Local(), []string{"-ldflags=-s -w"}, tiny))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const size = 1 << 40
+	clear(b[40:48]) // no section headers: the segments are searched
+	clear(b[60:64])
+	off := binary.LittleEndian.Uint64(b[32:])
+	for range binary.LittleEndian.Uint16(b[56:]) {
+		if kind := binary.LittleEndian.Uint32(b[off:]); kind == ptLoad {
+			binary.LittleEndian.PutUint64(b[off+8:], 1<<20)
+			binary.LittleEndian.PutUint64(b[off+32:], size) // p_filesz
+		}
+		off += 56
+	}
+	table, err := New(zeros(b[:64+512]), size)
+	if err == nil {
+		table.Close()
+	}
+	if !errors.Is(err, ErrNotGo) {
+		t.Errorf("a terabyte of nothing: %v", err)
+	}
+}
+
+// zeros is a file that begins with these bytes and has nothing but zeros after them.
+type zeros []byte
+
+func (z zeros) ReadAt(p []byte, off int64) (int, error) {
+	clear(p)
+	if off < int64(len(z)) {
+		copy(p, z[off:])
+	}
+	return len(p), nil
 }
