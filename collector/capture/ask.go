@@ -46,11 +46,16 @@ func (b *Broker) Ask(ctx context.Context, r Request) (*Asked, error) {
 	out := &Asked{Request: newID(b.cfg.Now())}
 	ps, known, err := b.candidates(ctx, &r)
 	out.Known, out.Reached = known, len(ps)
+	if r.Instance == "" { // one that is named is asked, so that it says itself what it can
+		ps = slices.DeleteFunc(ps, func(p catalog.Process) bool { return !able(p.Gatherer, r.Kind) })
+	}
 	switch {
 	case err != nil:
 		return nil, err
 	case known == 0:
 		return nil, fmt.Errorf("%w: no running process is selected", ErrNobody)
+	case len(ps) == 0 && out.Reached > 0:
+		return nil, fmt.Errorf("%w: of %d that are selected %d can be asked, and none of these gives a capture of kind %s as it is gathered now", ErrNobody, known, out.Reached, r.Kind)
 	case len(ps) == 0:
 		return nil, fmt.Errorf("%w: of %d that are selected none can be asked now: neither an agent nor a gatherer of theirs waits for tasks", ErrNobody, known)
 	}
@@ -97,11 +102,26 @@ func (b *Broker) candidates(ctx context.Context, r *Request) (ps []catalog.Proce
 			continue
 		}
 		known++
-		if at, ok := b.polled[p.Instance]; ok && now.Sub(at) <= reachedFor || b.waiters[p.Instance] != nil {
+		if at, ok := b.polled[p.Instance]; ok && now.Sub(at) <= reachedFor || b.waiters[p.Instance] != nil || b.busy[p.Instance] > 0 {
 			ps = append(ps, p)
 		}
 	}
 	return ps, known, nil
+}
+
+// able reports whether a process that is gathered so can be expected to give a capture of that kind.
+func able(gatherer, kind string) bool {
+	switch gatherer {
+	case "agent":
+		return kind != OffCPU
+	case "scrape":
+		return kind != OffCPU && kind != Wall && kind != Flight
+	case "gops":
+		return slices.Contains([]string{CPU, Heap, Goroutines, Trace}, kind)
+	case "perf": // the CPU from the kernel, the rest out of the process's memory
+		return slices.Contains([]string{CPU, OffCPU, Heap, Goroutine, Goroutines, Mutex, Block}, kind)
+	}
+	return true
 }
 
 // pick chooses one process at random, of those whose executors wait at this moment and that are not busy, if there are such.
@@ -176,7 +196,7 @@ func (b *Broker) again(ctx context.Context, r *Request, c catalog.Capture) {
 	}
 	ps, _, err := b.candidates(ctx, r)
 	ps = slices.DeleteFunc(ps, func(p catalog.Process) bool {
-		return slices.ContainsFunc(before, func(c catalog.Capture) bool { return c.Instance == p.Instance })
+		return !able(p.Gatherer, c.Kind) || slices.ContainsFunc(before, func(c catalog.Capture) bool { return c.Instance == p.Instance })
 	})
 	if err != nil || len(ps) == 0 {
 		return

@@ -51,7 +51,7 @@ const (
 	maxHand    = 16     // tasks in one answer
 
 	// untaken is how long a capture may wait for its process's executor once nothing else keeps it from starting.
-	untaken = 30 * time.Second
+	untaken = 20 * time.Second
 	// maxAttempts is of how many processes a capture of one of a service is asked, one after the other.
 	maxAttempts = 3
 	// claimSlack is how long after it was granted a claim's captures may be delivered.
@@ -241,7 +241,7 @@ func (b *Broker) expire(ctx context.Context) {
 		}
 	}
 	for i, at := range b.polled {
-		if now.Sub(at) > reachedFor {
+		if now.Sub(at) > reachedFor && b.waiters[i] == nil {
 			delete(b.polled, i)
 		}
 	}

@@ -203,7 +203,7 @@ func TestLostExecutor(t *testing.T) {
 		t.Errorf("given out twice: %+v, %v", more, err)
 	}
 	for b.clock.now().UnixMilli() <= lost.Deadline { // the other one polls meanwhile
-		b.clock.add(20 * time.Second)
+		b.clock.add(15 * time.Second)
 		_, err := b.Next(t.Context(), instances, 0)
 		must(t, err)
 	}
@@ -303,6 +303,29 @@ func TestSelector(t *testing.T) {
 	a := b.ask(Request{Matchers: ms, Kind: Heap, All: true})
 	if len(a.Captures) != 2 || a.Captures[0].Instance == instances[0] || a.Captures[1].Instance == instances[0] {
 		t.Errorf("asked of %+v", a.Captures)
+	}
+}
+
+// TestAble: of a service whose processes are gathered in several ways one that can is asked, and where none can it is said at once.
+func TestAble(t *testing.T) {
+	b := newBench(t, Config{})
+	instances := b.processes(3)
+	must(t, b.cat.PutProcesses(t.Context(), []catalog.Process{{Instance: instances[0], Gatherer: "perf"}, {Instance: instances[1], Gatherer: "gops"}}))
+	_, err := b.Next(t.Context(), instances, 0)
+	must(t, err)
+	for kind, want := range map[string]int{Trace: 2, Wall: 1, OffCPU: 1, Heap: 3, Mutex: 2} {
+		a, err := b.Ask(t.Context(), Request{Service: "cart", Kind: kind, All: true, Shadow: true})
+		must(t, err)
+		if len(a.Captures) != want || a.Reached != 3 {
+			t.Errorf("%s: %d are asked of %d, want %d", kind, len(a.Captures), a.Reached, want)
+		}
+	}
+	must(t, b.cat.PutProcesses(t.Context(), []catalog.Process{{Instance: instances[2], Gatherer: "gops"}}))
+	if _, err := b.Ask(t.Context(), Request{Service: "cart", Kind: Flight}); !errors.Is(err, ErrNobody) {
+		t.Errorf("flight: %v", err)
+	}
+	if a, err := b.Ask(t.Context(), Request{Instance: instances[0], Kind: Flight}); err != nil || len(a.Captures) != 1 {
+		t.Errorf("flight of one that is named: %+v, %v", a, err)
 	}
 }
 

@@ -42,8 +42,9 @@ var (
 	_ Executor = (*Relay)(nil)
 )
 
-// reachedFor is how long after its last poll a process counts as reached: the longest wait of a poll and what lies between two.
-const reachedFor = 75 * time.Second
+// reachedFor is how long after the end of its last poll a process counts as reached, if it has no capture to take: longer than what lies between two polls, short enough that one is not waited for
+// that is reached otherwise by now.
+const reachedFor = 20 * time.Second
 
 func (r *Relay) time() time.Time {
 	if r.now != nil {
@@ -59,7 +60,7 @@ func (r *Relay) Instances() []string {
 	now := r.time()
 	out := make([]string, 0, len(r.polled))
 	for i, at := range r.polled {
-		if now.Sub(at) > reachedFor {
+		if now.Sub(at) > reachedFor && r.polls[i] == nil {
 			delete(r.polled, i)
 			continue
 		}

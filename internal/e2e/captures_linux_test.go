@@ -33,7 +33,7 @@ func TestCapturesAndOOMKill(t *testing.T) {
 	}
 	for _, name := range names {
 		eventually(t, 60*time.Second, name+" to be reached", func() error {
-			_, err := tryCLI(srv, "capture", "heap", "--service", name, "--shadow")
+			_, err := tryCLI(srv, "capture", "trace", "--service", name, "--shadow") // by its agent, or its endpoint
 			return err
 		})
 	}
