@@ -28,14 +28,14 @@ type memory struct {
 	mu     sync.Mutex
 	pushes []store.Push
 	came   chan struct{}
-	refuse func() error
+	refuse func(store.Push) error
 }
 
 func (m *memory) Append(_ context.Context, p store.Push) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.refuse != nil {
-		if err := m.refuse(); err != nil {
+		if err := m.refuse(p); err != nil {
 			return err
 		}
 	}

@@ -171,9 +171,10 @@ func TestCapture(t *testing.T) {
 func TestSinkRefuses(t *testing.T) {
 	needPerf(t)
 	sink := &memory{came: make(chan struct{}, 1)}
-	var tries atomic.Int64
-	sink.refuse = func() error {
-		if tries.Add(1) <= 2 {
+	var refused []uint64 // windows; guarded by sink.mu
+	sink.refuse = func(p store.Push) error {
+		if len(refused) < 2 {
+			refused = append(refused, p.Key.Window)
 			return errors.New("not now")
 		}
 		return nil
@@ -182,16 +183,17 @@ func TestSinkRefuses(t *testing.T) {
 	r.sink = sink
 	cmd := run(t, busy(t, testgo.Local()), "run", "60s")
 	r.SetTargets([]Target{target(cmd.Process.Pid, "refused")})
-	r.until(60*time.Second, "the first window", func() bool {
+	r.until(60*time.Second, "the windows that were refused", func() bool {
+		came := map[uint64]bool{}
 		for _, p := range sink.all() {
-			if p.Key.Window == 1 {
-				return true
-			}
+			came[p.Key.Window] = true
 		}
-		return false
+		sink.mu.Lock()
+		defer sink.mu.Unlock()
+		return len(refused) == 2 && came[refused[0]] && came[refused[1]]
 	})
 	sink.mu.Lock()
-	sink.refuse = func() error { return &store.LimitError{} }
+	sink.refuse = func(store.Push) error { return &store.LimitError{} }
 	sink.mu.Unlock()
 	r.until(60*time.Second, "a gap", func() bool {
 		for _, st := range r.Status() {
