@@ -37,8 +37,10 @@ func TestChurn(t *testing.T) {
 	for _, version := range testgo.Toolchains() {
 		t.Run(version, func(t *testing.T) {
 			p := start(t, version, []string{"-ldflags=-s -w"}, "TARGET_RATE=4096")
-			p.do("goroutines", "allocate", "churn")
+			p.do("goroutines", "allocate")
 			v := attach(t, p.pid)
+			settle(t, v, 30)
+			p.do("churn")
 			var rounds, seen, unknown, cut int
 			for end := time.Now().Add(700 * time.Millisecond); time.Now().Before(end) || rounds < 20; rounds++ {
 				v.r = newReader(v.r.mem)

@@ -114,7 +114,7 @@ func (v *view) goroutines(visit func(*goroutine)) (goroutineStats, error) {
 		bad += unreadable
 	}
 	st.unreadable = bad
-	if bad > 16 && bad > n/st.stride/4 {
+	if bad > 4 && bad > n/st.stride/4 {
 		return st, fmt.Errorf("%w: %d of %d goroutines are none", errShape, bad, n/st.stride)
 	}
 	return st, nil

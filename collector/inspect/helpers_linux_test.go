@@ -216,26 +216,63 @@ func without(m map[string][]int64, words ...string) map[string][]int64 {
 	return out
 }
 
-// compare reports where two profiles by stack differ.
-func compare(t *testing.T, got, want map[string][]int64, equal func(got, want []int64) bool) {
-	t.Helper()
+// difference says where two profiles by stack differ, "" where they do not.
+func difference(got, want map[string][]int64, equal func(got, want []int64) bool) string {
+	var out strings.Builder
 	bad := 0
 	for k, w := range want {
 		if g := got[k]; g == nil || !equal(g, w) {
-			if bad++; bad <= 25 {
-				t.Errorf("got %v, the process itself says %v:\n%s", g, w, k)
+			if bad++; bad <= 5 {
+				fmt.Fprintf(&out, "got %v, the process itself says %v:\n%s\n", g, w, k)
 			}
 		}
 	}
 	for k, g := range got {
 		if want[k] == nil {
-			if bad++; bad <= 25 {
-				t.Errorf("got %v, the process itself says nothing of it:\n%s", g, k)
+			if bad++; bad <= 5 {
+				fmt.Fprintf(&out, "got %v, the process itself says nothing of it:\n%s\n", g, k)
 			}
 		}
 	}
 	if bad > 5 {
-		t.Errorf("%d stacks differ of %d", bad, len(want))
+		fmt.Fprintf(&out, "%d stacks differ of %d", bad, len(want))
+	}
+	return out.String()
+}
+
+// agree calls f until it says that there is no difference: two looks at a process that runs are never at the same moment. What always differs is an error.
+func agree(t *testing.T, f func() string) {
+	t.Helper()
+	diff := ""
+	for range 20 {
+		if diff = f(); diff == "" {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Error(diff)
+}
+
+// settle waits until every goroutine that the target started stands where it stays.
+func settle(t testing.TB, v *view, want int) {
+	t.Helper()
+	for end := time.Now().Add(60 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		own, moving := 0, 0
+		_, err := v.goroutines(func(g *goroutine) {
+			if v.system(g) {
+				return
+			}
+			own++
+			if g.status != statusWaiting && g.status != statusSyscall {
+				moving++
+			}
+		})
+		if err == nil && own >= want && moving == 0 {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%d goroutines, %d of them moving, %v", own, moving, err)
+		}
 	}
 }
 

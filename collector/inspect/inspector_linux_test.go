@@ -143,6 +143,7 @@ func targetOf(pid int) Target {
 func TestRunStoresIntervals(t *testing.T) {
 	p := start(t, testgo.Local(), nil, "TARGET_RATE=4096")
 	p.do("goroutines", "mutex 1", "block 1")
+	settle(t, attach(t, p.pid), 30)
 	sink := &recorder{fail: func(try int) error {
 		if try == 2 {
 			return errors.New("the disk is full")
@@ -236,6 +237,7 @@ func TestTargetThatEnds(t *testing.T) {
 func TestCaptureOnDemand(t *testing.T) {
 	p := start(t, testgo.Local(), nil, "TARGET_RATE=4096")
 	p.do("goroutines", "mutex 1", "allocate", "contend", "gc")
+	settle(t, attach(t, p.pid), 30)
 	sink := &recorder{}
 	ins, _ := run(t, Config{Sink: sink})
 	target := targetOf(p.pid)
@@ -278,10 +280,6 @@ func TestTextIsThatOfTheRuntime(t *testing.T) {
 		p := start(t, version, flags)
 		p.do("serve", "goroutines")
 		v := attach(t, p.pid)
-		ours, err := v.text(monotonic())
-		if err != nil {
-			t.Fatal(err)
-		}
 		read := func(text string) map[string]string {
 			out := map[string]string{}
 			for block := range strings.SplitSeq(text, "\n\n") {
@@ -297,15 +295,23 @@ func TestTextIsThatOfTheRuntime(t *testing.T) {
 			}
 			return out
 		}
-		got, want := read(string(ours)), read(string(p.get("goroutine?debug=2")))
-		if !maps.Equal(got, want) || len(got) < 25 {
+		agree(t, func() string {
+			ours, err := v.text(monotonic())
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, want := read(string(ours)), read(string(p.get("goroutine?debug=2")))
+			if maps.Equal(got, want) && len(got) >= 25 {
+				return ""
+			}
+			diff := fmt.Sprintf("%d goroutines, the process itself says %d", len(got), len(want))
 			for id, w := range want {
 				if got[id] != w {
-					t.Errorf("goroutine %s: got %q, the process itself says %q", id, got[id], w)
+					diff += fmt.Sprintf("\ngoroutine %s: got %q, the process itself says %q", id, got[id], w)
 				}
 			}
-			t.Errorf("%d goroutines, the process itself says %d", len(got), len(want))
-		}
+			return diff
+		})
 	})
 }
 
@@ -314,6 +320,7 @@ func TestLabelsAreThoseOfTheProgram(t *testing.T) {
 		p := start(t, version, flags)
 		p.do("goroutines")
 		v := attach(t, p.pid)
+		settle(t, v, 30)
 		got, _, err := v.goroutineProfile()
 		if err != nil {
 			t.Fatal(err)
