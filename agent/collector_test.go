@@ -48,6 +48,10 @@ func (c *collector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.broker.ServeHTTP(w, r)
 		return
 	}
+	if r.Method != http.MethodPost || r.URL.Path != "/api/v1/push" {
+		http.NotFound(w, r) // a collector that runs on this machine looks who listens here
+		return
+	}
 	p, err := readPush(r)
 	if err != nil {
 		c.t.Errorf("push cannot be read: %v", err)

@@ -223,8 +223,8 @@ func memoryTrip(t *testing.T, settings string, grant func(claim) granted) (*coll
 	a := quick(t, c, 50*time.Millisecond, Config{Types: []Type{Heap, Goroutine}})
 	rules := func() int { a.rec.mu.Lock(); defer a.rec.mu.Unlock(); return len(a.rec.watch.rules) }
 	wait(t, "the rules", func() bool { return rules() > 0 })
-	a.rec.mu.Lock()
-	a.rec.end = time.Now().Add(time.Hour) // no other window ends meanwhile
+	a.rec.mu.Lock() // no other window ends meanwhile
+	a.cfg.Period, a.rec.plan.period, a.rec.end = time.Hour, time.Hour, time.Now().Add(time.Hour)
 	a.rec.mu.Unlock()
 	wait(t, "the windows before to be sent", func() bool { return a.up.left() == 0 })
 	near(a, 0.95)
