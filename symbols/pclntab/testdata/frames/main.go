@@ -86,7 +86,7 @@ func main() {
 	w := bufio.NewWriter(f)
 	fmt.Fprintf(w, "%x\n", reflect.ValueOf(main).Pointer())
 	lo, hi := text()
-	for pc := lo; pc < hi; pc += 53 {
+	for pc := lo; pc < hi; pc += 199 {
 		fn := runtime.FuncForPC(pc)
 		frame, _ := runtime.CallersFrames([]uintptr{pc + 1}).Next()
 		if fn == nil || frame.Function == "" {
