@@ -3,6 +3,8 @@ package forward
 import (
 	"bytes"
 	"context"
+	cryptorand "crypto/rand"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -203,13 +205,11 @@ func cpuProfile(value int64) *profiles.Profile {
 		Functions: []profiles.Function{{Name: "main.work", File: "main.go"}}}
 }
 
-// noise is 12 KB that do not compress much.
+// noise is 12 KB that do not compress to less than 6.
 func noise() string {
-	var b strings.Builder
-	for b.Len() < 12<<10 {
-		fmt.Fprintf(&b, "%c", 33+rand.IntN(90))
-	}
-	return b.String()
+	b := make([]byte, 6<<10)
+	cryptorand.Read(b)
+	return hex.EncodeToString(b)
 }
 
 func instance(i int) string { return fmt.Sprintf("%032x", i+1) }
