@@ -77,6 +77,7 @@ type gatherers struct {
 	memory  *inspect.Inspector // nil: not asked for
 	trigger *trigger.Engine    // nil: no discovery
 	cover   *coverage.Reporter // nil: no discovery
+	filter  *privacy.Filter    // of what leaves; nil: everything does
 	lists   *sd.Manager        // nil: no targets from elsewhere
 	poller  *capture.Poller    // nil: nobody is asked for captures
 
@@ -101,7 +102,7 @@ func newGatherers(cfg *Config, version string, log *slog.Logger, registry promet
 	if err != nil {
 		return nil, err
 	}
-	g := &gatherers{cfg: cfg, log: log, out: out.through(filter), told: map[string]int{}}
+	g := &gatherers{cfg: cfg, log: log, out: out.through(filter), filter: filter, told: map[string]int{}}
 	g.out.sink = observed{g, g.out.sink}
 	if g.host = os.Getenv(kube.NodeVariable); g.host == "" { // in a pod the host's name is the pod's
 		g.host, _ = os.Hostname() // without one it stays empty
@@ -128,11 +129,15 @@ func newGatherers(cfg *Config, version string, log *slog.Logger, registry promet
 		if err := g.openTriggers(registry); err != nil {
 			return nil, err
 		}
-		g.cover = coverage.New(coverage.Config{Node: g.host, Gatherer: out.reporter, Deliver: out.report, Partial: g.lacks, Logger: log})
+		cc := coverage.Config{Node: g.host, Gatherer: out.reporter, Deliver: out.report, Partial: g.lacks, Logger: log}
+		if filter != nil {
+			cc.Redact = func(s string) string { s, _ = filter.Text(s); return s }
+		}
+		g.cover = coverage.New(cc)
 	}
-	sc := scrape.Config{Sink: out.sink, Scanner: g.scanner, Version: version, Host: g.host, CPUPeriod: cfg.CPUPeriod.D(), CPUDuration: cfg.CPUDuration.D(),
+	sc := scrape.Config{Sink: g.out.sink, Scanner: g.scanner, Version: version, Host: g.host, CPUPeriod: cfg.CPUPeriod.D(), CPUDuration: cfg.CPUDuration.D(),
 		Period: cfg.ScrapePeriod.D(), MaxBody: int64(cfg.MaxBodyBytes), MaxDecoded: int64(cfg.MaxDecompressedBytes), MaxSamples: cfg.MaxSamples,
-		Rotate: out.turns, Seen: out.seen, Report: g.report, Logger: log, Registerer: registry, ScanPeriod: cfg.ScrapePeriod.D() / 3}
+		Rotate: g.out.turns, Seen: g.out.seen, Report: g.report, Logger: log, Registerer: registry, ScanPeriod: cfg.ScrapePeriod.D() / 3}
 	if sc.CPUDuration == 0 {
 		sc.CPUDuration = -1 // scrape's word for none
 	}
@@ -237,18 +242,18 @@ func (m fromMemory) Capture(ctx context.Context, t capture.Task) (string, io.Rea
 
 // executors are what takes captures of the processes that are gathered here, the one that disturbs them least first.
 func (g *gatherers) executors() capture.Executors {
-	es := capture.Executors{g.scraper}
+	es := capture.Executors{g.filter.Executor(g.scraper)}
 	if g.memory != nil {
-		es = append(es, fromMemory{g.memory})
+		es = append(es, g.filter.Executor(fromMemory{g.memory}))
 	}
 	if g.perf != nil {
-		es = append(es, capture.Profiler{Name: "perf", Kinds: []string{capture.CPU, capture.OffCPU}, Take: g.perf.Capture, List: func() []string {
+		es = append(es, g.filter.Executor(capture.Profiler{Name: "perf", Kinds: []string{capture.CPU, capture.OffCPU}, Take: g.perf.Capture, List: func() []string {
 			var watched []string
 			for _, st := range g.perf.Status() {
 				watched = append(watched, st.Instance)
 			}
 			return watched
-		}})
+		}}))
 	}
 	return es
 }
@@ -263,6 +268,9 @@ func (g *gatherers) setRules(rules []capture.Rule) error {
 
 // addTo adds what works to the group.
 func (g *gatherers) addTo(group *rungroup.Group) {
+	if g.trigger != nil {
+		group.Add("triggers", g.trigger.Run) // takes captures of what the others reach
+	}
 	if g.poller != nil {
 		group.Add("capture", g.poller.Run)
 	}
@@ -276,9 +284,18 @@ func (g *gatherers) addTo(group *rungroup.Group) {
 	if g.memory != nil {
 		group.Add("memory", g.memory.Run)
 	}
-	if g.trigger != nil {
-		group.Add("triggers", g.trigger.Run)
+	if g.cover != nil {
+		group.Add("coverage", g.leave)
 	}
+}
+
+// leave waits until nothing is scanned any more and says that this node's reports end on purpose.
+func (g *gatherers) leave(ctx context.Context) error {
+	<-ctx.Done()
+	if err := g.cover.Leave(context.WithoutCancel(ctx)); err != nil {
+		g.log.Warn("cannot say that this node is left on purpose", "error", err)
+	}
+	return nil
 }
 
 func (g *gatherers) close() error {

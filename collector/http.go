@@ -16,6 +16,7 @@ import (
 	"github.com/sonde-io/sonde/collector/receive"
 	"github.com/sonde-io/sonde/collector/reply"
 	"github.com/sonde-io/sonde/internal/listen"
+	"github.com/sonde-io/sonde/profiles/store"
 	"github.com/sonde-io/sonde/web"
 )
 
@@ -72,10 +73,24 @@ func open4all(mux *http.ServeMux) func(*http.Request) bool {
 	}
 }
 
+// attaching is the store for what comes from elsewhere: events of ends get the captures that were taken before.
+type attaching struct {
+	store    *store.Store
+	captures *capture.Broker
+}
+
+// Append implements receive.Sink.
+func (a attaching) Append(ctx context.Context, p store.Push) error {
+	if len(p.Events) > 0 {
+		p.Events = a.captures.Attach(ctx, p.Events)
+	}
+	return a.store.Append(ctx, p)
+}
+
 func (p *parts) routes() (*http.ServeMux, error) {
 	c := p.cfg
 	mux := http.NewServeMux()
-	p.receive = receive.New(receive.Config{Sink: p.store, Processes: p.cat, Settings: p.rules.settings, Logger: p.log, Registerer: p.registry, Limits: receive.Limits{
+	p.receive = receive.New(receive.Config{Sink: attaching{p.store, p.captures}, Processes: p.cat, Seen: p.cat.PutProcesses, Settings: p.rules.settings, Logger: p.log, Registerer: p.registry, Limits: receive.Limits{
 		BodyBytes: int64(c.MaxBodyBytes), DecompressedBytes: int64(c.MaxDecompressedBytes), Samples: c.MaxSamples, Labels: c.MaxLabels, LabelNameBytes: maxLabelNameBytes,
 		LabelValueBytes: maxLabelValueBytes, Concurrent: c.MaxConcurrentPushes, MaxAge: c.longestRaw()}})
 	p.receive.Register(mux)

@@ -38,7 +38,7 @@ var settings = []setting{
 	{"max_decompressed_bytes", "largest push once decompressed, all its profiles together; over it 413", zeroDefault},
 	{"max_samples", "most samples in one profile; over it 422", zeroDefault},
 	{"max_labels", "most labels of a process; over it 422", zeroDefault},
-	{"max_series_per_service", "most series (label sets and types) of a service within 2 h; over it 429", zeroDefault},
+	{"max_series_per_service", "most series (label sets and types) of a service that are alive; over it 429", zeroDefault},
 	{"max_concurrent_pushes", "pushes handled at once; over it 429", zeroDefault},
 	{"max_concurrent_queries", "queries handled at once; the next wait", zeroDefault},
 	{"query_timeout", "longest time of a query, waiting included; over it 503", zeroDefault},
