@@ -14,7 +14,7 @@
 // (switches/count, delay/nanoseconds): time that threads, not goroutines, were off the CPU. A sample stands for the period that the kernel says it had. Lost records, processes that ended
 // before they could be described, stacks beyond the limits and pushes that the sink refused are counted, never made up for.
 //
-// One goroutine, locked to its thread, reads the rings; a second opens processes; a third names addresses and appends. The first two and the naming are
+// One goroutine, locked to its thread, reads the rings; two open processes; one names addresses and hands on what others append. All but the appending is
 // measured by their threads' CPU clocks; over the limit (1 % of one CPU) the sampling rate is halved, then windows are left out, and the log says so.
 //
 // All methods are safe for concurrent use. On systems other than Linux New returns errors.ErrUnsupported. The package imports discover, symbols, profiles and the
