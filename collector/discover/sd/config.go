@@ -177,7 +177,7 @@ func (g *Group) validate() error {
 		return fmt.Errorf("%d labels are more than %d", len(g.Labels), maxLabels)
 	}
 	for k, v := range g.Labels {
-		if !model.LabelName(k).IsValidLegacy() || !model.LabelValue(v).IsValid() {
+		if !model.LegacyValidation.IsValidLabelName(k) || !model.LabelValue(v).IsValid() {
 			return fmt.Errorf("label %q=%.64q: not a label", k, v)
 		}
 	}

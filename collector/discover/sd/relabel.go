@@ -75,7 +75,7 @@ func makeTarget(s set, rules []*relabel.Config, http scrape.HTTPOptions, fallbac
 	ls.Range(func(l labels.Label) {
 		switch {
 		case strings.HasPrefix(l.Name, "__") || l.Name == "service_instance_id" || l.Value == "":
-		case !model.LabelName(l.Name).IsValidLegacy() || !model.LabelValue(l.Value).IsValid() || len(l.Value) > 1024:
+		case !model.LegacyValidation.IsValidLabelName(l.Name) || !model.LabelValue(l.Value).IsValid() || len(l.Value) > 1024:
 			bad = fmt.Errorf("label %.64q=%.64q: not a label", l.Name, l.Value)
 		default:
 			t.Labels[strings.Clone(l.Name)] = strings.Clone(l.Value)
@@ -116,7 +116,7 @@ func (m *Manager) Relabel() func(p *discover.Process, at *discover.Placement) bo
 		}
 		changed := map[string]string{}
 		ls.Range(func(l labels.Label) {
-			if !strings.HasPrefix(l.Name, "__") && model.LabelName(l.Name).IsValidLegacy() && l.Value != "" && len(changed) < maxLabels {
+			if !strings.HasPrefix(l.Name, "__") && model.LegacyValidation.IsValidLabelName(l.Name) && l.Value != "" && len(changed) < maxLabels {
 				changed[strings.Clone(l.Name)] = strings.Clone(l.Value)
 			}
 		})
