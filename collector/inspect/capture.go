@@ -24,8 +24,8 @@ type bounded struct {
 }
 
 func (b bounded) readv(parts []part) (int, error) {
-	if err := b.ctx.Err(); err != nil {
-		return 0, err
+	if b.ctx.Err() != nil {
+		return 0, context.Cause(b.ctx)
 	}
 	return b.memory.readv(parts)
 }
@@ -36,6 +36,8 @@ func (ins *Inspector) with(ctx context.Context, t *Target, f func(v *view) error
 	if ins.ended {
 		return errors.New("the inspector was stopped")
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, maxTime, errSlow)
+	defer cancel()
 	p, err := openProcess(t.PID)
 	if err != nil {
 		return err
@@ -286,7 +288,7 @@ func causeOf(err error) string {
 		return "globals"
 	case errors.Is(err, errShape):
 		return "shape"
-	case errors.Is(err, errBudget):
+	case errors.Is(err, errBudget) || errors.Is(err, errSlow):
 		return "limit"
 	case errors.Is(err, errGone):
 		return "gone"

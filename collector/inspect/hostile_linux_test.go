@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sonde-io/sonde/profiles"
 	"github.com/sonde-io/sonde/symbols/pclntab"
 )
 
@@ -297,6 +298,36 @@ func TestRandomMemory(t *testing.T) {
 			return true
 		}}
 		everything(t, lie(t, m))
+	}
+}
+
+// Goroutines whose stacks are all different, and lead everywhere: the profile stays within its limits.
+func TestStacksThatLeadEverywhere(t *testing.T) {
+	im, err := ownImage()
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := &view{r: newReader(&lies{}), im: im}
+	b := newBuilder(v, profiles.ValueType{Type: "goroutine", Unit: "count"})
+	for i := range uint64(maxLocations + 1000) {
+		b.frame(frame{im.table.TextEnd() + i, true}) // no function: nothing to look up
+		b.sample(nil, 1)
+	}
+	for range 100 {
+		for i := range uint64(maxIDs / 50) {
+			b.ids = append(b.ids, uint32(i)%maxLocations)
+		}
+		b.sample(nil, 1)
+	}
+	if len(b.p.Locations) > maxLocations+1 || len(b.p.LocationIDs) > maxIDs+1 {
+		t.Errorf("%d locations, %d in stacks", len(b.p.Locations), len(b.p.LocationIDs))
+	}
+	var sum int64
+	for _, n := range b.p.Values {
+		sum += n
+	}
+	if sum != maxLocations+1000+100 {
+		t.Errorf("%d counted", sum)
 	}
 }
 

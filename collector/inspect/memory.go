@@ -3,6 +3,7 @@ package inspect
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // errGone says that the process has ended, or that another one has its pid.
@@ -40,6 +41,12 @@ const (
 
 // errBudget says that a snapshot was given up: the structures are larger than any that is known, or they lie.
 var errBudget = fmt.Errorf("more than %d GiB or %d million pieces of memory to read", maxBytes>>30, maxReads>>20)
+
+// maxTime bounds one snapshot, on the clock: what takes longer is swapped out, or made to.
+const maxTime = time.Minute
+
+// errSlow says that a snapshot was given up for that.
+var errSlow = fmt.Errorf("reading took longer than %v", maxTime)
 
 // reader reads memory within a budget and remembers what failed. Not safe for concurrent use.
 type reader struct {

@@ -9,6 +9,13 @@ import (
 	"github.com/sonde-io/sonde/symbols/pclntab"
 )
 
+// Limits of one profile, whatever the memory says. Real ones have a hundredth.
+const (
+	maxLocations = 200_000
+	maxIDs       = 4 << 20 // locations of all stacks together
+	beyondLimit  = "[beyond the limits of a profile]"
+)
+
 // builder makes a profile of stacks.
 type builder struct {
 	v         *view
@@ -52,6 +59,10 @@ func (b *builder) frame(f frame) {
 	at := siteKey{f.pc - b.v.bias, f.ret}
 	key := locationKey{site: at}
 	id, ok := b.locations[key]
+	if !ok && len(b.p.Locations) >= maxLocations {
+		b.named(beyondLimit)
+		return
+	}
 	if !ok {
 		s := b.v.im.siteAt(at.pc, at.ret)
 		if s != nil && (len(s.frames) == 0 || s.name == "runtime.goexit") {
@@ -109,6 +120,10 @@ func (b *builder) lines(frames []pclntab.Frame) profiles.Span {
 
 // sample adds values to the sample of the stack that was built and of these labels, and begins a new stack.
 func (b *builder) sample(labels []profiles.SampleLabel, values ...int64) {
+	if len(b.p.LocationIDs)+len(b.ids) > maxIDs {
+		b.ids = b.ids[:0]
+		b.named(beyondLimit)
+	}
 	b.key = b.key[:0]
 	b.key = le.AppendUint32(b.key, uint32(len(b.ids)))
 	for _, id := range b.ids {

@@ -109,6 +109,9 @@ func (v *view) heapProfile() (p *profiles.Profile, oneCycle bool, err error) {
 	published := false
 	oneCycle, err = v.heap(func() { all, pcs, published = all[:0], pcs[:0], false }, func(b *bucket) error {
 		at := len(pcs)
+		if at+len(b.stack) > maxIDs {
+			return errBudget
+		}
 		pcs = append(pcs, b.stack...)
 		all = append(all, counts{pcs[at:len(pcs):len(pcs)], b.size, b.mem})
 		published = published || b.mem.active != [2]uint64{}
