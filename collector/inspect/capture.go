@@ -238,6 +238,11 @@ func (ins *Inspector) gap(w *watch, cause string, n int) {
 // settle brings the status up to date after a round and sets the time of the next.
 func (ins *Inspector) settle(w *watch, t *Target, st goroutineStats, off map[string]string, cpu time.Duration, n int, err error) {
 	cause := causeOf(err)
+	said := fmt.Sprintf("%s (pid %d): %v", t.Process.Service, t.PID, err)
+	if cause == "rights" { // the same for many processes, and said once for all
+		err = errors.New(ins.rights.missing())
+		said = err.Error()
+	}
 	if err != nil {
 		ins.met.errors.WithLabelValues(cause).Inc()
 		if cause == "limit" {
@@ -273,7 +278,7 @@ func (ins *Inspector) settle(w *watch, t *Target, st goroutineStats, off map[str
 	w.next = time.Now().Add(wait - wait/20 + rand.N(wait/10+1))
 	ins.mu.Unlock()
 	if err != nil && cause != "gone" {
-		ins.say(fmt.Sprintf("%s (pid %d): %v", t.Process.Service, t.PID, err))
+		ins.say(said)
 	}
 }
 

@@ -28,6 +28,7 @@ type rights struct{ machine string }
 
 func readRights() *rights                                     { return &rights{errUnsupported.Error()} }
 func (r *rights) reason(instance string, pid, uid int) string { return r.machine }
+func (r *rights) missing() string                             { return r.machine }
 func refusedByKernel(err error) bool                          { return errors.Is(err, errUnsupported) }
 func monotonic() int64                                        { return 0 }
 func threadCPU() time.Duration                                { return 0 }

@@ -111,6 +111,19 @@ func (r *rights) try(pid, uid int) string {
 	return "its memory may not be read: it has capabilities or changed its user, which takes CAP_SYS_PTRACE"
 }
 
+// missing says what it takes to read processes that may not be read.
+func (r *rights) missing() string {
+	switch {
+	case r.machine != "":
+		return r.machine
+	case r.ptrace:
+		return "the kernel refuses, though CAP_SYS_PTRACE is held: the process belongs to an outer user namespace, or a security module forbids it"
+	case r.yama > 0:
+		return fmt.Sprintf("CAP_SYS_PTRACE is missing, which kernel.yama.ptrace_scope %d makes necessary for every process", r.yama)
+	}
+	return fmt.Sprintf("CAP_SYS_PTRACE is missing, which takes reading processes of other users than uid %d, or that have capabilities", r.uid)
+}
+
 // refusedByKernel reports whether err says that rights are missing.
 func refusedByKernel(err error) bool {
 	return errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES)
