@@ -224,22 +224,3 @@ func (r *recorder) atStop() (out []firing) {
 	}
 	return out
 }
-
-// claim is what a trigger asks the collector before it sends.
-type claim struct {
-	Instance string   `json:"instance"`
-	Service  string   `json:"service"`
-	Build    string   `json:"build"`
-	Trigger  string   `json:"trigger"`
-	Metric   string   `json:"metric"`
-	Value    float64  `json:"value"`
-	Kinds    []string `json:"kinds"`
-	Shadow   bool     `json:"shadow"`
-}
-
-// granted is the answer.
-type granted struct {
-	Granted bool   `json:"granted"`
-	ID      string `json:"id"`
-	Reason  string `json:"reason"`
-}
