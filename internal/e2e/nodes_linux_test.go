@@ -15,10 +15,7 @@ import (
 )
 
 // namespaces are network namespaces of this test: a collector's, connected to those of the nodes and to the test's own.
-type namespaces struct {
-	t     *testing.T
-	names []string
-}
+type namespaces struct{ t *testing.T }
 
 func (n *namespaces) ip(args ...string) {
 	n.t.Helper()
