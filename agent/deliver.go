@@ -33,10 +33,21 @@ func (t *taker) deliver(ctx context.Context, id, kind string, d time.Duration, c
 	if len(text) > maxErrorText {
 		text = strings.ToValidUTF8(text[:maxErrorText], "")
 	}
-	ctx, cancel := context.WithTimeout(ctx, claimWait)
-	defer cancel()
-	if err := t.send(ctx, t.path(id, kind)+"&error="+url.QueryEscape(text), "text/plain", http.NoBody, 0); err != nil {
-		t.a.say("result", "sonde agent: cannot send a capture", "kind", kind, "err", err)
+	for try := 1; ; try++ {
+		err := func() error {
+			ctx, cancel := context.WithTimeout(ctx, t.a.cfg.Timeout)
+			defer cancel()
+			return t.send(ctx, t.path(id, kind)+"&error="+url.QueryEscape(text), "text/plain", http.NoBody, 0)
+		}()
+		var final *refusedError
+		if err == nil {
+			return
+		}
+		if try == resultTries || errors.As(err, &final) || ctx.Err() != nil {
+			t.a.say("result", "sonde agent: cannot send a capture", "kind", kind, "err", err)
+			return
+		}
+		t.wait(rand.N(backoffBase<<try) + time.Millisecond)
 	}
 }
 

@@ -185,10 +185,10 @@ func (s *traceStream) end() {
 
 // giveUp ends the trace for Pause.
 func (s *traceStream) giveUp() {
-	s.end()
 	s.mu.Lock()
-	s.err = errPaused
+	s.err = errPaused // before the end, which would look like that of a whole trace
 	s.mu.Unlock()
+	s.end()
 	select {
 	case s.more <- struct{}{}:
 	default:
