@@ -24,7 +24,7 @@ type setting struct {
 const zeroDefault = "the default"
 
 var settings = []setting{
-	{"listen", "address to listen on, HOST:PORT or unix:PATH; any host but loopback needs token_file and tls_cert, or insecure", zeroDefault},
+	{"listen", "addresses to listen on, with commas between them, HOST:PORT or unix:PATH; any host but loopback needs token_file and tls_cert, or insecure", zeroDefault},
 	{"token_file", "file with the bearer token that requests must carry", "no token is asked for"},
 	{"tls_cert", "PEM file with the certificate chain", "no TLS"},
 	{"tls_key", "PEM file with the certificate's private key", "no TLS"},

@@ -109,8 +109,8 @@ func proxy(t *testing.T, repo string) []string {
 	dir := t.TempDir()
 	tree := t.TempDir()
 	export(t, repo, tree)
-	writeModule(t, dir, root, tree, func(p string) bool { return !strings.HasPrefix(p, "agent/") })
-	writeModule(t, dir, agent, filepath.Join(tree, "agent"), func(string) bool { return true })
+	writeModule(t, dir, root, tree)
+	writeModule(t, dir, agent, filepath.Join(tree, "agent"))
 
 	cache := strings.TrimSpace(run(t, repo, nil, "go", "env", "GOMODCACHE"))
 	goproxy := strings.TrimSpace(run(t, repo, nil, "go", "env", "GOPROXY"))
@@ -122,8 +122,8 @@ func proxy(t *testing.T, repo string) []string {
 	}
 }
 
-// writeModule writes the four files of one module version that a proxy serves.
-func writeModule(t *testing.T, dir, path, tree string, keep func(string) bool) {
+// writeModule writes the four files of one module version that a proxy serves. Folders with a go.mod of their own are other modules and left out.
+func writeModule(t *testing.T, dir, path, tree string) {
 	t.Helper()
 	at := filepath.Join(dir, filepath.FromSlash(path), "@v")
 	if err := os.MkdirAll(at, 0o755); err != nil {
@@ -135,8 +135,15 @@ func writeModule(t *testing.T, dir, path, tree string, keep func(string) bool) {
 	}
 	var buf bytes.Buffer
 	zw := zip.NewWriter(&buf)
-	for _, name := range files(t, tree) {
-		if !keep(name) {
+	all := files(t, tree)
+	var nested []string
+	for _, name := range all {
+		if folder, ok := strings.CutSuffix(name, "/go.mod"); ok {
+			nested = append(nested, folder+"/")
+		}
+	}
+	for _, name := range all {
+		if slices.ContainsFunc(nested, func(folder string) bool { return strings.HasPrefix(name, folder) }) {
 			continue
 		}
 		data, err := os.ReadFile(filepath.Join(tree, name))
