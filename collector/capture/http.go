@@ -139,7 +139,7 @@ func badBody(err error) error {
 func (h *handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	e := Refusal(err)
 	level := slog.LevelDebug
-	if e.Status >= 500 && e.Status != http.StatusServiceUnavailable {
+	if e.Status >= 500 && e.Status != http.StatusServiceUnavailable && r.Context().Err() == nil { // nothing is wrong where the client left
 		level = slog.LevelError
 	}
 	h.log.Log(r.Context(), level, "request about captures failed", "path", r.URL.Path, "status", e.Status, "error", e.Message, "cause", e.Cause)

@@ -200,7 +200,7 @@ func eventually(t *testing.T, deadline time.Duration, what string, ok func() err
 }
 
 // fixture compiles one of the programs in testdata into dir.
-func fixture(t *testing.T, dir, name string) string {
+func fixture(t testing.TB, dir, name string) string {
 	t.Helper()
 	exe := filepath.Join(dir, name)
 	if out, err := exec.Command("go", "build", "-o", exe, "./testdata/"+name).CombinedOutput(); err != nil {
