@@ -93,7 +93,7 @@ func (s *Sampler) name(j *job, libs libraries) ([]store.Profile, error) {
 		if err := p.Scale(j.times); err != nil {
 			return fmt.Errorf("scale %s profile: %w", kind, err)
 		}
-		out = append(out, store.Profile{Labels: j.target.Process.Labels, Type: kind, Start: j.start.UnixMilli(), End: max(j.end.UnixMilli(), j.start.UnixMilli()+1), Data: p})
+		out = append(out, store.Profile{Labels: store.Weighted(j.target.Process.Labels, j.times), Type: kind, Start: j.start.UnixMilli(), End: max(j.end.UnixMilli(), j.start.UnixMilli()+1), Data: p})
 		return nil
 	}
 	if len(j.cpu) > 0 || j.capture == kindCPU {

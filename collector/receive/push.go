@@ -137,7 +137,7 @@ func (q *request) decodeAll(entries []wire.Entry, raws [][]byte, ls labels.Label
 				return nil, err
 			}
 		}
-		out[i] = store.Profile{Labels: own, Type: e.Type, Start: e.Start, End: e.End, Data: p}
+		out[i] = store.Profile{Labels: store.Weighted(own, e.Weight), Type: e.Type, Start: e.Start, End: e.End, Data: p}
 	}
 	return out, nil
 }

@@ -54,14 +54,15 @@ func (l *loop) store(ctx context.Context, got []capture) error {
 			c.ts.last, c.ts.failures = c.end, 0
 		}
 		if p != nil && len(p.Samples) > 0 {
-			if _, weight := l.turnOf(c.ty, c.start); weight > 1 {
+			_, weight := l.turnOf(c.ty, c.start)
+			if weight > 1 {
 				if err := p.Scale(weight); err != nil {
 					bad = l.decodeFailed(&c, err)
 					continue
 				}
 			}
 			out = append(out, store.Profile{
-				Labels: l.t.Process.Labels, Type: c.ty, Start: c.start.UnixMilli(), End: c.end.UnixMilli(), Data: p,
+				Labels: store.Weighted(l.t.Process.Labels, weight), Type: c.ty, Start: c.start.UnixMilli(), End: c.end.UnixMilli(), Data: p,
 			})
 		}
 	}

@@ -111,6 +111,7 @@ func (s *scan) found(name string, src *asked, slot uint32, n, length, first, las
 		s.stats.First = first
 	}
 	s.stats.Profiles += int(n)
+	length *= standsFor(src.labels)
 	s.stats.CoveredMs += length
 	s.stats.Last = max(s.stats.Last, last)
 	if src.period != 0 && src.end >= s.last {
