@@ -58,6 +58,7 @@ type outlets struct {
 	seen     func(ctx context.Context, ps []catalog.Process)
 	events   func(ctx context.Context, es []catalog.Event) error
 	agentOf  func(id discover.Identity) (catalog.Process, bool) // the row of a process that its agent reports
+	agentIn  func(labels map[string]string) bool                // whether an agent reports from the pod of a target on another machine; nil: nobody knows
 	turns    func(process labels.Labels) *rotate.Settings       // how its replicas take turns; nil: all are profiled
 	captures capture.Source                                     // who asks for captures
 	report   coverage.Deliver                                   // takes what should be watched here
@@ -137,7 +138,7 @@ func newGatherers(cfg *Config, version string, log *slog.Logger, registry promet
 	}
 	sc := scrape.Config{Sink: g.out.sink, Scanner: g.scanner, Version: version, Host: g.host, CPUPeriod: cfg.CPUPeriod.D(), CPUDuration: cfg.CPUDuration.D(),
 		Period: cfg.ScrapePeriod.D(), MaxBody: int64(cfg.MaxBodyBytes), MaxDecoded: int64(cfg.MaxDecompressedBytes), MaxSamples: cfg.MaxSamples,
-		Rotate: g.out.turns, Seen: g.out.seen, Report: g.report, Logger: log, Registerer: registry, ScanPeriod: cfg.ScrapePeriod.D() / 3}
+		Rotate: g.out.turns, Seen: g.out.seen, ByAgent: g.out.agentIn, Report: g.report, Logger: log, Registerer: registry, ScanPeriod: cfg.ScrapePeriod.D() / 3}
 	if sc.CPUDuration == 0 {
 		sc.CPUDuration = -1 // scrape's word for none
 	}

@@ -152,7 +152,7 @@ func (p *parts) openCaptures(ctx context.Context) (err error) {
 // openGatherers makes what finds and profiles processes.
 func (p *parts) openGatherers(context.Context) error {
 	agents := &agentIndex{cat: p.cat, now: time.Now}
-	g, err := newGatherers(p.cfg, p.opts.Version, p.log, p.registry, outlets{sink: p.store, seen: p.seen, events: p.tell, agentOf: agents.of, turns: p.rules.turns,
+	g, err := newGatherers(p.cfg, p.opts.Version, p.log, p.registry, outlets{sink: p.store, seen: p.seen, events: p.tell, agentOf: agents.of, agentIn: agents.ofPod, turns: p.rules.turns,
 		captures: p.captures, report: coverage.Into(p.cat), reporter: "serve", binaries: p.binaries})
 	if err != nil {
 		return err
@@ -226,6 +226,10 @@ type agentIndex struct {
 	mu   sync.Mutex
 	at   time.Time
 	rows []agentRow
+
+	podsMu sync.Mutex
+	podsAt time.Time
+	pods   map[string]bool // uids of pods, and names of hosts, that agents report from
 }
 
 type agentRow struct {
@@ -234,8 +238,9 @@ type agentRow struct {
 }
 
 const (
-	agentsFresh  = time.Second     // a scan asks for every process at once
-	agentsRecent = 5 * time.Minute // an agent that said nothing for longer does not count
+	agentsFresh  = time.Second      // a scan asks for every process at once
+	podsFresh    = 30 * time.Second // the whole fleet is read for it
+	agentsRecent = 5 * time.Minute  // an agent that said nothing for longer does not count
 )
 
 // of returns the row of the process with that identity, as its agent reports it.
@@ -268,4 +273,33 @@ func (a *agentIndex) of(want discover.Identity) (catalog.Process, bool) {
 		}
 	}
 	return catalog.Process{}, false
+}
+
+// ofPod reports whether an agent reports from the pod that a target with these labels is in: one on another machine, of which nothing more is known.
+func (a *agentIndex) ofPod(ls map[string]string) bool {
+	uid, name := ls["k8s_pod_uid"], ls["k8s_pod_name"]
+	if uid == "" && name == "" {
+		return false
+	}
+	a.podsMu.Lock()
+	defer a.podsMu.Unlock()
+	if now := a.now(); now.Sub(a.podsAt) >= podsFresh {
+		a.podsAt = now
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		ps, err := a.cat.Processes(ctx, catalog.ProcessFilter{Since: now.Add(-agentsRecent).UnixMilli()})
+		if err != nil {
+			return a.pods["uid "+uid] || a.pods["name "+name]
+		}
+		a.pods = map[string]bool{}
+		for _, p := range ps {
+			if p.Gatherer == "agent" && p.LabelsHash != "" {
+				a.pods["uid "+p.Labels.Get("k8s_pod_uid")] = true
+				a.pods["name "+p.Labels.Get("host_name")] = true // of a container it is its pod's
+			}
+		}
+		delete(a.pods, "uid ")
+		delete(a.pods, "name ")
+	}
+	return a.pods["uid "+uid] || a.pods["name "+name]
 }

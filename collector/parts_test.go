@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/prometheus/model/labels"
+
 	"github.com/sonde-io/sonde/collector/discover"
 	"github.com/sonde-io/sonde/internal/catalog"
 )
@@ -49,6 +51,16 @@ func TestAgentIndex(t *testing.T) {
 	} {
 		if got := seen(tt.boot, tt.pidns, tt.ticks, tt.pids); got != tt.want {
 			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
+		}
+	}
+	put(catalog.Process{Instance: "p", PID: 1, LabelsHash: "h", Gatherer: "agent", Labels: labels.FromStrings("host_name", "cart-5d9c-x2", "k8s_pod_uid", "u-1")})
+	put(catalog.Process{Instance: "q", PID: 1, Gatherer: "scrape", Labels: labels.FromStrings("host_name", "pay-7f-aa", "k8s_pod_uid", "u-2")})
+	for _, tt := range []struct {
+		uid, name string
+		want      bool
+	}{{"u-1", "cart-5d9c-x2", true}, {"", "cart-5d9c-x2", true}, {"u-1", "", true}, {"u-2", "pay-7f-aa", false}, {"", "", false}} {
+		if got := a.ofPod(map[string]string{"k8s_pod_uid": tt.uid, "k8s_pod_name": tt.name}); got != tt.want {
+			t.Errorf("an agent in pod %q %q: %v, want %v", tt.uid, tt.name, got, tt.want)
 		}
 	}
 	put(catalog.Process{Instance: "d", StartTicks: 10, PID: 100, LabelsHash: "h", Gatherer: "agent"})
