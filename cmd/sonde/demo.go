@@ -37,7 +37,7 @@ func (a *app) demoCommand() *cobra.Command {
   cart      carries the agent, and leaks goroutines
   checkout  serves plain net/http/pprof; after a minute a new version with a slower function takes its place
             (built with the go command; without one this step is skipped)
-  billing   has neither: it is seen but not profiled, and sonde ps says why
+  billing   has neither: it is profiled from outside, where the machine allows that; else sonde ps says why not
 
 Everything listens on loopback. Only the demo's own processes are touched, unless --all is given. Ctrl-C ends all of it and
 removes the directory.`,

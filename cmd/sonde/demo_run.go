@@ -230,7 +230,7 @@ func (d *demoRun) hasCPU(ctx context.Context, selector string) (bool, error) {
 	return top.Total > 0, err
 }
 
-// explainBilling says why billing is not profiled, in the collector's words.
+// explainBilling says how billing is profiled all the same, or why it is not, in the collector's words.
 func (d *demoRun) explainBilling(ctx context.Context) error {
 	pid := d.service("billing").PID()
 	_, port, err := net.SplitHostPort(d.service("billing").Addr)
@@ -243,8 +243,16 @@ func (d *demoRun) explainBilling(ctx context.Context) error {
 			return false, nil // asked again
 		}
 		for _, p := range ps.Processes {
+			switch {
+			case p.PID != pid:
+			case p.Gatherer != "":
+				ok, err := d.hasCPU(ctx, "billing")
+				if ok && err == nil {
+					fmt.Fprintf(d.out, "billing, which has neither, is profiled from outside: %s\n", d.client.URL("/", url.Values{"query": {"billing"}, "type": {"cpu:cpu"}}))
+				}
+				return ok && err == nil, nil
 			// Looked at in the instant of its start it listened nowhere: that is not the reason that stays.
-			if p.PID == pid && p.Gatherer == "" && strings.Contains(p.Reason, port) {
+			case strings.Contains(p.Reason, port):
 				fmt.Fprintf(d.out, "billing is seen but not profiled: %s\n", clean(p.Reason))
 				return true, nil
 			}

@@ -22,7 +22,7 @@ var (
 	demoLines = map[string]*regexp.Regexp{
 		"address": regexp.MustCompile(`(?m)^Sonde is at (http://\S+)$`),
 		"flame":   regexp.MustCompile(`(?m)^first flame graph, of (?:cart|checkout), after \d+ s: (http://\S+)$`),
-		"billing": regexp.MustCompile(`(?m)^billing is seen but not profiled: no endpoint`),
+		"billing": regexp.MustCompile(`(?m)^billing(?:, which has neither, is profiled from outside: (http://\S+)| is seen but not profiled: no endpoint.*perf: .*)$`),
 		"change":  regexp.MustCompile(`(?m)^checkout changed from v1 to v2 at \d\d:\d\d:\d\d: (http://\S+)$`),
 	}
 	demoPID = regexp.MustCompile(`(?m)^  (?:cart|checkout|billing) +pid (\d+)`)
