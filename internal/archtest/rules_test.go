@@ -45,7 +45,7 @@ var inward = []struct{ importer, imported, why string }{
 }
 
 // testOnly are packages that only tests, and each other, may import: the binary must not hold code that fails on purpose.
-var testOnly = []string{"internal/fsys/faultfs", "internal/catalog/faultcat", "internal/testcorpus", "internal/testgo", "internal/bench", "collector/discover/discovertest"}
+var testOnly = []string{"internal/fsys/faultfs", "internal/catalog/faultcat", "internal/testcorpus", "internal/testgo", "internal/bench", "collector/discover/discovertest", "collector/discover/kube/kubetest"}
 
 // outside says which packages of other modules only some folders may import, directly or through others.
 var outside = []struct {

@@ -217,7 +217,7 @@ func TestRealAPIServer(t *testing.T) {
 	mine := create(t, admin, pod("cart-1", owned, "app", "side"))
 	create(t, admin, pod("cart-2", func(p *corev1.Pod) { owned(p); p.Spec.NodeName = "n2" }, "app"))
 
-	sidecar, err := kubernetes.NewForConfig(s.config(token))
+	sidecar, err := newPodClient(s.config(token))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,8 +16,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/client-go/informers"
-	"k8s.io/client-go/kubernetes"
+	"k8s.io/apimachinery/pkg/runtime"
+	apiwatch "k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/clientcmd"
@@ -31,17 +31,17 @@ const maxTargets = 10_000
 
 // Options are what a Watcher uses besides its Config.
 type Options struct {
-	Version string               // Sonde's, for the User-Agent
-	Client  kubernetes.Interface // nil: made from the Config
-	Settle  time.Duration        // changes are gathered for so long before they are told; 0: 1 s
-	Logger  *slog.Logger         // nil: discard
+	Version string        // Sonde's, for the User-Agent
+	Client  Client        // nil: made from the Config
+	Settle  time.Duration // changes are gathered for so long before they are told; 0: 1 s
+	Logger  *slog.Logger  // nil: discard
 }
 
 // Watcher watches pods. Make one with New.
 type Watcher struct {
 	cfg    Config
 	node   string
-	client kubernetes.Interface
+	client Client
 	settle time.Duration
 	log    *slog.Logger
 
@@ -91,7 +91,7 @@ func New(cfg Config, opts Options) (*Watcher, error) {
 	}
 	rc.UserAgent = discover.UserAgent(opts.Version)
 	rc.ContentType, rc.AcceptContentTypes = "application/vnd.kubernetes.protobuf", "application/vnd.kubernetes.protobuf,application/json"
-	if w.client, err = kubernetes.NewForConfig(rc); err != nil {
+	if w.client, err = newPodClient(rc); err != nil {
 		return nil, fmt.Errorf("watch pods: %w", err)
 	}
 	return w, nil
@@ -112,30 +112,24 @@ func clientConfig(file string) (*rest.Config, error) {
 	return c, err
 }
 
-// Run watches until ctx is done, and gives told every target at first and after each change. It returns nil when every goroutine of its own has ended; the informers' have
-// been told to. It can be called once.
+// Run watches until ctx is done, and gives told every target at first and after each change. It returns nil when every goroutine has ended. It can be called once.
 func (w *Watcher) Run(ctx context.Context, told func([]Target)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	namespaces := w.cfg.Namespaces
 	if len(namespaces) == 0 {
 		namespaces = []string{metav1.NamespaceAll}
 	}
-	var factories []informers.SharedInformerFactory
+	var running sync.WaitGroup
 	var synced []cache.InformerSynced
 	defer func() {
 		cancel()
-		for _, f := range factories {
-			f.Shutdown()
-		}
+		running.Wait()
 	}()
 	for _, ns := range namespaces {
-		f := informers.NewSharedInformerFactoryWithOptions(w.client, 0, informers.WithNamespace(ns), informers.WithTransform(slim),
-			informers.WithTweakListOptions(func(o *metav1.ListOptions) {
-				if w.node != "" {
-					o.FieldSelector = fields.OneTermEqualSelector("spec.nodeName", w.node).String()
-				}
-			}))
-		inf := f.Core().V1().Pods().Informer()
+		inf := w.informer(ns)
+		if err := inf.SetTransform(slim); err != nil {
+			return fmt.Errorf("watch pods: %w", err)
+		}
 		if err := inf.SetWatchErrorHandler(func(_ *cache.Reflector, err error) { w.failed(err) }); err != nil {
 			return fmt.Errorf("watch pods: %w", err)
 		}
@@ -144,8 +138,7 @@ func (w *Watcher) Run(ctx context.Context, told func([]Target)) error {
 			return fmt.Errorf("watch pods: %w", err)
 		}
 		synced = append(synced, reg.HasSynced)
-		factories = append(factories, f)
-		f.StartWithContext(ctx)
+		running.Go(func() { inf.RunWithContext(ctx) })
 	}
 	if !cache.WaitForCacheSync(ctx.Done(), synced...) {
 		return nil // ctx is done
@@ -157,6 +150,25 @@ func (w *Watcher) Run(ctx context.Context, told func([]Target)) error {
 	w.log.Info("watching the pods of Kubernetes", "node", w.node, "namespaces", w.cfg.Namespaces, "pods", n)
 	w.tell(ctx, told)
 	return nil
+}
+
+// informer keeps the pods of a namespace, of the node alone where one is named.
+func (w *Watcher) informer(namespace string) cache.SharedIndexInformer {
+	selected := func(o metav1.ListOptions) metav1.ListOptions {
+		if w.node != "" {
+			o.FieldSelector = fields.OneTermEqualSelector("spec.nodeName", w.node).String()
+		}
+		return o
+	}
+	lw := &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			return w.client.ListPods(ctx, namespace, selected(o))
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (apiwatch.Interface, error) {
+			return w.client.WatchPods(ctx, namespace, selected(o))
+		},
+	}
+	return cache.NewSharedIndexInformer(cache.ToListWatcherWithWatchListSemantics(lw, w.client), &corev1.Pod{}, 0, cache.Indexers{})
 }
 
 // tell gives told the targets until ctx is done.

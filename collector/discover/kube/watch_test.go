@@ -13,11 +13,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/fake"
 	ktesting "k8s.io/client-go/testing"
 
 	"github.com/sonde-io/sonde/collector/discover/discovertest"
+	"github.com/sonde-io/sonde/collector/discover/kube/kubetest"
 )
 
 // watching is a Watcher that runs, and what it told last.
@@ -38,7 +38,7 @@ func (w *watching) last() ([]Target, int) {
 var watchers atomic.Int32
 
 // watch runs a Watcher until the test ends.
-func watch(t *testing.T, cfg Config, client kubernetes.Interface) *watching {
+func watch(t *testing.T, cfg Config, client Client) *watching {
 	t.Helper()
 	w, err := New(cfg, Options{Client: client, Settle: 10 * time.Millisecond})
 	if err != nil {
@@ -94,7 +94,7 @@ func TestWatchFollowsPods(t *testing.T) {
 		asked = append(asked, a.(ktesting.ListAction).GetListRestrictions().Fields.String())
 		return false, nil, nil
 	})
-	w := watch(t, Config{Node: "n1"}, client)
+	w := watch(t, Config{Node: "n1"}, kubetest.Client{Interface: client})
 	until(t, "the first pod", func() bool { ts, _ := w.last(); return len(ts) == 1 })
 	mu.Lock()
 	if len(asked) == 0 || asked[0] != "spec.nodeName=n1" {
@@ -174,7 +174,7 @@ func TestWatchSaysWhatItMayNot(t *testing.T) {
 		}
 		return false, nil, nil
 	})
-	w := watch(t, Config{Node: "*"}, client)
+	w := watch(t, Config{Node: "*"}, kubetest.Client{Interface: client})
 	until(t, "the refusal", func() bool { return w.Failing() != "" })
 	if _, n := w.last(); n != 0 {
 		t.Error("targets were told although none could be read")
@@ -190,7 +190,7 @@ func TestWatchNamespaces(t *testing.T) {
 	other.Namespace = "bank"
 	left := pod("cart-2", asking, "app")
 	left.Namespace = "left"
-	w := watch(t, Config{Node: "*", Namespaces: []string{"shop", "bank"}}, fake.NewSimpleClientset(pod("cart-0", asking, "app"), other, left))
+	w := watch(t, Config{Node: "*", Namespaces: []string{"shop", "bank"}}, kubetest.Client{Interface: fake.NewSimpleClientset(pod("cart-0", asking, "app"), other, left)})
 	until(t, "two namespaces", func() bool { ts, _ := w.last(); return len(ts) == 2 })
 	ts, _ := w.last()
 	if ts[0]["k8s_namespace_name"] != "bank" || ts[1]["k8s_namespace_name"] != "shop" {

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"k8s.io/client-go/kubernetes"
 
 	"github.com/sonde-io/sonde/collector/discover"
 	"github.com/sonde-io/sonde/collector/discover/kube"
@@ -30,7 +29,7 @@ const (
 // Options are what a Manager uses besides its Config.
 type Options struct {
 	Version    string                // Sonde's, for the User-Agent
-	KubeClient kubernetes.Interface  // nil: made from the Config
+	KubeClient kube.Client           // nil: made from the Config
 	Resolver   *net.Resolver         // nil: the system's
 	Logger     *slog.Logger          // nil: discard
 	Registerer prometheus.Registerer // nil: no metrics

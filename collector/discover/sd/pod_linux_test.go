@@ -16,6 +16,7 @@ import (
 
 	"github.com/sonde-io/sonde/collector/discover"
 	"github.com/sonde-io/sonde/collector/discover/discovertest"
+	"github.com/sonde-io/sonde/collector/discover/kube/kubetest"
 	"github.com/sonde-io/sonde/collector/scrape"
 	"github.com/sonde-io/sonde/internal/catalog"
 	"github.com/sonde-io/sonde/profiles/store"
@@ -78,7 +79,7 @@ kubernetes: {node: n1}
 scrape_configs:
 - {job_name: listed, static_configs: [{targets: ["localhost:`+addr[strings.LastIndex(addr, ":")+1:]+`"]}], file_sd_configs: [{files: ["`+list+`"]}]}
 process_relabel_configs: [{source_labels: [__meta_kubernetes_pod_label_team], target_label: team}]
-`), Options{KubeClient: fake.NewSimpleClientset(pod)})
+`), Options{KubeClient: kubetest.Client{Interface: fake.NewSimpleClientset(pod)}})
 	if err != nil {
 		t.Fatal(err)
 	}
