@@ -6,7 +6,7 @@ import { formatValue } from "../format";
 import { flame as shown } from "../state";
 import { clock } from "../time";
 import { AskDialog, type Subject } from "./ask";
-import { Problem } from "./page";
+import { Problem } from "./problem";
 import { captures, flame, go, view, type Capture } from "./state";
 import { span } from "./words";
 

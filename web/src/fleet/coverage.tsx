@@ -1,5 +1,5 @@
 import { clock } from "../time";
-import { Problem } from "./page";
+import { Problem } from "./problem";
 import { coverage, go, view, type Gap, type NodeTally, type Tally } from "./state";
 import { count, percent } from "./words";
 

@@ -1,5 +1,5 @@
 import { useEffect, useRef, useState } from "preact/hooks";
-import { token, type Failure } from "../api";
+import { token } from "../api";
 import { isDark, nextTheme } from "../theme";
 import { CapturesTab } from "./captures";
 import { CoverageTab } from "./coverage";
@@ -98,17 +98,6 @@ function Filter(p: { name: "service" | "node" }) {
       />
       {value && <button aria-label={`Any ${p.name}`} title={`Any ${p.name}`} onClick={() => go({ [p.name]: "" })}>×</button>}
     </span>
-  );
-}
-
-/** Problem says what went wrong and what cures it. */
-export function Problem(p: { error: Failure; what: string }) {
-  return (
-    <div class="error" role="alert">
-      <strong>{p.what}: {p.error.message}</strong>
-      {p.error.hint && <span class="hint">{p.error.hint}</span>}
-      <button onClick={refresh}>try again</button>
-    </div>
   );
 }
 

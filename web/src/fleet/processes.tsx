@@ -1,7 +1,7 @@
 import { useState } from "preact/hooks";
 import { clock } from "../time";
 import { AskDialog, type Subject } from "./ask";
-import { Problem } from "./page";
+import { Problem } from "./problem";
 import { go, moreProcesses, processes, view, type Process } from "./state";
 import { count, profilesOf, span } from "./words";
 
