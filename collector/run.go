@@ -47,22 +47,11 @@ var errDraining = errors.New("draining")
 // Run runs a collector until ctx ends or one of its parts fails, then drains: it stops accepting, finishes what is in flight
 // within ShutdownTimeout, stops scraping, and closes the store. The end of ctx is no error. cfg must be valid (Load's is).
 func Run(ctx context.Context, cfg Config, opts Options) (err error) {
-	cfg.applyZeros()
-	if err := cfg.Validate(); err != nil {
+	restore, err := prepare(&cfg, &opts)
+	if err != nil {
 		return fmt.Errorf("start collector: %w", err)
 	}
-	if opts.Stderr == nil {
-		opts.Stderr = os.Stderr
-	}
-	if opts.Version == "" {
-		opts.Version = "dev"
-	}
-	if cfg.MemoryLimit > 0 {
-		defer debug.SetMemoryLimit(debug.SetMemoryLimit(int64(cfg.MemoryLimit)))
-	}
-	if os.Getenv("GOGC") == "" {
-		defer debug.SetGCPercent(debug.SetGCPercent(gcPercent))
-	}
+	defer restore()
 	// Opening is quick and not to be left half done; ctx ends the group below.
 	p, err := open(context.WithoutCancel(ctx), &cfg, &opts)
 	if err != nil {
@@ -84,6 +73,34 @@ func Run(ctx context.Context, cfg Config, opts Options) (err error) {
 	err = g.Run(ctx)
 	p.log.Info("stopped")
 	return err
+}
+
+// prepare checks cfg, fills in what may be left out, and sets the limits of this process's memory; restore takes them back.
+func prepare(cfg *Config, opts *Options) (restore func(), err error) {
+	cfg.applyZeros()
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if opts.Stderr == nil {
+		opts.Stderr = os.Stderr
+	}
+	if opts.Version == "" {
+		opts.Version = "dev"
+	}
+	var undo []func()
+	if cfg.MemoryLimit > 0 {
+		old := debug.SetMemoryLimit(int64(cfg.MemoryLimit))
+		undo = append(undo, func() { debug.SetMemoryLimit(old) })
+	}
+	if os.Getenv("GOGC") == "" {
+		old := debug.SetGCPercent(gcPercent)
+		undo = append(undo, func() { debug.SetGCPercent(old) })
+	}
+	return func() {
+		for _, u := range undo {
+			u()
+		}
+	}, nil
 }
 
 // newLogger writes to w as configured.

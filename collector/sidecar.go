@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -50,24 +49,13 @@ type sidecar struct {
 // all of it in a spool on disk and forwards it to cfg.Upstream. Told to end, it stops accepting and gathering, and sends what is left for as long as
 // the upstream takes it, at most ShutdownTimeout; the rest stays in the spool for the next start. The end of ctx is no error.
 func RunSidecar(ctx context.Context, cfg Config, opts Options) (err error) {
-	cfg.applyZeros()
-	if err := cfg.Validate(); err != nil {
+	restore, err := prepare(&cfg, &opts)
+	if err != nil {
 		return fmt.Errorf("start sidecar: %w", err)
 	}
+	defer restore()
 	if cfg.Upstream == "" {
 		return fmt.Errorf("start sidecar: %w", &Error{errors.New("setting upstream is empty"), "name the collector with --upstream https://HOST:PORT"})
-	}
-	if opts.Stderr == nil {
-		opts.Stderr = os.Stderr
-	}
-	if opts.Version == "" {
-		opts.Version = "dev"
-	}
-	if cfg.MemoryLimit > 0 {
-		defer debug.SetMemoryLimit(debug.SetMemoryLimit(int64(cfg.MemoryLimit)))
-	}
-	if os.Getenv("GOGC") == "" {
-		defer debug.SetGCPercent(debug.SetGCPercent(gcPercent))
 	}
 	s := &sidecar{parts: parts{cfg: &cfg, opts: &opts, started: time.Now(), registry: prometheus.NewRegistry()}}
 	if err := s.open(context.WithoutCancel(ctx)); err != nil {

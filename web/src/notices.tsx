@@ -1,7 +1,6 @@
-import { useEffect, useRef, useState } from "preact/hooks";
-import { token } from "./api";
+import { useEffect, useState } from "preact/hooks";
 import { copy } from "./menu";
-import { go, needToken, refresh, status } from "./state";
+import { go, refresh, status } from "./state";
 
 /** ErrorNote says what went wrong and what cures it. */
 export function ErrorNote(p: { message: string; hint?: string; retry?: boolean }) {
@@ -76,35 +75,5 @@ export function NothingHere(p: { last?: number; what: string }) {
       )}
       <button onClick={() => go({ from: "now-1d", to: "now" })}>show the last day</button>
     </div>
-  );
-}
-
-/** TokenDialog asks for the token where the server wants one. It stays in this tab's session storage. */
-export function TokenDialog() {
-  const dialog = useRef<HTMLDialogElement>(null);
-  const [text, setText] = useState("");
-  const wanted = needToken.value;
-  useEffect(() => {
-    if (wanted && !dialog.current?.open) dialog.current?.showModal();
-    if (!wanted && dialog.current?.open) dialog.current.close();
-  }, [wanted]);
-  return (
-    <dialog ref={dialog} aria-labelledby="token-title" onCancel={(e) => e.preventDefault()}>
-      <form
-        method="dialog"
-        onSubmit={(e) => {
-          e.preventDefault();
-          token.set(text.trim());
-          setText("");
-          needToken.value = false;
-          refresh();
-        }}
-      >
-        <h2 id="token-title">This server wants a token</h2>
-        <p class="note">{token.get() ? "The one that was given is not accepted. " : ""}It is what sonde serve was started with (--token-file). It stays in this tab.</p>
-        <input type="password" autocomplete="off" aria-label="Token" value={text} onInput={(e) => setText(e.currentTarget.value)} />
-        <button type="submit" class="primary" disabled={!text.trim()}>use it</button>
-      </form>
-    </dialog>
   );
 }

@@ -2,12 +2,12 @@ import { useEffect } from "preact/hooks";
 import { ChartPanel } from "./chart";
 import { CompareBar } from "./compare";
 import { FlamePanel } from "./flame/panel";
-import { Empty, ErrorNote, TokenDialog } from "./notices";
-import { events, flame, rangeError, services, types } from "./state";
+import { Empty, ErrorNote } from "./notices";
+import { events, flame, needToken, rangeError, refresh, services, types, view } from "./state";
 import { TablePanel } from "./table";
+import { TokenDialog } from "./token";
 import { TopBar } from "./topbar";
 import { isDiff } from "./url";
-import { view } from "./state";
 
 /** Page is the explorer: the bar, totals over time, the flame graph beside its table. */
 export function Page() {
@@ -41,7 +41,7 @@ export function Page() {
           </>
         )}
       </main>
-      <TokenDialog />
+      <TokenDialog needed={needToken} retry={refresh} />
     </>
   );
 }

@@ -1,6 +1,6 @@
-import { useEffect, useRef, useState } from "preact/hooks";
-import { token } from "../api";
+import { useEffect, useState } from "preact/hooks";
 import { isDark, nextTheme } from "../theme";
+import { TokenDialog } from "../token";
 import { CapturesTab } from "./captures";
 import { CoverageTab } from "./coverage";
 import { ProcessesTab } from "./processes";
@@ -21,7 +21,7 @@ export function FleetPage() {
         {v.tab === "coverage" && <CoverageTab />}
         {v.tab === "captures" && <CapturesTab />}
       </main>
-      <TokenDialog />
+      <TokenDialog needed={needToken} retry={refresh} />
     </>
   );
 }
@@ -98,35 +98,5 @@ function Filter(p: { name: "service" | "node" }) {
       />
       {value && <button aria-label={`Any ${p.name}`} title={`Any ${p.name}`} onClick={() => go({ [p.name]: "" })}>×</button>}
     </span>
-  );
-}
-
-/** TokenDialog asks for the token where the server wants one. It stays in this tab's session storage. */
-function TokenDialog() {
-  const dialog = useRef<HTMLDialogElement>(null);
-  const [text, setText] = useState("");
-  const asked = needToken.value;
-  useEffect(() => {
-    if (asked && !dialog.current?.open) dialog.current?.showModal();
-    if (!asked && dialog.current?.open) dialog.current.close();
-  }, [asked]);
-  return (
-    <dialog ref={dialog} aria-labelledby="token-title" onCancel={(e) => e.preventDefault()}>
-      <form
-        method="dialog"
-        onSubmit={(e) => {
-          e.preventDefault();
-          token.set(text.trim());
-          setText("");
-          needToken.value = false;
-          refresh();
-        }}
-      >
-        <h2 id="token-title">This server wants a token</h2>
-        <p class="note">It is what sonde serve was started with (--token-file). It stays in this tab.</p>
-        <input type="password" autocomplete="off" aria-label="Token" value={text} onInput={(e) => setText(e.currentTarget.value)} />
-        <button type="submit" class="primary" disabled={!text.trim()}>use it</button>
-      </form>
-    </dialog>
   );
 }
