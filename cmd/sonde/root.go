@@ -83,8 +83,15 @@ func (a *app) root() *cobra.Command {
 	root.SetIn(a.stdin)
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
-	root.AddCommand(a.serveCommand(), a.sidecarCommand(), a.demoCommand(), a.psCommand(), a.coverageCommand(), a.topCommand(), a.flameCommand(), a.callersCommand(), a.getCommand(), a.captureCommand(),
-		a.diffCommand(), a.pushCommand(), a.pinCommand(), a.deleteCommand(), a.backupCommand(), a.restoreCommand(), a.checkCommand(), a.migrateCommand(), a.configCommand(), a.doctorCommand(), a.versionCommand(), a.demoServiceCommand(), a.doctorWorkloadCommand())
+	root.AddCommand(
+		a.serveCommand(), a.sidecarCommand(), a.demoCommand(),
+		a.psCommand(), a.coverageCommand(),
+		a.topCommand(), a.flameCommand(), a.callersCommand(), a.getCommand(), a.diffCommand(), a.pushCommand(),
+		a.captureCommand(),
+		a.pinCommand(), a.deleteCommand(), a.backupCommand(), a.restoreCommand(), a.checkCommand(), a.migrateCommand(),
+		a.configCommand(), a.doctorCommand(), a.versionCommand(),
+		a.demoServiceCommand(), a.doctorWorkloadCommand(),
+	)
 	for _, c := range root.Commands() {
 		// What cobra finds wrong, it finds before RunE.
 		verb := c.RunE

@@ -27,6 +27,8 @@ type Meta struct {
 	Profiles    []Entry         `json:"profiles"`
 	Events      []Event         `json:"events,omitempty"`
 	Seen        []Seen          `json:"seen,omitempty"`
+	Metrics     string          `json:"metrics,omitempty"` // the part that holds metrics, a gzipped WriteRequest of remote-write 1.0 (collector/series); "": none
+	Lines       []Lines         `json:"lines,omitempty"`
 	Stats       Stats           `json:"stats,omitzero"`
 }
 
@@ -40,6 +42,15 @@ type Entry struct {
 	Weight int64 `json:"weight,omitempty"`
 	// Labels replace those of the process for this profile, nil: the process's.
 	Labels map[string]string `json:"labels,omitempty"`
+}
+
+// Lines is a chunk of the lines that a process's runtime printed about itself, in their order: a part of gzipped text, each line ended by a line break.
+type Lines struct {
+	Part   string `json:"part"`
+	Source string `json:"source"` // stderr, or the file that they were read from
+	From   int64  `json:"from"`   // of the first line and of the last
+	To     int64  `json:"to"`
+	Count  int    `json:"count"`
 }
 
 // Event is a catalog.Event on its way: the collector numbers it.
@@ -82,6 +93,9 @@ type Process struct {
 	Started    int64             `json:"started,omitempty"`
 	Agent      string            `json:"agent,omitempty"` // its version
 
+	// Conditions are what the process was started with besides its build: catalog.Process.Conditions.
+	Conditions map[string]string `json:"conditions,omitempty"`
+
 	Gatherer string `json:"gatherer,omitempty"` // "": agent
 	State    string `json:"state,omitempty"`    // "": running
 	Reason   string `json:"reason,omitempty"`   // why it is not profiled
@@ -100,7 +114,7 @@ const instanceLabel = "service_instance_id"
 // ProcessOf returns what row and b, which may be nil, say of a process.
 func ProcessOf(row *catalog.Process, b *catalog.Build) Process {
 	p := Process{Labels: map[string]string{}, GoVersion: row.GoVersion, Build: row.BuildID, Exe: row.Exe, PID: row.PID, BootID: row.BootID, PIDNS: row.PIDNS,
-		StartTicks: row.StartTicks, NSPIDs: row.NSPIDs, Started: row.Started, Gatherer: row.Gatherer, State: row.State, Reason: row.Reason}
+		StartTicks: row.StartTicks, NSPIDs: row.NSPIDs, Started: row.Started, Gatherer: row.Gatherer, State: row.State, Reason: row.Reason, Conditions: row.Conditions}
 	for name, value := range row.Labels.Map() {
 		if name != instanceLabel {
 			p.Labels[name] = value

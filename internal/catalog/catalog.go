@@ -86,6 +86,9 @@ type Process struct {
 	Started    int64
 	FirstSeen  int64
 	LastSeen   int64
+
+	// Conditions are what it was started with besides its build: args, env_NAME, gogc, gomemlimit, gomaxprocs, cgroup_cpu (CPUs), cgroup_memory (bytes), node_kind. Nil: unknown.
+	Conditions map[string]string
 }
 
 // Build is the binary a process runs.
