@@ -38,15 +38,10 @@ type Config struct {
 	CacheBytes     Size            `yaml:"cache_bytes"`
 
 	MaxBodyBytes         Size     `yaml:"max_body_bytes"`
-	MaxDecompressedBytes Size     `yaml:"max_decompressed_bytes"`
-	MaxSamples           int      `yaml:"max_samples"`
-	MaxLabels            int      `yaml:"max_labels"`
 	MaxSeriesPerService  int      `yaml:"max_series_per_service"`
-	MaxConcurrentPushes  int      `yaml:"max_concurrent_pushes"`
 	MaxConcurrentQueries int      `yaml:"max_concurrent_queries"`
 	QueryTimeout         Duration `yaml:"query_timeout"`
-	QueryCPU             Duration `yaml:"query_cpu"`
-	QueryMemory          Size     `yaml:"query_memory"`
+	Limits               Limits   `yaml:"limits"`
 	MemoryLimit          Size     `yaml:"memory_limit"`
 
 	Discover     bool     `yaml:"discover"`
@@ -125,15 +120,10 @@ func DefaultConfig() Config {
 		RetentionSize:        10_000_000_000,
 		CacheBytes:           256 << 20,
 		MaxBodyBytes:         16 << 20,
-		MaxDecompressedBytes: 64 << 20,
-		MaxSamples:           500_000,
-		MaxLabels:            64,
 		MaxSeriesPerService:  20_000,
-		MaxConcurrentPushes:  64,
 		MaxConcurrentQueries: 8,
 		QueryTimeout:         Duration(30 * time.Second),
-		QueryCPU:             Duration(20 * time.Second),
-		QueryMemory:          256 << 20,
+		Limits:               defaultLimits,
 		Discover:             true,
 		Gather:               []string{GatherScrape, GatherGops, GatherPerf, GatherMemory},
 		ScrapePeriod:         Duration(15 * time.Second),
@@ -174,8 +164,8 @@ func (c *Config) Validate() error {
 	if c.Data == "" {
 		bad("data", "is empty")
 	}
-	if c.MaxDecompressedBytes < c.MaxBodyBytes {
-		bad("max_decompressed_bytes", "%v is less than max_body_bytes %v", c.MaxDecompressedBytes, c.MaxBodyBytes)
+	if err := c.Limits.validate(c.MaxBodyBytes); err != nil {
+		bad("limits", "%w", err)
 	}
 	if c.CPUDuration > c.CPUPeriod {
 		bad("cpu_duration", "%v is longer than cpu_period %v", c.CPUDuration, c.CPUPeriod)

@@ -71,7 +71,7 @@ func TestLoadPrecedence(t *testing.T) {
 retention_age: 3d
 retention_size: 1GB
 scrape_period: 2m
-max_samples: 0
+max_series_per_service: 0
 deny: ["uid:0", "uid:5"]
 targets:
   - service: cart
@@ -93,18 +93,18 @@ agent_rules:
 	}
 	type vs struct{ value, source string }
 	want := map[string]vs{
-		"config":         {file, "flag"},
-		"retention_age":  {"7d", "flag"},
-		"retention_size": {"2GB", "env"},
-		"scrape_period":  {"2m", "file"},
-		"max_samples":    {"500000", "default"}, // 0 means the default
-		"insecure":       {"true", "flag"},
-		"allow":          {"port:22,port:80", "flag"},
-		"deny":           {"uid:0,uid:5", "file"},
-		"discover":       {"false", "env"},
-		"max_body_bytes": {"16MiB", "default"},
-		"targets":        {`[{"service":"cart","url":"http://user:xxxxx@localhost:6060/debug/pprof"}]`, "file"},
-		"agent_rules":    {`[{"selector":"{service_name=\"cart\"}","enabled":false,"period":"1m","until":"2026-12-01T00:00:00Z"}]`, "file"},
+		"config":                 {file, "flag"},
+		"retention_age":          {"7d", "flag"},
+		"retention_size":         {"2GB", "env"},
+		"scrape_period":          {"2m", "file"},
+		"max_series_per_service": {"20000", "default"}, // 0 means the default
+		"insecure":               {"true", "flag"},
+		"allow":                  {"port:22,port:80", "flag"},
+		"deny":                   {"uid:0,uid:5", "file"},
+		"discover":               {"false", "env"},
+		"max_body_bytes":         {"16MiB", "default"},
+		"targets":                {`[{"service":"cart","url":"http://user:xxxxx@localhost:6060/debug/pprof"}]`, "file"},
+		"agent_rules":            {`[{"selector":"{service_name=\"cart\"}","enabled":false,"period":"1m","until":"2026-12-01T00:00:00Z"}]`, "file"},
 	}
 	seen := 0
 	for _, s := range c.Effective() {
@@ -133,13 +133,16 @@ func TestLoadRefuses(t *testing.T) {
 		{"key twice", "listen: 127.0.0.1:1\nlisten: 127.0.0.1:2\n", nil, []string{`line 2: mapping key "listen" already defined at line 1`}},
 		{"bad duration", "\nretention_age: 3 days\n", nil, []string{"line 2", `"3 days"`, "1h30m"}},
 		{"bad size", "retention_size: lots\n", nil, []string{"line 1", `"lots"`}},
-		{"bad number", "max_samples: many\n", nil, []string{"line 1"}},
+		{"bad number", "max_series_per_service: many\n", nil, []string{"line 1"}},
 		{"not a map", "- a\n", nil, []string{"line 1"}},
 		{"two documents", "listen: 127.0.0.1:1\n---\nlisten: 127.0.0.1:2\n", nil, []string{"more than one"}},
 		{"not YAML", "a: [", nil, []string{"line 1"}},
-		{"environment", "", map[string]string{"SONDE_MAX_LABELS": "x"}, []string{"SONDE_MAX_LABELS", `"x"`}},
+		{"environment", "", map[string]string{"SONDE_MAX_SERIES_PER_SERVICE": "x"}, []string{"SONDE_MAX_SERIES_PER_SERVICE", `"x"`}},
 		{"two things at once", "log_level: loud\nlog_format: xml\n", nil, []string{"log_level", "log_format"}},
-		{"negative", "max_samples: -1\n", nil, []string{"max_samples", "-1"}},
+		{"negative", "max_series_per_service: -1\n", nil, []string{"max_series_per_service", "-1"}},
+		{"negative limit", "limits: {max_samples: -1}\n", nil, []string{"limits", "negative"}},
+		{"limits", "limits: {max_decompressed_bytes: 1MiB}\n", nil, []string{"max_decompressed_bytes 1MiB", "max_body_bytes 16MiB"}},
+		{"unknown limit", "limits: {max_sample: 1}\n", nil, []string{`did you mean "max_samples"?`}},
 		{"listen", "listen: localhost\n", nil, []string{"missing port"}},
 		{"half of TLS", "tls_cert: a.pem\n", nil, []string{"go together"}},
 		{"open address", "listen: 0.0.0.0:7070\n", nil, []string{"not loopback", "token_file"}},
@@ -235,7 +238,7 @@ func TestDefaultDataDir(t *testing.T) {
 
 // FuzzFile reads any bytes as a configuration file: an error, or a Config whose settings can all be printed and read back.
 func FuzzFile(f *testing.F) {
-	for _, s := range []string{"", "listen: 127.0.0.1:1\nretention_age: 7d\nmax_samples: 3\n", "deny: [uid:1]\nallow: [path:/a/*]\n",
+	for _, s := range []string{"", "listen: 127.0.0.1:1\nretention_age: 7d\nmax_series_per_service: 3\n", "deny: [uid:1]\nallow: [path:/a/*]\n",
 		"targets:\n  - {service: a, url: 'http://h:1/x', labels: {a: b}, types: [cpu]}\n", "agent_rules:\n  - {selector: '{a=\"b\"}', period: 1m, until: 2026-12-01T00:00:00Z}\n",
 		"retention_size: 1e30\n", "a: &a [*a]\n", "x: {y: z", "listen: !!binary aGk=\n", "- 1\n", "retention_age: {}\n", "targets: 3\n"} {
 		f.Add([]byte(s))

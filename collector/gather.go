@@ -137,7 +137,7 @@ func newGatherers(cfg *Config, version string, log *slog.Logger, registry promet
 		g.cover = coverage.New(cc)
 	}
 	sc := scrape.Config{Sink: g.out.sink, Scanner: g.scanner, Version: version, Host: g.host, CPUPeriod: cfg.CPUPeriod.D(), CPUDuration: cfg.CPUDuration.D(),
-		Period: cfg.ScrapePeriod.D(), MaxBody: int64(cfg.MaxBodyBytes), MaxDecoded: int64(cfg.MaxDecompressedBytes), MaxSamples: cfg.MaxSamples,
+		Period: cfg.ScrapePeriod.D(), MaxBody: int64(cfg.MaxBodyBytes), MaxDecoded: int64(cfg.Limits.MaxDecompressedBytes), MaxSamples: cfg.Limits.MaxSamples,
 		Rotate: g.out.turns, Seen: g.out.seen, ByAgent: g.out.agentIn, Report: g.report, Logger: log, Registerer: registry, ScanPeriod: cfg.ScrapePeriod.D() / 3}
 	if sc.CPUDuration == 0 {
 		sc.CPUDuration = -1 // scrape's word for none

@@ -91,8 +91,8 @@ func (p *parts) routes() (*http.ServeMux, error) {
 	c := p.cfg
 	mux := http.NewServeMux()
 	p.receive = receive.New(receive.Config{Sink: attaching{p.store, p.captures}, Processes: p.cat, Seen: p.cat.PutProcesses, Settings: p.rules.settings, Logger: p.log, Registerer: p.registry, Limits: receive.Limits{
-		BodyBytes: int64(c.MaxBodyBytes), DecompressedBytes: int64(c.MaxDecompressedBytes), Samples: c.MaxSamples, Labels: c.MaxLabels, LabelNameBytes: maxLabelNameBytes,
-		LabelValueBytes: maxLabelValueBytes, Concurrent: c.MaxConcurrentPushes, MaxAge: c.longestRaw()}})
+		BodyBytes: int64(c.MaxBodyBytes), DecompressedBytes: int64(c.Limits.MaxDecompressedBytes), Samples: c.Limits.MaxSamples, Labels: c.Limits.MaxLabels, LabelNameBytes: maxLabelNameBytes,
+		LabelValueBytes: maxLabelValueBytes, Concurrent: c.Limits.MaxConcurrentPushes, MaxAge: c.longestRaw()}})
 	p.receive.Register(mux)
 	peers.New(peers.Config{Receive: p.receive, Binaries: p.binaries, Registerer: p.registry}).Register(mux)
 	mux.Handle("POST /api/v1/coverage", coverage.NewReceiver(coverage.ReceiverConfig{Catalog: p.cat, Logger: p.log, Registerer: p.registry}))

@@ -123,7 +123,7 @@ func (p *parts) openData(ctx context.Context) error {
 	}
 	p.store, err = store.Open(ctx, store.Config{Blobs: blobs, Catalog: cat, Logger: p.log, Registerer: p.registry, MaxAge: def.Raw, MinuteAge: none(def.Minutes), HourAge: none(def.Hours),
 		Retention: rules, ServiceBytes: def.Bytes, MaxBytes: orUnlimited(int64(p.cfg.RetentionSize)), MaxSeries: p.cfg.MaxSeriesPerService, CacheBytes: int64(p.cfg.CacheBytes),
-		Grace: p.cfg.grace(), QueryCPU: p.cfg.QueryCPU.D(), QueryMemory: int64(p.cfg.QueryMemory), Symbolizer: p.binaries, Free: func() (free, total int64, err error) { return diskSpace(dir) }})
+		Grace: p.cfg.grace(), QueryCPU: p.cfg.Limits.QueryCPU.D(), QueryMemory: int64(p.cfg.Limits.QueryMemory), Symbolizer: p.binaries, Free: func() (free, total int64, err error) { return diskSpace(dir) }})
 	if err != nil {
 		return err
 	}

@@ -35,15 +35,10 @@ var settings = []setting{
 	{"retention_rules", "for some services: service, raw, minutes, hours, size; the first that matches counts, one without a service changes the default (file only)", "the default for all"},
 	{"cache_bytes", "memory for opened blocks", zeroDefault},
 	{"max_body_bytes", "largest body of a push as sent; over it 413", zeroDefault},
-	{"max_decompressed_bytes", "largest push once decompressed, all its profiles together; over it 413", zeroDefault},
-	{"max_samples", "most samples in one profile; over it 422", zeroDefault},
-	{"max_labels", "most labels of a process; over it 422", zeroDefault},
 	{"max_series_per_service", "most series (label sets and types) of a service that are alive; over it 429", zeroDefault},
-	{"max_concurrent_pushes", "pushes handled at once; over it 429", zeroDefault},
 	{"max_concurrent_queries", "queries handled at once; the next wait", zeroDefault},
 	{"query_timeout", "longest time of a query, waiting included; over it 503", zeroDefault},
-	{"query_cpu", "CPU time that one query may take; over it 422", "no limit"},
-	{"query_memory", "memory that one query may take for what it adds up; over it 422", "no limit"},
+	{"limits", "of one push: max_decompressed_bytes (64MiB; over it 413), max_samples of a profile (500000), max_labels of a process (64; over these 422), max_concurrent_pushes (64; over it 429); of one query: query_cpu (20s) and query_memory (256MiB; over these 422) (file only)", "the defaults; of query_cpu and query_memory no limit"},
 	{"memory_limit", "soft limit of the collector's memory: its garbage collector works harder near it", "no limit, or what GOMEMLIMIT says"},
 	{"discover", "find the Go processes of this machine and scrape those with a pprof or gops endpoint", "only static targets and pushes"},
 	{"gather", "how processes are gathered that no agent reports: scrape (pprof endpoints), gops (its agents), perf (CPU of what has neither), memory (goroutines, heap, mutex and block of these, read from their memory); besides, where wanted: offcpu (time off the CPU by perf), kernel (kernel frames in perf's stacks)", "processes are listed only"},
@@ -186,6 +181,7 @@ func (c *Config) applyZeros() {
 			delete(c.sources, s.name)
 		}
 	}
+	c.Limits.applyZeros()
 }
 
 // Markdown renders the settings as the table in CONFIG.md.

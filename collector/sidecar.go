@@ -139,8 +139,8 @@ func (s *sidecar) openSpool(context.Context) error {
 	s.closers = append(s.closers, s.binaries.Close)
 	s.forward, err = forward.New(forward.Config{Upstream: c.Upstream, TokenFile: c.UpstreamTokenFile, Dir: filepath.Join(dir, SpoolDir), SpoolBytes: int64(c.SpoolBytes),
 		Version: s.opts.Version, Drain: c.ShutdownTimeout.D(), Logger: s.log, Registerer: s.registry, Limits: receive.Limits{BodyBytes: int64(c.MaxBodyBytes),
-			DecompressedBytes: int64(c.MaxDecompressedBytes), Samples: c.MaxSamples, Labels: c.MaxLabels, LabelNameBytes: maxLabelNameBytes, LabelValueBytes: maxLabelValueBytes,
-			Concurrent: c.MaxConcurrentPushes}})
+			DecompressedBytes: int64(c.Limits.MaxDecompressedBytes), Samples: c.Limits.MaxSamples, Labels: c.Limits.MaxLabels, LabelNameBytes: maxLabelNameBytes, LabelValueBytes: maxLabelValueBytes,
+			Concurrent: c.Limits.MaxConcurrentPushes}})
 	if err != nil {
 		return err
 	}

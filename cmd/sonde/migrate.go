@@ -127,7 +127,7 @@ func (a *app) writeMigrated(format string, m *migrated) error {
 	for _, l := range m.Lost {
 		text += "lost: " + clean(l) + "\n"
 	}
-	text += "settings that it does not know are errors to it: take retention_rules, query_cpu and query_memory out of its configuration\n"
+	text += "settings that it does not know are errors to it: take retention_rules and limits out of its configuration\n"
 	text += "the catalogue as it was is " + m.Old + "\n"
 	_, err := fmt.Fprint(a.stdout, text)
 	return err

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -51,7 +52,7 @@ func BenchmarkLoad(b *testing.B) {
 	}
 	for b.Loop() {
 		// More pushes may wait for their segment than the default lets in at once.
-		srv := startServe(b, b.TempDir(), "--discover=false", "--max-concurrent-pushes", "512")
+		srv := startServe(b, b.TempDir(), "--discover=false", "--config", manyPushes(b))
 		l := newLoad(b, srv, f)
 		watch := watchServer(b, srv)
 		before, began := watch.cpu(), time.Now()
@@ -87,7 +88,7 @@ func BenchmarkSeries(b *testing.B) {
 		few.Data[name] = c.Data["nats-server-go126"]
 	}
 	for b.Loop() {
-		srv := startServe(b, b.TempDir(), "--discover=false", "--max-concurrent-pushes", "512")
+		srv := startServe(b, b.TempDir(), "--discover=false", "--config", manyPushes(b))
 		l := newLoad(b, srv, &bench.Fleet{Corpus: few, Instances: instances, Windows: 1})
 		watch := watchServer(b, srv)
 		l.run(b, 0)
@@ -111,6 +112,15 @@ func BenchmarkSeries(b *testing.B) {
 		watch.stop()
 		srv.kill(b)
 	}
+}
+
+// manyPushes returns a configuration that lets a whole fleet wait for its segments at once.
+func manyPushes(b *testing.B) string {
+	name := filepath.Join(b.TempDir(), "sonde.yaml")
+	if err := os.WriteFile(name, []byte("limits: {max_concurrent_pushes: 512}\n"), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	return name
 }
 
 // load is a fleet's pushes over HTTP. Requests are written as bytes that were put together beforehand but for the meta part, so that the load takes little of the
