@@ -43,9 +43,10 @@ const (
 	GatherMemory = "memory" // goroutines, heap, mutex and block, out of the runtime's memory
 	GatherOffCPU = "offcpu" // time off the CPU, by perf's context switches
 	GatherKernel = "kernel" // kernel frames in perf's stacks
+	GatherSelf   = "self"   // this program too, as any other
 )
 
-var gatherWays = []string{GatherScrape, GatherGops, GatherPerf, GatherMemory, GatherOffCPU, GatherKernel}
+var gatherWays = []string{GatherScrape, GatherGops, GatherPerf, GatherMemory, GatherOffCPU, GatherKernel, GatherSelf}
 
 // sink takes what was gathered: the store of a collector, the spool of a sidecar.
 type sink interface {
@@ -156,7 +157,7 @@ func (g *gatherers) openScanner(version string) error {
 	if err != nil {
 		return err
 	}
-	dc := discover.Config{Version: version, Host: g.host, Logger: g.log, AgentSeen: g.agentSeen, Rules: rules, Sampled: g.sampled}
+	dc := discover.Config{Version: version, Host: g.host, Logger: g.log, AgentSeen: g.agentSeen, Rules: rules, Sampled: g.sampled, Self: g.cfg.gathers(GatherSelf)}
 	if g.lists != nil {
 		dc.Placed, dc.Relabel = g.lists.Placed(), g.lists.Relabel()
 	}

@@ -41,7 +41,7 @@ var settings = []setting{
 	{"limits", "of one push: max_decompressed_bytes (64MiB; over it 413), max_samples of a profile (500000), max_labels of a process (64; over these 422), max_concurrent_pushes (64; over it 429); of one query: query_cpu (20s) and query_memory (256MiB; over these 422) (file only)", "the defaults; of query_cpu and query_memory no limit"},
 	{"memory_limit", "soft limit of the collector's memory: its garbage collector works harder near it", "no limit, or what GOMEMLIMIT says"},
 	{"discover", "find the Go processes of this machine and scrape those with a pprof or gops endpoint", "only static targets and pushes"},
-	{"gather", "how processes are gathered that no agent reports: scrape (pprof endpoints), gops (its agents), perf (CPU of what has neither), memory (goroutines, heap, mutex and block of these, read from their memory); besides, where wanted: offcpu (time off the CPU by perf), kernel (kernel frames in perf's stacks)", "processes are listed only"},
+	{"gather", "how processes are gathered that no agent reports: scrape (pprof endpoints), gops (its agents), perf (CPU of what has neither), memory (goroutines, heap, mutex and block of these, read from their memory); besides, where wanted: offcpu (time off the CPU by perf), kernel (kernel frames in perf's stacks), self (this program too)", "processes are listed only"},
 	{"allow", "touch only processes that match: uid:N, port:N, path:PATTERN (path.Match on the executable's whole path); of each kind that is named one must match", "all"},
 	{"deny", "touch no process that matches one of these, written as in allow", "none"},
 	{"scrape_period", "time between two captures of a target, CPU profiles apart", zeroDefault},
