@@ -7,5 +7,5 @@
 // Invariant: reading a batch takes memory for one section at a time, and none by a length that was merely read. A record whose contents are wrong
 // can be skipped; one whose frame is cut ends the batch.
 //
-// Nothing here holds state. The package imports only the standard library and internal/catalog (its types).
+// Nothing here holds state. The package imports only the standard library, Prometheus' labels and internal/catalog (its types).
 package wire

@@ -51,6 +51,8 @@ type Lines struct {
 	From   int64  `json:"from"`   // of the first line and of the last
 	To     int64  `json:"to"`
 	Count  int    `json:"count"`
+	// Labels are those of the process that printed them, for a record that is about none, nil: the process's.
+	Labels map[string]string `json:"labels,omitempty"`
 }
 
 // Event is a catalog.Event on its way: the collector numbers it.
