@@ -83,7 +83,7 @@ func BenchmarkForward(b *testing.B) {
 						m, err := f.encodeMeta(&p)
 						if err == nil {
 							m.ProcessHash = hashOf(string(process))
-							err = f.Keep(ctx, &receive.Relayed{Meta: m, Raw: []byte(`{}`), Process: process, Profiles: [][]byte{raw[n%len(raw)]}})
+							err = f.Keep(ctx, &receive.Relayed{Meta: m, Raw: []byte(`{}`), Process: process, Parts: [][]byte{raw[n%len(raw)]}})
 						}
 						if err != nil {
 							b.Error(err)

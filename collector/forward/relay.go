@@ -29,7 +29,7 @@ func (f *Forwarder) Keep(ctx context.Context, r *receive.Relayed) error {
 	if order == "" {
 		order = m.Key + m.Idempotency
 	}
-	p := &spool.Push{Lane: laneOf(order), Start: m.Start, End: m.End, Instance: m.Instance, Hash: m.ProcessHash, Process: r.Process, Meta: r.Raw, Profiles: r.Profiles}
+	p := &spool.Push{Lane: laneOf(order), Start: m.Start, End: m.End, Instance: m.Instance, Hash: m.ProcessHash, Process: r.Process, Meta: r.Raw, Profiles: r.Parts}
 	if m.Instance == "" && len(m.Profiles) == 0 {
 		p.Hash = ""
 	}

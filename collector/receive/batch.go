@@ -178,14 +178,14 @@ func (b *batch) ends(err error) bool {
 	return !ok || e.Limit != "max_inflight_bytes"
 }
 
-// take reads the profiles of a record and hands all of it on.
+// take reads the parts of a record and hands all of it on.
 func (b *batch) take(q *request, raw []byte, m *wire.Meta, result *wire.Result) (ended bool, err error) {
 	if b.h.cfg.Relay != nil {
 		r, err := b.h.relayed(raw, m)
 		if err != nil {
 			return false, err
 		}
-		if r.Profiles, err = b.profiles(q, m); err != nil {
+		if r.Parts, err = b.parts(q, m); err != nil {
 			return b.ends(err), err
 		}
 		b.keep(q, r, result)
@@ -197,11 +197,12 @@ func (b *batch) take(q *request, raw []byte, m *wire.Meta, result *wire.Result) 
 	if err != nil {
 		return false, err
 	}
-	raws, err := b.profiles(q, m)
+	raws, err := b.parts(q, m)
 	if err != nil {
 		return b.ends(err), err
 	}
-	if p.Profiles, err = q.decodeAll(m.Profiles, raws, k.labels); err != nil {
+	d, err := q.decodeParts(m, raws, k.labels)
+	if err != nil {
 		return false, err
 	}
 	if len(m.Seen) > 0 {
@@ -210,6 +211,15 @@ func (b *batch) take(q *request, raw []byte, m *wire.Meta, result *wire.Result) 
 			return false, err
 		}
 	}
+	if err := b.h.putExtras(ctx, d); err != nil {
+		return false, err
+	}
+	if m.Unregistered() {
+		q.release()
+		result.Status = wire.StatusOK
+		return false, nil
+	}
+	p.Profiles = d.profiles
 	if hasProcess(m) && p.Process != nil {
 		b.processes[m.Instance] = process{known: k, row: *p.Process, build: p.Build}
 	}
@@ -225,12 +235,13 @@ func (b *batch) lookUp(ctx context.Context, instance, hash string) (known, *cata
 	return b.h.lookUp(ctx, instance, hash)
 }
 
-// profiles reads the sections of the profiles of a record.
-func (b *batch) profiles(q *request, m *wire.Meta) ([][]byte, error) {
-	raws := make([][]byte, len(m.Profiles))
-	for i, e := range m.Profiles {
+// parts reads the sections of a record that follow its process object.
+func (b *batch) parts(q *request, m *wire.Meta) ([][]byte, error) {
+	parts := m.Parts()
+	raws := make([][]byte, len(parts))
+	for i, p := range parts {
 		var err error
-		if raws[i], err = b.section(q, partName(e.Part), b.h.cfg.Limits.BodyBytes); err != nil {
+		if raws[i], err = b.section(q, called(p), b.h.cfg.Limits.BodyBytes); err != nil {
 			return nil, err
 		}
 	}
@@ -238,7 +249,7 @@ func (b *batch) profiles(q *request, m *wire.Meta) ([][]byte, error) {
 	case err == io.EOF:
 		return raws, nil
 	case err == nil || errors.Is(err, wire.ErrFrame):
-		return nil, &frameError{reply.Errorf(http.StatusUnprocessableEntity, "the record goes on after the %d profiles that meta lists", len(raws))}
+		return nil, &frameError{reply.Errorf(http.StatusUnprocessableEntity, "the record goes on after the %d parts that meta lists", len(raws))}
 	default:
 		return nil, readError("batch", err)
 	}

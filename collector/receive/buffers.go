@@ -128,15 +128,25 @@ const (
 // holdDecoding reserves the memory that a profile of n decompressed bytes can take once it is decoded, at most all there is: a giant is decoded
 // alone. settle gives back what it did not take. Without this, 64 pushes of 3 MB that are all labels take 8 GB.
 func (q *request) holdDecoding(n int) (settle func(*profiles.Profile), err error) {
-	want := min(worstDecoded*int64(n), q.h.inflight()-q.decoded)
+	give, err := q.holdMemory(worstDecoded * int64(n))
+	if err != nil {
+		return nil, err
+	}
+	return func(p *profiles.Profile) { give(storeFactor * decodedBytes(p)) }, nil
+}
+
+// holdMemory waits for n bytes of the memory that decoded requests may take together, at most all there is, and holds them until release. settle gives back
+// what is not used.
+func (q *request) holdMemory(n int64) (settle func(used int64), err error) {
+	want := min(n, q.h.inflight()-q.decoded)
 	ctx, cancel := context.WithTimeout(q.r.Context(), decodeWait)
 	defer cancel()
 	if err := q.h.decoding.Acquire(ctx, want); err != nil {
 		return nil, q.h.tooMuchInFlight()
 	}
 	q.decoded += want
-	return func(p *profiles.Profile) {
-		if spare := want - storeFactor*decodedBytes(p); spare > 0 {
+	return func(used int64) {
+		if spare := want - used; spare > 0 {
 			q.h.decoding.Release(spare)
 			q.decoded -= spare
 		}

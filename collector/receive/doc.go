@@ -7,5 +7,5 @@
 // through gzip into a buffer that grows with what really arrives, and all requests together share one budget of bytes.
 //
 // Handler is safe for concurrent use. The package may import profiles, profiles/store (its types), symbols/build
-// and internal/catalog (its types), never another part of the collector but reply and wire.
+// and internal/catalog (its types), never another part of the collector but reply, series and wire.
 package receive

@@ -66,7 +66,10 @@ func (h *Handler) checkMeta(m *wire.Meta, record bool) error {
 	if err := h.checkInterval("meta", m.Start, m.End); err != nil {
 		return err
 	}
-	return h.checkEntries(m.Profiles)
+	if err := h.checkEntries(m.Profiles); err != nil {
+		return err
+	}
+	return h.checkParts(m)
 }
 
 // checkSender checks who sends a push of its own: an agent.
@@ -86,6 +89,9 @@ func checkSender(m *wire.Meta) error {
 
 // checkRecord checks whom a record of a batch is about, and that it can be told from others.
 func checkRecord(m *wire.Meta) error {
+	if m.Unregistered() {
+		return nil
+	}
 	numbered := m.Window > 0 && m.Window <= 1<<62 && (m.Key != "" || m.Instance != "")
 	switch {
 	case len(m.Instance) > maxKeyBytes || !utf8.ValidString(m.Instance):
@@ -101,11 +107,9 @@ func checkRecord(m *wire.Meta) error {
 }
 
 func (h *Handler) checkEntries(entries []wire.Entry) error {
-	for i, p := range entries {
+	for _, p := range entries {
 		what := fmt.Sprintf("profile %.64q", p.Part)
 		switch {
-		case p.Part == "" || p.Part == "meta" || len(p.Part) > 64:
-			return wrongMeta("profiles[%d].part %.64q cannot name a part", i, p.Part)
 		case !profiles.ValidName(p.Type):
 			return wrongMeta("%s: type %.64q cannot name a type of profile", what, p.Type)
 		case p.Weight < 0 || p.Weight > maxWeight:
@@ -114,11 +118,6 @@ func (h *Handler) checkEntries(entries []wire.Entry) error {
 		}
 		if err := h.checkInterval(what, p.Start, p.End); err != nil {
 			return err
-		}
-		for _, other := range entries[:i] {
-			if other.Part == p.Part {
-				return wrongMeta("%s is listed twice", what)
-			}
 		}
 	}
 	return nil

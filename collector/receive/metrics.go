@@ -19,6 +19,8 @@ type metrics struct {
 	duplicates prometheus.Counter
 	agent      *prometheus.CounterVec
 	records    *prometheus.CounterVec
+	samples    *prometheus.CounterVec
+	lines      *prometheus.CounterVec
 }
 
 // knownTypes bounds the values of the metrics' type label: anybody may push any type.
@@ -37,8 +39,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		agent:      prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sonde_push_agent_losses_total", Help: "What agents said they lost: windows dropped, windows failed, labels stripped."}, []string{"what"}),
 	}
 	m.records = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sonde_push_batch_records_total", Help: "Records of batches, by what became of them."}, []string{"status"})
+	m.samples = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sonde_push_metric_samples_total", Help: "Samples of series in pushes, by what became of them; dropped: nobody keeps metrics here."},
+		[]string{"status"})
+	m.lines = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sonde_push_lines_total", Help: "Lines in pushes, by what became of them; dropped: nobody keeps lines here."}, []string{"status"})
 	if reg != nil {
-		reg.MustRegister(m.records, m.requests, m.duration, m.refused, m.bytes, m.profiles, m.duplicates, m.agent)
+		reg.MustRegister(m.samples, m.lines, m.records, m.requests, m.duration, m.refused, m.bytes, m.profiles, m.duplicates, m.agent)
 	}
 	return m
 }

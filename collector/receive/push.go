@@ -1,6 +1,7 @@
 package receive
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"mime"
@@ -10,6 +11,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/sonde-io/sonde/collector/reply"
+	"github.com/sonde-io/sonde/collector/series"
 	"github.com/sonde-io/sonde/collector/wire"
 	"github.com/sonde-io/sonde/profiles/store"
 )
@@ -39,16 +41,21 @@ func (h *Handler) push(q *request) (any, error) {
 		_, _ = io.Copy(io.Discard, q.body)
 		return nil, err
 	}
-	raws, err := q.readParts(mr, m.Profiles)
+	raws, err := q.readParts(mr, m)
 	if err != nil {
 		return nil, err
 	}
-	if p.Profiles, err = q.decodeAll(m.Profiles, raws, k.labels); err != nil {
+	e, err := q.decodeParts(m, raws, k.labels)
+	if err != nil {
 		return nil, err
 	}
 	if err := h.putSeen(ctx, m); err != nil {
 		return nil, err
 	}
+	if err := h.putExtras(ctx, e); err != nil {
+		return nil, err
+	}
+	p.Profiles = e.profiles
 	p.Taken = q.release
 	duplicate, err := h.append(ctx, p)
 	if err != nil {
@@ -114,6 +121,43 @@ func (q *request) readMeta(mr *multipart.Reader) ([]byte, *wire.Meta, error) {
 	return raw, m, err
 }
 
+// decoded is what the parts of a push hold.
+type decoded struct {
+	profiles []store.Profile
+	metrics  *series.Batch // nil: none
+	lines    []wire.LinesChunk
+}
+
+// decodeParts decodes the parts that m lists. ls are the labels of its process.
+func (q *request) decodeParts(m *wire.Meta, raws [][]byte, ls labels.Labels) (d decoded, err error) {
+	if d.profiles, err = q.decodeAll(m.Profiles, raws, ls); err != nil {
+		return d, err
+	}
+	raws = raws[len(m.Profiles):]
+	if m.Metrics != "" {
+		if d.metrics, err = q.metrics(raws[0], ls); err != nil {
+			return d, err
+		}
+		raws = raws[1:]
+	}
+	for i := range m.Lines {
+		c, err := q.lines(&m.Lines[i], raws[i], ls)
+		if err != nil {
+			return d, err
+		}
+		d.lines = append(d.lines, c)
+	}
+	return d, nil
+}
+
+// putExtras keeps what of a push is kept besides profiles.
+func (h *Handler) putExtras(ctx context.Context, d decoded) error {
+	if err := h.putSeries(ctx, d.metrics); err != nil {
+		return err
+	}
+	return h.putLines(ctx, d.lines)
+}
+
 // decodeAll decodes the profiles that entries list, once all are there: nobody holds decoded profiles while a body is slow to come. ls are the labels
 // of those that have none of their own.
 func (q *request) decodeAll(entries []wire.Entry, raws [][]byte, ls labels.Labels) ([]store.Profile, error) {
@@ -143,16 +187,19 @@ func (q *request) decodeAll(entries []wire.Entry, raws [][]byte, ls labels.Label
 }
 
 // partName is what errors call a part.
-func partName(part string) string { return fmt.Sprintf("profile %q", part) }
+func partName(part string) string { return called(wire.Part{Name: part, Kind: wire.PartProfile}) }
 
-// readParts reads exactly the parts that entries list, in any order.
-func (q *request) readParts(mr *multipart.Reader, entries []wire.Entry) ([][]byte, error) {
-	out := make([][]byte, len(entries))
+func called(p wire.Part) string { return fmt.Sprintf("%s %q", p.Kind, p.Name) }
+
+// readParts reads exactly the parts that m lists, in any order, and returns them in that of the list.
+func (q *request) readParts(mr *multipart.Reader, m *wire.Meta) ([][]byte, error) {
+	parts := m.Parts()
+	out := make([][]byte, len(parts))
 	for n := 0; ; n++ {
 		part, err := mr.NextRawPart()
 		if err == io.EOF { // itself, after the last boundary; a body that is cut short wraps it
-			if n < len(entries) {
-				return nil, reply.Errorf(http.StatusUnprocessableEntity, "meta lists %d profiles, %d came", len(entries), n)
+			if n < len(parts) {
+				return nil, reply.Errorf(http.StatusUnprocessableEntity, "meta lists %d parts, %d came", len(parts), n)
 			}
 			return out, nil
 		}
@@ -161,16 +208,16 @@ func (q *request) readParts(mr *multipart.Reader, entries []wire.Entry) ([][]byt
 		}
 		name := part.FormName()
 		i := 0
-		for i < len(entries) && entries[i].Part != name {
+		for i < len(parts) && parts[i].Name != name {
 			i++
 		}
 		switch {
-		case i == len(entries):
-			return nil, reply.Errorf(http.StatusUnprocessableEntity, "part %.64q is not listed in meta.profiles", name)
+		case i == len(parts):
+			return nil, reply.Errorf(http.StatusUnprocessableEntity, "part %.64q is not listed in meta", name)
 		case out[i] != nil:
 			return nil, reply.Errorf(http.StatusUnprocessableEntity, "part %q came twice", name)
 		}
-		if out[i], err = q.readAll(partName(name), part, len(entries)); err != nil {
+		if out[i], err = q.readAll(called(parts[i]), part, len(parts)); err != nil {
 			return nil, err
 		}
 	}

@@ -118,7 +118,7 @@ func TestPushRefuses(t *testing.T) {
 			w.meta["profiles"] = append(ps, ps[0])
 		}, 422, "listed twice", ""},
 		{"too many profiles", func(w *window) { w.meta["profiles"] = make([]map[string]any, 65) }, 422, "too many profiles", "max_profiles"},
-		{"missing part", func(w *window) { w.parts = nil }, 422, "lists 1 profiles, 0 came", ""},
+		{"missing part", func(w *window) { w.parts = nil }, 422, "lists 1 parts, 0 came", ""},
 		{"unlisted part", func(w *window) { w.part("heap", cpu) }, 422, `"heap" is not listed`, ""},
 		{"part twice", func(w *window) { w.part("cpu", cpu) }, 422, "came twice", ""},
 		{"meta not first", func(w *window) { w.meta["process"] = "x" }, 422, "process_hash", ""},

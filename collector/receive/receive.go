@@ -18,6 +18,8 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/sonde-io/sonde/collector/reply"
+	"github.com/sonde-io/sonde/collector/series"
+	"github.com/sonde-io/sonde/collector/wire"
 	"github.com/sonde-io/sonde/internal/blob"
 	"github.com/sonde-io/sonde/internal/catalog"
 	"github.com/sonde-io/sonde/profiles/store"
@@ -79,8 +81,10 @@ type Config struct {
 	Limits    Limits
 	Settings  func(process labels.Labels) *Settings // nil: agents keep their own settings
 	// Seen keeps processes that pushes tell of without profiles; catalog.Catalog's PutProcesses is one. nil: nobody does.
-	Seen func(ctx context.Context, ps []catalog.Process) error
-	// Relay, if not nil, takes all pushes as they came instead of Sink, Processes, Settings and Seen: this is a station on the way.
+	Seen   func(ctx context.Context, ps []catalog.Process) error
+	Series series.Appender // keeps the metrics of pushes; nil: nobody does
+	Lines  wire.LinesSink  // keeps their lines; nil: nobody does
+	// Relay, if not nil, takes all pushes as they came instead of Sink, Processes, Settings, Seen, Series and Lines: this is a station on the way.
 	Relay      Relay
 	Logger     *slog.Logger          // nil: discard
 	Registerer prometheus.Registerer // nil: no metrics

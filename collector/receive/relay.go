@@ -22,12 +22,12 @@ type Relay interface {
 	Settings(instance string) json.RawMessage
 }
 
-// Relayed is one push on its way. Its meta object and its interval have been checked, its profiles not.
+// Relayed is one push on its way. Its meta object and its interval have been checked, its parts not.
 type Relayed struct {
-	Meta     *wire.Meta
-	Raw      []byte   // the meta object as it came, without a process object
-	Process  []byte   // the process object, nil where it did not come
-	Profiles [][]byte // as they came, in the order of Meta.Profiles
+	Meta    *wire.Meta
+	Raw     []byte   // the meta object as it came, without a process object
+	Process []byte   // the process object, nil where it did not come
+	Parts   [][]byte // as they came, in the order of Meta.Parts
 }
 
 // relayPush hands a push to the relay.
@@ -37,7 +37,7 @@ func (h *Handler) relayPush(q *request, mr *multipart.Reader, raw []byte, m *wir
 		_, _ = io.Copy(io.Discard, q.body) // so that the agent reads the answer
 		return nil, err
 	}
-	if r.Profiles, err = q.readParts(mr, m.Profiles); err != nil {
+	if r.Parts, err = q.readParts(mr, m); err != nil {
 		return nil, err
 	}
 	if err := h.keep(q, r); err != nil {
@@ -108,5 +108,5 @@ func (h *Handler) relaySingle(q *request, s *single, raw []byte, start, end int6
 	if err != nil {
 		return err
 	}
-	return h.keep(q, &Relayed{Meta: m, Raw: meta, Process: process, Profiles: [][]byte{raw}})
+	return h.keep(q, &Relayed{Meta: m, Raw: meta, Process: process, Parts: [][]byte{raw}})
 }
