@@ -10,5 +10,5 @@
 //   - Memory is bounded by what is under way (a few MiB), not by what the spool holds.
 //   - Nothing vanishes silently: what the spool dropped becomes events of the kind gap, what the upstream refused is counted and logged.
 //
-// A Forwarder is safe for concurrent use. Package forward may import receive, wire, discover (identities) and reply of the collector's parts, never the collector.
+// A Forwarder is safe for concurrent use. Package forward may import receive, series, wire, discover (identities) and reply of the collector's parts, never the collector.
 package forward

@@ -22,6 +22,8 @@ import (
 
 	"github.com/sonde-io/sonde/collector/forward/spool"
 	"github.com/sonde-io/sonde/collector/receive"
+	"github.com/sonde-io/sonde/collector/series"
+	"github.com/sonde-io/sonde/collector/wire"
 	"github.com/sonde-io/sonde/internal/catalog"
 	"github.com/sonde-io/sonde/internal/fsys"
 )
@@ -183,8 +185,10 @@ func laneOf(instance string) uint8 {
 }
 
 var (
-	_ receive.Sink  = (*Forwarder)(nil)
-	_ receive.Relay = (*Forwarder)(nil)
+	_ receive.Sink    = (*Forwarder)(nil)
+	_ receive.Relay   = (*Forwarder)(nil)
+	_ series.Appender = (*Forwarder)(nil)
+	_ wire.LinesSink  = (*Forwarder)(nil)
 )
 
 // unseen are processes that were reported and could not be kept: the next report takes them along.

@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/sonde-io/sonde/collector/receive"
+	"github.com/sonde-io/sonde/collector/series"
 	"github.com/sonde-io/sonde/collector/wire"
 	"github.com/sonde-io/sonde/internal/catalog"
 	"github.com/sonde-io/sonde/internal/fsys/faultfs"
@@ -49,13 +50,15 @@ type upstream struct {
 	procs  map[string]catalog.Process
 	events []catalog.Event
 	twice  int
+	series []string // the samples, as text
+	lines  []string
 }
 
 func newUpstream() *upstream {
 	u := &upstream{keys: map[catalog.Key]int{}, values: map[string]int64{}, order: map[string][]uint64{}, procs: map[string]catalog.Process{}}
 	on := false
 	mux := http.NewServeMux()
-	receive.New(receive.Config{Sink: u, Processes: u, Limits: testLimits, Seen: u.seen,
+	receive.New(receive.Config{Sink: u, Processes: u, Limits: testLimits, Seen: u.seen, Series: u, Lines: u,
 		Settings: func(ls labels.Labels) *receive.Settings {
 			if ls.Get("service_name") != "braked" {
 				return nil
@@ -96,6 +99,24 @@ func (u *upstream) Append(_ context.Context, p store.Push) error {
 	}
 	u.order[instance] = append(u.order[instance], p.Key.Window)
 	u.events = append(u.events, p.Events...)
+	return nil
+}
+
+func (u *upstream) AppendSeries(_ context.Context, bs ...series.Batch) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, b := range bs {
+		for _, s := range b.Samples {
+			u.series = append(u.series, fmt.Sprintf("%s %v %d", series.Merge(b.Process, s.Labels), s.V, s.T))
+		}
+	}
+	return nil
+}
+
+func (u *upstream) AppendLines(_ context.Context, c wire.LinesChunk) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.lines = append(u.lines, fmt.Sprintf("%s %s %d", c.Process, c.Source, c.Count))
 	return nil
 }
 

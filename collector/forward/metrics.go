@@ -10,6 +10,7 @@ import (
 
 type metrics struct {
 	keepErrors  prometheus.Counter
+	samples     *prometheus.CounterVec
 	batches     *prometheus.CounterVec
 	failures    prometheus.Counter
 	sent        *prometheus.CounterVec
@@ -28,6 +29,7 @@ func (f *Forwarder) register() {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{label})
 	}
 	m.keepErrors = counter("sonde_forward_keep_errors_total", "Pushes that could not be kept in the spool.")
+	m.samples = vec("sonde_forward_samples_total", "Samples of series of this machine, by what became of them; dropped: larger than what is taken at once.", "result")
 	m.batches = vec("sonde_forward_batches_total", "Batches that the upstream answered, by HTTP status.", "code")
 	m.failures = counter("sonde_forward_failures_total", "Batches that did not arrive and were, or will be, sent again.")
 	m.sent = vec("sonde_forward_pushes_total", "Pushes that the upstream answered, by result; later: refused for now; unknown: sent again with the process object.", "result")
@@ -36,7 +38,7 @@ func (f *Forwarder) register() {
 	if f.cfg.Registerer == nil {
 		return
 	}
-	f.cfg.Registerer.MustRegister(m.keepErrors, m.batches, m.failures, m.sent, m.sentBytes, m.refused)
+	f.cfg.Registerer.MustRegister(m.keepErrors, m.samples, m.batches, m.failures, m.sent, m.sentBytes, m.refused)
 	gauge := func(name, help string, read func(s spool.Stats) float64) {
 		f.cfg.Registerer.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return read(f.spool.Stats()) }))
 	}

@@ -13,23 +13,19 @@ import (
 	"github.com/sonde-io/sonde/collector/wire"
 )
 
-// The bounds of the lines of one push.
-const (
-	maxLinesParts  = 64
-	maxLinesBytes  = 1 << 20 // decompressed, of one part
-	maxSourceBytes = 1024    // a path, or a word
-)
+// maxSourceBytes bounds where lines are from: a path, or a word.
+const maxSourceBytes = 1024
 
 // checkParts checks the metrics and the lines that m lists, and that no two parts have one name.
 func (h *Handler) checkParts(m *wire.Meta) error {
-	if len(m.Lines) > maxLinesParts {
-		return tooManyIn("parts of lines", "max_lines_parts", maxLinesParts, len(m.Lines))
+	if len(m.Lines) > wire.MaxLinesParts {
+		return tooManyIn("parts of lines", "max_lines_parts", wire.MaxLinesParts, len(m.Lines))
 	}
 	for i, l := range m.Lines {
 		what := fmt.Sprintf("lines %.64q", l.Part)
 		switch {
-		case l.Count <= 0 || l.Count > maxLinesBytes:
-			return wrongMeta("%s: count %d, want 1 to %d", what, l.Count, maxLinesBytes)
+		case l.Count <= 0 || l.Count > wire.MaxLinesBytes:
+			return wrongMeta("%s: count %d, want 1 to %d", what, l.Count, wire.MaxLinesBytes)
 		case l.Source == "" || len(l.Source) > maxSourceBytes || !utf8.ValidString(l.Source):
 			return wrongMeta("lines[%d].source: want UTF-8 of 1 to %d bytes", i, maxSourceBytes)
 		case l.Labels == nil && !hasSubject(m):
@@ -60,7 +56,7 @@ func hasSubject(m *wire.Meta) bool {
 // lines checks a part of lines of the process with labels ls.
 func (q *request) lines(l *wire.Lines, raw []byte, ls labels.Labels) (wire.LinesChunk, error) {
 	what := fmt.Sprintf("lines %q", l.Part)
-	text, err := q.gunzipPart(what, raw, "max_lines_bytes", maxLinesBytes)
+	text, err := q.gunzipPart(what, raw, "max_lines_bytes", wire.MaxLinesBytes)
 	if err != nil {
 		return wire.LinesChunk{}, err
 	}

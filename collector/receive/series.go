@@ -11,14 +11,12 @@ import (
 
 	"github.com/sonde-io/sonde/collector/reply"
 	"github.com/sonde-io/sonde/collector/series"
+	"github.com/sonde-io/sonde/collector/wire"
 	"github.com/sonde-io/sonde/profiles"
 )
 
-// The bounds of the metrics of one push.
-const (
-	maxMetricsBytes  = 1 << 20 // decompressed
-	maxMetricSamples = 20_000
-)
+// ownLabels is how many labels a series may have besides those of a process.
+const ownLabels = 32
 
 // decodedMetrics is how many bytes of memory one byte of a WriteRequest can become: an empty series is two bytes, and a struct of four slices, twice while its list grows.
 const decodedMetrics = 128
@@ -28,7 +26,7 @@ const usualMetrics = 4
 
 // metrics decodes the metrics of a push about the process with labels ls; empty: its series carry all that there is. It is called in a turn to decode.
 func (q *request) metrics(raw []byte, ls labels.Labels) (*series.Batch, error) {
-	data, err := q.gunzipPart("metrics", raw, "max_metrics_bytes", maxMetricsBytes)
+	data, err := q.gunzipPart("metrics", raw, "max_metrics_bytes", wire.MaxMetricsBytes)
 	if err != nil {
 		return nil, err
 	}
@@ -38,7 +36,7 @@ func (q *request) metrics(raw []byte, ls labels.Labels) (*series.Batch, error) {
 	}
 	defer settle(usualMetrics * int64(len(data)))
 	l := q.h.cfg.Limits
-	b, err := series.Decode(data, series.Limits{Samples: maxMetricSamples, Labels: l.Labels})
+	b, err := series.Decode(data, series.Limits{Samples: wire.MaxMetricSamples, Labels: l.Labels + ownLabels})
 	if le, ok := errors.AsType[*series.LimitError](err); ok {
 		return nil, &reply.Error{Status: http.StatusUnprocessableEntity, Message: "metrics: " + le.Error(), Limit: le.Limit, Max: int64(le.Max), Got: int64(le.Got)}
 	}

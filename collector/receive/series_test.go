@@ -189,12 +189,12 @@ func TestRefusedExtras(t *testing.T) {
 	of := func(ls ...string) []byte {
 		return encoded(series.Batch{Samples: []series.Sample{{Labels: labels.FromStrings(ls...), T: testNow.UnixMilli()}}})
 	}
-	many := series.Batch{Samples: make([]series.Sample, maxMetricSamples+1)}
+	many := series.Batch{Samples: make([]series.Sample, wire.MaxMetricSamples+1)}
 	for i := range many.Samples {
 		many.Samples[i] = series.Sample{Labels: labels.FromStrings("__name__", "a"), T: int64(i + 1)}
 	}
 	wide := []string{"__name__", "a"}
-	for i := range 80 {
+	for i := range 100 {
 		wide = append(wide, fmt.Sprintf("l%02d", i), "x")
 	}
 	line := func(w *window, name string, value any) { w.meta["lines"].([]map[string]any)[0][name] = value }

@@ -6,6 +6,14 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 )
 
+// The bounds of the metrics and lines of one push.
+const (
+	MaxMetricsBytes  = 1 << 20 // of a WriteRequest
+	MaxMetricSamples = 20_000
+	MaxLinesBytes    = 1 << 20 // of the text of one part
+	MaxLinesParts    = 64
+)
+
 // Part is one of the parts that follow the meta object, in the order in which a record has them: the profiles, the metrics, the lines.
 type Part struct {
 	Name string

@@ -20,7 +20,7 @@ type Push struct {
 	Service    string // "": that of the process
 	Process    []byte // the process object; nil: known from before
 	Meta       []byte
-	Profiles   [][]byte
+	Profiles   [][]byte // and the other parts that the meta object lists
 
 	process *Process
 }
