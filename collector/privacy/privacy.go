@@ -5,6 +5,7 @@ import (
 	"path"
 	"regexp"
 	"sync"
+	"sync/atomic"
 	"unicode/utf8"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -32,6 +33,7 @@ type Config struct {
 type Filter struct {
 	keep, drop []string
 	redact     *regexp.Regexp // all patterns in one; nil: none
+	leftOut    atomic.Int64   // samples of series
 
 	mu     sync.RWMutex
 	keys   map[string]bool
