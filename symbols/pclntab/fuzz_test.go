@@ -110,6 +110,12 @@ func exercise(t *testing.T, r io.ReaderAt, size int64, pcs []uint64) {
 		table.SPDelta(pc)
 	}
 	table.FuncByName("main.main")
+	table.EachName(func(name string) bool {
+		if name == "" || len(name) > maxName {
+			t.Errorf("a name of %d bytes", len(name))
+		}
+		return true
+	})
 	table.Trim()
 	if err := table.Close(); err != nil {
 		t.Error(err)
