@@ -31,6 +31,7 @@ func (r *recorder) window(now time.Time, must func(Type) bool) *window {
 	}
 	w.merge(r.early)
 	r.early = nil
+	r.takeMetrics(w, must(metricsPart))
 	for _, t := range r.plan.waiting {
 		if _, has := w.skipped[string(t)]; !has && r.plan.enabled {
 			w.skipped[string(t)] = "another instance's turn"
@@ -64,6 +65,7 @@ type draft struct {
 	entries []entry
 	data    [][]byte
 	skipped map[string]string
+	metrics []byte        // gzipped; nil: none
 	cost    time.Duration // of the agent since the previous window
 }
 
@@ -193,7 +195,11 @@ func (a *Agent) seal(num uint64, end time.Time, d *draft) *window {
 	if m.Profiles == nil {
 		m.Profiles = []entry{}
 	}
-	w, err := newWindow(m, raw, d.data, a.boundary)
+	data := d.data
+	if d.metrics != nil {
+		m.Metrics, data = metricsPart, append(data, d.metrics)
+	}
+	w, err := newWindow(m, raw, data, a.boundary)
 	if err != nil {
 		a.up.failed.Add(1)
 		a.say("window", "sonde agent: window lost", "err", err)

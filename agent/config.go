@@ -58,6 +58,9 @@ type Config struct {
 	// fetch. It needs Go 1.25, and slows the program by what execution traces do: 1 to 2 %. SONDE_FLIGHT_RECORDER=1; default off.
 	FlightRecorder bool
 
+	// Metrics has all metrics of runtime/metrics and the process's CPU, memory and files read every 10 s and sent with the windows. SONDE_METRICS=0 or 1; default on.
+	Metrics Switch
+
 	// KeepLabels and DropLabels choose the pprof labels of samples that leave the process, by patterns of path.Match over their keys: where KeepLabels names
 	// any, only those that match it stay, and none that matches DropLabels. SONDE_KEEP_LABELS, SONDE_DROP_LABELS: a,b*; default: all stay.
 	KeepLabels, DropLabels []string

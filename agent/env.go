@@ -29,6 +29,7 @@ func (c *Config) resolve(getenv func(string) string) (problems []string) {
 	r.duration(&c.Timeout, "Timeout", "SONDE_TIMEOUT", defaultTimeout, time.Millisecond, 10*time.Minute)
 	r.duration(&c.CloseTimeout, "CloseTimeout", "SONDE_CLOSE_TIMEOUT", defaultClose, time.Millisecond, 10*time.Minute)
 	r.toggle(&c.Captures, "SONDE_CAPTURES")
+	r.toggle(&c.Metrics, "SONDE_METRICS")
 	c.FlightRecorder = c.FlightRecorder || r.yes("SONDE_FLIGHT_RECORDER")
 	r.list(&c.KeepLabels, "SONDE_KEEP_LABELS", ",")
 	r.list(&c.DropLabels, "SONDE_DROP_LABELS", ",")

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"flag"
 	"io"
+	"math"
 	"mime/multipart"
 	"os"
 	"path/filepath"
@@ -73,6 +74,25 @@ func goldenProfiles(t *testing.T, n int) [][]byte {
 	return out
 }
 
+// goldenMetrics returns the gzipped metrics of window n: two readings of a few series of each kind.
+func goldenMetrics(t *testing.T, n int) []byte {
+	start := goldenStart + int64(n-1)*15000
+	inf, nan := math.Inf(1), math.NaN()
+	m := metering{before: start - 6000,
+		values: []series{{name: "go_info", labels: []string{"version", "go1.26.8"}}, {name: "go_goroutines"}, {name: "process_cpu_seconds_total"}, {name: "process_open_fds"},
+			{name: "go_godebug_non_default_behavior_panicnil_events_total", quiet: true}, {name: "go_godebug_non_default_behavior_gotypesalias_events_total", quiet: true}},
+		histogram: []distribution{{name: "go_gc_pauses_seconds", bounds: []float64{-inf, 0, 0.001, 0.002, 0.004, 0.008, inf}, n: 6},
+			{name: "go_gc_heap_allocs_by_size_bytes", bounds: []float64{1, 9, 17, inf}, at: 6, n: 3},
+			{name: "go_sched_latencies_seconds", bounds: []float64{-inf, 0, 1, inf}, at: 9, n: 3}},
+		taken: []reading{{t: start + 4000, values: []float64{1, 12, 3.5, nan, 0, 0}, counts: []uint64{0, 0, 5, 0, 2, 1, 100, 0, 7, 0, 0, 0}, sums: []float64{0.0215, 250000, 0}},
+			{t: start + 14000, values: []float64{1, 15, 4.25, nan, 2, 0}, counts: []uint64{0, 0, 9, 1, 2, 1, 300, 20, 7, 0, 0, 0}, sums: []float64{0.0247, 251800, 0}}}}
+	var b bytes.Buffer
+	if err := pprofenc.NewBuilder(goldenSymbols, pprofenc.Mapping{}).Compress(&b, m.encode()); err != nil {
+		t.Fatal(err)
+	}
+	return golden(t, filepath.Join("testdata", "push", "metrics-"+strconv.Itoa(n)+".pb.gz"), b.Bytes(), gunzip)
+}
+
 // golden compares got with the file at path after the transformation view, and returns the file's bytes.
 func golden(t *testing.T, path string, got []byte, view func(*testing.T, []byte) []byte) []byte {
 	t.Helper()
@@ -102,24 +122,37 @@ func TestGoldenPushes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	moved := process
+	moved.Conditions = map[string]string{"args": "--port 8080 sha256:0a1b2c3d", "env_GOGC": "50", "gogc": "50", "gomaxprocs": "2", "cgroup_cpu": "2", "cgroup_memory": "536870912"}
+	movedRaw, movedHash, err := moved.encode()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, tc := range []struct {
 		file    string
 		window  uint64
 		process json.RawMessage
+		hash    string
 		stats   stats
 		weight  int64  // of the cpu profile
 		capture string // of the heap profile
+		metrics []byte
 	}{
-		{"push-first.multipart", 1, raw, stats{CaptureCPUms: 4}, 0, ""},
-		{"push-next.multipart", 2, nil, stats{CaptureCPUms: 3, Skipped: map[string]string{"goroutine": "over budget"}}, 0, ""},
-		{"push-marked.multipart", 3, nil, stats{CaptureCPUms: 5}, 4, "c0ffee00c0ffee00"},
+		{"push-first.multipart", 1, raw, hash, stats{CaptureCPUms: 4}, 0, "", nil},
+		{"push-next.multipart", 2, nil, hash, stats{CaptureCPUms: 3, Skipped: map[string]string{"goroutine": "over budget"}}, 0, "", nil},
+		{"push-marked.multipart", 3, nil, hash, stats{CaptureCPUms: 5}, 4, "c0ffee00c0ffee00", nil},
+		{"push-metrics.multipart", 4, movedRaw, movedHash, stats{CaptureCPUms: 6}, 0, "", goldenMetrics(t, 4)},
 	} {
 		t.Run(tc.file, func(t *testing.T) {
 			start := goldenStart + int64(tc.window-1)*15000
-			m := meta{V: 1, Instance: goldenInstance, Window: tc.window, Start: start, End: start + 15000, ProcessHash: hash, Process: tc.process, Stats: tc.stats,
+			m := meta{V: 1, Instance: goldenInstance, Window: tc.window, Start: start, End: start + 15000, ProcessHash: tc.hash, Process: tc.process, Stats: tc.stats,
 				Profiles: []entry{{Part: "cpu", Type: CPU, Start: start, End: start + 15000, Weight: tc.weight},
 					{Part: "heap", Type: Heap, Start: start, End: start + 15000, Capture: tc.capture}}}
-			w, err := newWindow(m, raw, goldenProfiles(t, int(tc.window)), goldenBoundary)
+			data, parts := goldenProfiles(t, int(tc.window)), []string{"meta", "cpu", "heap"}
+			if tc.metrics != nil {
+				m.Metrics, data, parts = metricsPart, append(data, tc.metrics), append(parts, "metrics")
+			}
+			w, err := newWindow(m, raw, data, goldenBoundary)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -128,7 +161,7 @@ func TestGoldenPushes(t *testing.T) {
 				t.Fatal(err)
 			}
 			golden(t, filepath.Join("testdata", "push", tc.file), body, func(_ *testing.T, b []byte) []byte { return b })
-			checkParts(t, body, []string{"meta", "cpu", "heap"})
+			checkParts(t, body, parts)
 		})
 	}
 }

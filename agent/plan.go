@@ -8,6 +8,7 @@ import (
 // plan is what is in force: the Config, or the collector's wishes over it.
 type plan struct {
 	enabled bool
+	metrics bool // where it is enabled
 	types   []Type
 	rate    int // CPU samples per second
 	period  time.Duration
@@ -21,16 +22,16 @@ type plan struct {
 }
 
 func (p plan) equal(o plan) bool {
-	return p.enabled == o.enabled && p.rate == o.rate && p.period == o.period && p.weight == o.weight && slices.Equal(p.types, o.types) &&
+	return p.enabled == o.enabled && p.metrics == o.metrics && p.rate == o.rate && p.period == o.period && p.weight == o.weight && slices.Equal(p.types, o.types) &&
 		slices.Equal(p.rotated, o.rotated)
 }
 
 func (p plan) takes(t Type) bool { return p.enabled && slices.Contains(p.types, t) }
 
-// plan returns what is in force at now. The collector can turn the agent off, take types away, and set rate and period within the
+// plan returns what is in force at now. The collector can turn the agent off, take types and the metrics away, and set rate and period within the
 // bounds of Config; it cannot add a type that the program did not ask for.
 func (a *Agent) plan(now time.Time) plan {
-	p := plan{enabled: true, types: a.cfg.Types, rate: a.cfg.CPURate, period: a.cfg.Period}
+	p := plan{enabled: true, metrics: a.cfg.Metrics != Off, types: a.cfg.Types, rate: a.cfg.CPURate, period: a.cfg.Period}
 	a.mu.Lock()
 	s, rules := a.remote, a.remoteRules
 	a.mu.Unlock()
@@ -49,6 +50,9 @@ func (a *Agent) plan(now time.Time) plan {
 	p.rules = rules
 	if s.Enabled != nil {
 		p.enabled = *s.Enabled
+	}
+	if s.Metrics != nil {
+		p.metrics = p.metrics && *s.Metrics
 	}
 	if s.Types != nil {
 		p.types = intersect(a.cfg.Types, s.Types)

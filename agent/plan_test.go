@@ -47,19 +47,20 @@ func TestRemoteSettings(t *testing.T) {
 	a := &Agent{cfg: Config{Types: []Type{CPU, Heap, Goroutine}, CPURate: 100, Period: 15 * time.Second}}
 	a.privacy, _ = newPrivacy(&a.cfg)
 	a.rec, a.taker = newRecorder(a, mappingForTest), newTaker(a)
-	own := plan{enabled: true, types: a.cfg.Types, rate: 100, period: 15 * time.Second}
+	own := plan{enabled: true, metrics: true, types: a.cfg.Types, rate: 100, period: 15 * time.Second}
 	for _, tc := range []struct {
 		name, json string
 		want       plan
 	}{
 		{"none", `null`, own},
 		{"empty leaves everything", `{"rev":"a"}`, own},
-		{"off", `{"enabled":false}`, plan{types: own.types, rate: 100, period: own.period}},
-		{"types are taken away, never added", `{"types":["cpu","mutex","nonsense"]}`, plan{enabled: true, types: []Type{CPU}, rate: 100, period: own.period}},
-		{"no types", `{"types":[]}`, plan{enabled: true, rate: 100, period: own.period}},
-		{"rate and period", `{"cpu_rate":19,"period_ms":60000}`, plan{enabled: true, types: own.types, rate: 19, period: time.Minute}},
-		{"out of bounds", `{"cpu_rate":-4,"period_ms":9223372036854775807}`, plan{enabled: true, types: own.types, rate: 1, period: time.Hour}},
-		{"still valid", `{"enabled":false,"until":1000001}`, plan{types: own.types, rate: 100, period: own.period, until: time.UnixMilli(1_000_001)}},
+		{"off", `{"enabled":false}`, plan{metrics: true, types: own.types, rate: 100, period: own.period}},
+		{"types are taken away, never added", `{"types":["cpu","mutex","nonsense"]}`, plan{enabled: true, metrics: true, types: []Type{CPU}, rate: 100, period: own.period}},
+		{"no metrics", `{"metrics":false}`, plan{enabled: true, types: own.types, rate: 100, period: own.period}},
+		{"no types", `{"types":[]}`, plan{enabled: true, metrics: true, rate: 100, period: own.period}},
+		{"rate and period", `{"cpu_rate":19,"period_ms":60000}`, plan{enabled: true, metrics: true, types: own.types, rate: 19, period: time.Minute}},
+		{"out of bounds", `{"cpu_rate":-4,"period_ms":9223372036854775807}`, plan{enabled: true, metrics: true, types: own.types, rate: 1, period: time.Hour}},
+		{"still valid", `{"enabled":false,"until":1000001}`, plan{metrics: true, types: own.types, rate: 100, period: own.period, until: time.UnixMilli(1_000_001)}},
 		{"expired", `{"enabled":false,"until":1000000}`, own},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -72,6 +73,11 @@ func TestRemoteSettings(t *testing.T) {
 				t.Errorf("got %+v, want %+v", got, tc.want)
 			}
 		})
+	}
+	a.cfg.Metrics = Off
+	a.obey(&settings{Metrics: ptr(true)})
+	if a.plan(now).metrics {
+		t.Error("the collector turned metrics on that the program has off")
 	}
 }
 

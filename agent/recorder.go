@@ -46,7 +46,8 @@ type recorder struct {
 	waited   int // windows since the last goroutine profile
 	wall     wallClock
 	watch    *watch
-	early    *draft // of types whose turn ended before the window did
+	metering *metering // nil until there is something to read
+	early    *draft    // of types whose turn ended before the window did
 }
 
 func newRecorder(a *Agent, m pprofenc.Mapping) *recorder {
@@ -113,6 +114,7 @@ func (r *recorder) step(now time.Time) time.Time {
 	}
 	r.cpu(now)
 	r.sampleWall(now)
+	r.readMetrics(now)
 	r.look(now)
 	return r.next(now)
 }
@@ -120,7 +122,7 @@ func (r *recorder) step(now time.Time) time.Time {
 // next returns the earliest moment at which something is due.
 func (r *recorder) next(now time.Time) time.Time {
 	next := r.end
-	for _, t := range [...]time.Time{r.cpuFrom, r.cpuTo, r.retryCPU, r.plan.until, r.wall.next, r.watch.next} {
+	for _, t := range [...]time.Time{r.cpuFrom, r.cpuTo, r.retryCPU, r.plan.until, r.wall.next, r.watch.next, r.nextMetrics()} {
 		if t.After(now) && t.Before(next) {
 			next = t
 		}
@@ -259,6 +261,7 @@ func (r *recorder) finish(now time.Time) {
 	defer r.mu.Unlock()
 	if !r.paused {
 		r.clock()
+		r.lastMetrics(now)
 		r.capture(now, true)
 		r.stopClock()
 	}
@@ -287,6 +290,7 @@ func (r *recorder) pause() {
 	r.piece = cpuPiece{}
 	r.early = nil
 	r.stopWall()
+	r.stopMetrics()
 	clear(r.last)
 }
 

@@ -187,6 +187,7 @@ func w0(v float64) float64 {
 
 // takeNow ends the running window with the types that the rule takes, whatever the budget says, and takes snapshots of what is no type of it.
 func (r *recorder) takeNow(now time.Time, f *firing) {
+	r.lastMetrics(now)
 	f.window = r.window(now, func(t Type) bool { return slices.Contains(f.rule.Take, string(t)) })
 	r.open(now, jitter(r.plan.period))
 	r.cpu(now)

@@ -28,6 +28,7 @@ type meta struct {
 	ProcessHash string          `json:"process_hash"`
 	Process     json.RawMessage `json:"process,omitempty"`
 	Profiles    []entry         `json:"profiles"`
+	Metrics     Type            `json:"metrics,omitempty"` // the part with the metrics: a gzipped WriteRequest of Prometheus' remote-write 1.0, without the process's labels
 	Stats       stats           `json:"stats"`
 }
 
@@ -64,6 +65,7 @@ type processInfo struct {
 	StartTicks uint64            `json:"start_ticks,omitempty"`
 	NSPIDs     []int             `json:"ns_pids,omitempty"`
 	Started    int64             `json:"started"` // Unix milliseconds
+	Conditions map[string]string `json:"conditions,omitempty"`
 	Agent      string            `json:"agent"`
 }
 
@@ -85,11 +87,11 @@ type window struct {
 	meta     meta
 	process  json.RawMessage // what to add on 428
 	head     []byte          // the meta part
-	rest     [][]byte        // the profiles, what stands between them, and the closing boundary
+	rest     [][]byte        // the profiles and the metrics, what stands between them, and the closing boundary
 	length   int             // of rest, in bytes
 }
 
-// newWindow encodes a window. data[i] is the gzipped profile of m.Profiles[i]; it becomes a part of the window.
+// newWindow encodes a window. data[i] is the gzipped profile of m.Profiles[i]; what m.Metrics names is the last of data. Both become parts of the window.
 func newWindow(m meta, process json.RawMessage, data [][]byte, boundary string) (*window, error) {
 	w := &window{num: m.Window, boundary: boundary, meta: m, process: process}
 	if err := w.encodeHead(); err != nil {
@@ -100,12 +102,19 @@ func newWindow(m meta, process json.RawMessage, data [][]byte, boundary string) 
 	if err := mw.SetBoundary(boundary); err != nil {
 		return nil, fmt.Errorf("encode window: %w", err)
 	}
-	for i, e := range m.Profiles {
+	names := make([]string, 0, len(data))
+	for _, e := range m.Profiles {
+		names = append(names, e.Part)
+	}
+	if m.Metrics != "" {
+		names = append(names, string(m.Metrics))
+	}
+	for i, name := range names {
 		// A writer with no part yet starts without the line break that separates it from the meta part before.
 		if i == 0 {
 			frame.WriteString("\r\n")
 		}
-		if err := writePart(mw, e.Part, "application/octet-stream", nil); err != nil {
+		if err := writePart(mw, name, "application/octet-stream", nil); err != nil {
 			return nil, err
 		}
 		w.add(bytes.Clone(frame.Bytes()))
@@ -206,6 +215,7 @@ type answer struct {
 type settings struct {
 	Rev      string `json:"rev"`
 	Enabled  *bool  `json:"enabled"`
+	Metrics  *bool  `json:"metrics"`
 	Types    []Type `json:"types"`
 	CPURate  *int   `json:"cpu_rate"`
 	PeriodMS *int64 `json:"period_ms"`
