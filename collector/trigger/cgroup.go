@@ -2,15 +2,11 @@ package trigger
 
 import (
 	"bytes"
-	"errors"
-	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
-	"strings"
-	"syscall"
+
+	"github.com/sonde-io/sonde/internal/cgroup"
 )
 
 // files reads /proc and the cgroups.
@@ -22,31 +18,7 @@ func (f files) pid(pid int, name string) ([]byte, error) {
 	return readSmall(filepath.Join(f.proc, strconv.Itoa(pid), name))
 }
 
-// maxFile bounds what is read of one file: memory.stat has 3 KiB.
-const maxFile = 64 << 10
-
-func readSmall(name string) ([]byte, error) {
-	file, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	b := make([]byte, 0, 4096)
-	for len(b) < maxFile {
-		if len(b) == cap(b) {
-			b = slices.Grow(b, len(b))
-		}
-		n, err := file.Read(b[len(b):cap(b)])
-		b = b[:len(b)+n]
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	return b, nil
-}
+func readSmall(name string) ([]byte, error) { return cgroup.Read(nil, name) }
 
 // level is one cgroup of a process that has a limit, or its own.
 type level struct {
@@ -66,34 +38,17 @@ type memoryGroup struct {
 const maxDepth = 32
 
 // memoryOf finds the memory cgroup of a process; nil where there is none that can be read.
-func (f files) memoryOf(pid int, p cgroupPaths) *memoryGroup {
-	type place struct {
-		root, path string
-		v2         bool
-	}
-	inside := filepath.Join(f.proc, strconv.Itoa(pid), "root/sys/fs/cgroup") // as a process in its own cgroup namespace sees them
-	var places []place
-	if p.memory != "" {
-		places = append(places, place{filepath.Join(f.cgroup, "memory"), p.memory, false}, place{filepath.Join(inside, "memory"), "/", false})
-	}
-	if p.unified != "" {
-		places = append(places, place{f.cgroup, p.unified, true}, place{filepath.Join(f.cgroup, "unified"), p.unified, true}, place{inside, "/", true})
-	}
-	for _, at := range places {
-		g := &memoryGroup{dir: filepath.Join(at.root, filepath.Clean("/"+at.path)), v2: at.v2}
+func (f files) memoryOf(pid int, p cgroup.Paths) *memoryGroup {
+	for _, at := range (cgroup.Mounts{Proc: f.proc, Cgroup: f.cgroup}).Places(pid, "memory", p.Memory, p.Unified) {
+		g := &memoryGroup{dir: at.Dir(), v2: at.V2}
 		// What a process sees below its own root may be files of its making.
-		if strings.HasPrefix(at.root, inside) && !isCgroup(g.dir) {
+		if !at.Real() {
 			continue
 		}
 		if _, err := g.usage(g.dir); err != nil {
 			continue
 		}
-		for dir := filepath.Dir(g.dir); len(g.parents) < maxDepth && strings.HasPrefix(dir, at.root) && g.dir != at.root; dir = filepath.Dir(dir) {
-			g.parents = append(g.parents, dir)
-			if dir == at.root {
-				break
-			}
-		}
+		g.parents = at.Parents()
 		g.limits()
 		return g
 	}
@@ -112,7 +67,7 @@ func (g *memoryGroup) limits() {
 		if err != nil {
 			continue // the root has none
 		}
-		if n, err := parseLimit(b); err == nil && n > 0 && n < unlimited {
+		if n, err := cgroup.ParseLimit(b); err == nil && n > 0 && n < cgroup.Unlimited {
 			g.levels = append(g.levels, level{dir, n})
 		}
 	}
@@ -128,7 +83,7 @@ func (g *memoryGroup) usage(dir string) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return parseLimit(b)
+	return cgroup.ParseLimit(b)
 }
 
 // used returns the working set of a cgroup in bytes: what of its usage is left without file pages that nobody has looked at lately, which go first.
@@ -141,7 +96,7 @@ func (g *memoryGroup) used(dir string, usage int64) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	file, _ := keyed(b, inactive) // a kernel without it counts all
+	file, _ := cgroup.Keyed(b, inactive) // a kernel without it counts all
 	return max(usage-file, 0), nil
 }
 
@@ -197,7 +152,7 @@ func (g *memoryGroup) kills(dir string) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	n, _ := keyed(b, "oom_kill") // kernels before 4.13 do not count
+	n, _ := cgroup.Keyed(b, "oom_kill") // kernels before 4.13 do not count
 	return n, nil
 }
 
@@ -223,7 +178,8 @@ func (g *memoryGroup) pressure() (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return parsePressure(b)
+	some, _, err := cgroup.ParsePressure(b)
+	return some.Avg10, err
 }
 
 // machineKills returns how many processes the OOM killer has killed on this machine.
@@ -232,33 +188,33 @@ func (f files) machineKills() int64 {
 	if err != nil {
 		return 0
 	}
-	n, _ := keyed(b, "oom_kill")
+	n, _ := cgroup.Keyed(b, "oom_kill")
 	return n
 }
 
 // cpuLimit returns how many CPUs a process may use: the least that its cgroup and those above allow, 0 where nothing does.
-func (f files) cpuLimit(p cgroupPaths) (least float64) {
+func (f files) cpuLimit(p cgroup.Paths) (least float64) {
 	take := func(n float64, err error) {
 		if err == nil && n > 0 && (least == 0 || n < least) {
 			least = n
 		}
 	}
-	for dir, n := p.unified, 0; dir != "" && n < maxDepth; dir, n = filepath.Dir(dir), n+1 {
+	for dir, n := p.Unified, 0; dir != "" && n < maxDepth; dir, n = filepath.Dir(dir), n+1 {
 		for _, root := range []string{f.cgroup, filepath.Join(f.cgroup, "unified")} {
 			if b, err := readSmall(filepath.Join(root, filepath.Clean("/"+dir), "cpu.max")); err == nil {
-				take(parseCPUMax(b))
+				take(cgroup.ParseCPUMax(b))
 			}
 		}
 		if dir == "/" {
 			break
 		}
 	}
-	for dir, n := p.cpu, 0; dir != "" && n < maxDepth; dir, n = filepath.Dir(dir), n+1 {
+	for dir, n := p.CPU, 0; dir != "" && n < maxDepth; dir, n = filepath.Dir(dir), n+1 {
 		at := filepath.Join(f.cgroup, "cpu", filepath.Clean("/"+dir))
 		quota, err := readSmall(filepath.Join(at, "cpu.cfs_quota_us"))
 		period, err2 := readSmall(filepath.Join(at, "cpu.cfs_period_us"))
 		if err == nil && err2 == nil {
-			take(cpus(bytes.TrimSpace(quota), bytes.TrimSpace(period)))
+			take(cgroup.CPUs(bytes.TrimSpace(quota), bytes.TrimSpace(period)))
 		}
 		if dir == "/" {
 			break

@@ -13,5 +13,5 @@
 // Invariant: of what rules on other metrics take nothing is taken that was not granted, and nothing twice for one service, build and trigger within the cool-down: who
 // grants is the Source. Two files decide whether it was the OOM killer: the counter of the process's own cgroup, or where that is gone already those above it, or the machine's.
 //
-// All methods are safe for concurrent use. The package may import capture, discover, scrape for its rows, profiles and internal/catalog.
+// All methods are safe for concurrent use. The package may import capture, discover, scrape for its rows, profiles, internal/catalog and internal/cgroup.
 package trigger

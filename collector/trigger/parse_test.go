@@ -4,30 +4,32 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/sonde-io/sonde/internal/cgroup"
 )
 
 // The texts are those of Linux 6.18.
 func TestParse(t *testing.T) {
-	p := parseCgroup([]byte("9:name=systemd:/\n4:memory:/process_api/3573\n2:cpu,cpuacct:/a b\n0::/kubepods.slice/pod1/c1\n"))
-	if p != (cgroupPaths{memory: "/process_api/3573", cpu: "/a b", unified: "/kubepods.slice/pod1/c1"}) {
+	p := cgroup.ParsePaths([]byte("9:name=systemd:/\n4:memory:/process_api/3573\n2:cpu,cpuacct:/a b\n0::/kubepods.slice/pod1/c1\n"))
+	if p != (cgroup.Paths{Memory: "/process_api/3573", CPU: "/a b", CPUAcct: "/a b", Unified: "/kubepods.slice/pod1/c1"}) {
 		t.Errorf("cgroups %+v", p)
 	}
-	if n, ok := keyed([]byte("low 0\nhigh 0\nmax 12\noom 3\noom_kill 2\noom_group_kill 0\n"), "oom_kill"); n != 2 || !ok {
+	if n, ok := cgroup.Keyed([]byte("low 0\nhigh 0\nmax 12\noom 3\noom_kill 2\noom_group_kill 0\n"), "oom_kill"); n != 2 || !ok {
 		t.Errorf("kills %d, %v", n, ok)
 	}
-	if n, ok := keyed([]byte("oom_kill_disable 0\nunder_oom 0\noom_kill 1\n"), "oom_kill"); n != 1 || !ok {
+	if n, ok := cgroup.Keyed([]byte("oom_kill_disable 0\nunder_oom 0\noom_kill 1\n"), "oom_kill"); n != 1 || !ok {
 		t.Errorf("kills of version 1: %d, %v", n, ok)
 	}
-	if v, err := parsePressure([]byte("some avg10=12.34 avg60=1.00 avg300=0.10 total=123\nfull avg10=1.00 avg60=0.00 avg300=0.00 total=9\n")); v != 12.34 || err != nil {
-		t.Errorf("pressure %v, %v", v, err)
+	if v, full, err := cgroup.ParsePressure([]byte("some avg10=12.34 avg60=1.00 avg300=0.10 total=123\nfull avg10=1.00 avg60=0.00 avg300=0.00 total=9\n")); v != (cgroup.Pressure{Avg10: 12.34, Total: 123}) || full.Total != 9 || err != nil {
+		t.Errorf("pressure %v, %v, %v", v, full, err)
 	}
 	for text, want := range map[string]float64{"max 100000\n": 0, "50000 100000\n": 0.5, "250000 100000": 2.5} {
-		if v, err := parseCPUMax([]byte(text)); v != want || err != nil {
+		if v, err := cgroup.ParseCPUMax([]byte(text)); v != want || err != nil {
 			t.Errorf("cpu.max %q: %v, %v", text, v, err)
 		}
 	}
-	for text, want := range map[string]int64{"max\n": unlimited, "9223372036854771712\n": unlimited, "1048576\n": 1 << 20} {
-		if v, err := parseLimit([]byte(text)); v != want || err != nil {
+	for text, want := range map[string]int64{"max\n": cgroup.Unlimited, "9223372036854771712\n": cgroup.Unlimited, "1048576\n": 1 << 20} {
+		if v, err := cgroup.ParseLimit([]byte(text)); v != want || err != nil {
 			t.Errorf("limit %q: %v, %v", text, v, err)
 		}
 	}
@@ -75,7 +77,7 @@ func TestUnified(t *testing.T) {
 		"proc/vmstat":                         "nr_free_pages 1\noom_kill 7\n",
 	})
 	f := files{filepath.Join(dir, "proc"), filepath.Join(dir, "cgroup")}
-	paths := cgroupPaths{unified: "/pods/pod1/c1"}
+	paths := cgroup.Paths{Unified: "/pods/pod1/c1"}
 	g := f.memoryOf(1, paths)
 	if g == nil || !g.v2 || len(g.levels) != 1 {
 		t.Fatalf("cgroup %+v", g)
@@ -96,7 +98,7 @@ func TestUnified(t *testing.T) {
 	if n := f.machineKills(); n != 7 {
 		t.Errorf("%d kills on the machine", n)
 	}
-	if g := f.memoryOf(1, cgroupPaths{unified: "/../../etc"}); g != nil {
+	if g := f.memoryOf(1, cgroup.Paths{Unified: "/../../etc"}); g != nil {
 		t.Errorf("a path out of the mount was taken: %+v", g)
 	}
 }
@@ -108,19 +110,19 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("50000 100000\n"))
 	f.Add([]byte("4711 (a) b) S 1 4711 4711 0 -1 4194560 1 2 3 4 250 50 7 8 20 0 12 0 98765 1"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if p := parseCgroup(b); len(p.memory) > maxPath || p.unified != "" && p.unified[0] != '/' {
+		if p := cgroup.ParsePaths(b); len(p.Memory) > cgroup.MaxPath || p.Unified != "" && p.Unified[0] != '/' {
 			t.Errorf("cgroups %+v", p)
 		}
-		if n, ok := keyed(b, "oom_kill"); ok && n < 0 {
+		if n, ok := cgroup.Keyed(b, "oom_kill"); ok && n < 0 {
 			t.Errorf("%d kills", n)
 		}
-		if n, err := parseLimit(b); err == nil && n < 0 {
+		if n, err := cgroup.ParseLimit(b); err == nil && n < 0 {
 			t.Errorf("limit %d", n)
 		}
-		if v, err := parsePressure(b); err == nil && !(v >= 0 && v <= 100) {
+		if v, full, err := cgroup.ParsePressure(b); err == nil && !(v.Avg10 >= 0 && full.Avg10 <= 100) {
 			t.Errorf("pressure %v", v)
 		}
-		if v, err := parseCPUMax(b); err == nil && !(v >= 0) {
+		if v, err := cgroup.ParseCPUMax(b); err == nil && !(v >= 0) {
 			t.Errorf("%v CPUs", v)
 		}
 		parseStat(b)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sonde-io/sonde/collector/capture"
+	"github.com/sonde-io/sonde/internal/cgroup"
 )
 
 // watch is what is known of one process.
@@ -28,7 +29,7 @@ type watch struct {
 	every    time.Duration // between two looks
 	begun    bool
 	first    time.Time
-	paths    cgroupPaths
+	paths    cgroup.Paths
 	group    *memoryGroup
 	grouped  time.Time // when its limits were read
 	cpus     float64
@@ -121,10 +122,10 @@ func (e *Engine) begin(w *watch, now time.Time) {
 	w.begun, w.first = true, now
 	b, err := e.files.pid(w.t.PID, "cgroup")
 	if err == nil {
-		w.paths = parseCgroup(b)
+		w.paths = cgroup.ParsePaths(b)
 	}
 	w.group = e.files.memoryOf(w.t.PID, w.paths)
-	if path := max(w.paths.memory, w.paths.unified); w.group == nil && err == nil && len(path) > 1 { // the root has no limit
+	if path := max(w.paths.Memory, w.paths.Unified); w.group == nil && err == nil && len(path) > 1 { // the root has no limit
 		e.unreadable.Do(func() {
 			e.log.Warn("the memory cgroup of a process cannot be read: of such it is not told whether the kernel killed them, and triggers on memory and pressure do not fire", "pid", w.t.PID,
 				"service", w.t.Process.Service, "cgroup", path)

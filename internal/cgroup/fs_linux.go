@@ -1,9 +1,9 @@
-package trigger
+package cgroup
 
 import "golang.org/x/sys/unix"
 
-// isCgroup reports whether dir is in a file system of cgroups: the kernel makes its files.
-func isCgroup(dir string) bool {
+// Is reports whether dir is in a file system of cgroups: the kernel makes its files.
+func Is(dir string) bool {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
 		return false
