@@ -93,7 +93,11 @@ func start(cfg Config, fx effects) *Agent {
 	if cfg.Disabled {
 		return a
 	}
-	a.instance = newInstance()
+	instance, problem := chooseInstance(fx.getenv, os.Getppid())
+	if problem != "" {
+		a.say(instanceVariable, "sonde agent: wrong setting", "problem", problem)
+	}
+	a.instance = instance
 	a.boundary = "sonde-" + a.instance
 	a.tokenFile = fx.getenv("SONDE_TOKEN_FILE")
 	info, stripped := describeProcess(&a.cfg, fx.getenv)

@@ -110,15 +110,23 @@ func (p *privacy) process(info *processInfo) {
 	info.Labels = p.labels(info.Labels)
 	info.BuildInfo = string(p.lines([]byte(info.BuildInfo)))
 	info.Exe = p.text(info.Exe)
+	info.Conditions = p.values(info.Conditions)
 }
 
 // labels redacts the values. The service's name stays: it is what the process is known by.
 func (p *privacy) labels(labels map[string]string) map[string]string {
-	out := maps.Clone(labels)
+	out := p.values(labels)
+	if name, ok := labels["service_name"]; ok {
+		out["service_name"] = name
+	}
+	return out
+}
+
+// values redacts all values.
+func (p *privacy) values(texts map[string]string) map[string]string {
+	out := maps.Clone(texts)
 	for name, value := range out {
-		if name != "service_name" {
-			out[name] = p.text(value)
-		}
+		out[name] = p.text(value)
 	}
 	return out
 }

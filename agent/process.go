@@ -1,8 +1,6 @@
 package agent
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"maps"
 	"os"
 	"path"
@@ -19,17 +17,6 @@ import (
 
 // loaded is about when the program started, for systems that do not tell.
 var loaded = time.Now()
-
-// newInstance returns a random instance id: 32 hex digits.
-func newInstance() string {
-	var b [16]byte
-	if _, err := rand.Read(b[:]); err != nil {
-		// Without randomness the time and the pid still tell two runs apart.
-		s := strconv.FormatInt(time.Now().UnixNano(), 16) + strconv.FormatInt(int64(os.Getpid()), 16)
-		return (s + strings.Repeat("0", 32))[:32]
-	}
-	return hex.EncodeToString(b[:])
-}
 
 // describeProcess gathers everything that is known about this process, and how many of its labels were stripped.
 func describeProcess(c *Config, getenv func(string) string) (*processInfo, int) {
@@ -76,6 +63,7 @@ func describeProcess(c *Config, getenv func(string) string) (*processInfo, int) 
 	m.add(user, slices.Sorted(maps.Keys(user)))
 	m.mark()
 	p.Labels = m.labels
+	p.Conditions = conditions(c, os.Args[1:], os.Environ())
 	return p, m.stripped
 }
 

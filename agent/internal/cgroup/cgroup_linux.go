@@ -180,3 +180,14 @@ func (g *Group) Cores() float64 {
 	}
 	return g.cores
 }
+
+// MemoryLimit returns the lowest memory limit in bytes; +Inf where nothing limits it.
+func (g *Group) MemoryLimit() float64 {
+	limit := math.Inf(1)
+	if g != nil {
+		for _, l := range g.levels {
+			limit = min(limit, l.limit)
+		}
+	}
+	return limit
+}

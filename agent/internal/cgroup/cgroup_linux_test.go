@@ -42,6 +42,7 @@ func TestGroup(t *testing.T) {
 		name                    string
 		files                   map[string]string
 		memory, pressure, cores float64
+		limit                   float64
 	}{
 		{"a service of systemd", map[string]string{
 			"proc/self/cgroup": "0::/system.slice/cart.service\n", "proc/self/mountinfo": mountHost2, "proc/pressure/memory": pressureOfHost,
@@ -49,31 +50,31 @@ func TestGroup(t *testing.T) {
 			"sys/fs/cgroup/system.slice/cart.service/memory.stat": stat2, "sys/fs/cgroup/system.slice/cart.service/cpu.max": "150000 100000\n",
 			"sys/fs/cgroup/system.slice/cart.service/memory.pressure": pressureText,
 			"sys/fs/cgroup/system.slice/memory.max":                   "max\n", "sys/fs/cgroup/system.slice/memory.current": "999999999\n", "sys/fs/cgroup/system.slice/cpu.max": "max 100000\n",
-		}, 0.75, 12.34, 1.5},
+		}, 0.75, 12.34, 1.5, 512 << 20},
 		{"a pod that is nearer to its limit than its container", map[string]string{
 			"proc/self/cgroup": "0::/kubepods/pod1/c1\n", "proc/self/mountinfo": mountHost2,
 			"sys/fs/cgroup/kubepods/pod1/c1/memory.max": "1000\n", "sys/fs/cgroup/kubepods/pod1/c1/memory.current": "100\n", "sys/fs/cgroup/kubepods/pod1/c1/cpu.max": "max 100000\n",
 			"sys/fs/cgroup/kubepods/pod1/memory.max": "2000\n", "sys/fs/cgroup/kubepods/pod1/memory.current": "1900\n", "sys/fs/cgroup/kubepods/pod1/cpu.max": "50000 100000\n",
-		}, 0.95, none, 0.5},
+		}, 0.95, none, 0.5, 1000},
 		{"a container that sees its own cgroup as the root", map[string]string{
 			"proc/self/cgroup": "0::/\n", "proc/self/mountinfo": mountPod2, "sys/fs/cgroup/memory.max": "1000\n", "sys/fs/cgroup/memory.current": "500\n",
 			"sys/fs/cgroup/memory.pressure": pressureText,
-		}, 0.5, 12.34, math.Inf(1)},
+		}, 0.5, 12.34, math.Inf(1), 1000},
 		{"a path outside of the namespace", map[string]string{
 			"proc/self/cgroup": "0::/../../other\n", "proc/self/mountinfo": mountPod2, "sys/fs/cgroup/memory.max": "1000\n", "sys/fs/cgroup/memory.current": "250\n",
-		}, 0.25, none, math.Inf(1)},
+		}, 0.25, none, math.Inf(1), 1000},
 		{"version 1 in a container without a namespace", map[string]string{
 			"proc/self/cgroup": "4:memory:/docker/4f2e\n3:cpu,cpuacct:/docker/4f2e\n0::/docker/4f2e\n", "proc/self/mountinfo": mountDocker1, "proc/pressure/memory": pressureOfHost,
 			"sys/fs/cgroup/memory/memory.limit_in_bytes": "104857600\n", "sys/fs/cgroup/memory/memory.usage_in_bytes": "62914560\n", "sys/fs/cgroup/memory/memory.stat": stat1,
 			"sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us": "200000\n", "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us": "100000\n",
-		}, 0.5, 0.5, 2},
+		}, 0.5, 0.5, 2, 100 << 20},
 		{"a hybrid host", map[string]string{
 			"proc/self/cgroup": "4:memory:/a/b\n0::/\n", "proc/self/mountinfo": mountHybrid, "proc/pressure/memory": pressureOfHost,
 			"sys/fs/cgroup/memory/a/b/memory.limit_in_bytes": "9223372036854771712\n", "sys/fs/cgroup/memory/a/b/memory.usage_in_bytes": "5\n",
 			"sys/fs/cgroup/memory/a/memory.limit_in_bytes": "100\n", "sys/fs/cgroup/memory/a/memory.usage_in_bytes": "90\n",
-		}, 0.9, 0.5, math.Inf(1)},
-		{"no limit", map[string]string{"proc/self/cgroup": "0::/x\n", "proc/self/mountinfo": mountHost2, "sys/fs/cgroup/x/memory.max": "max\n"}, none, none, math.Inf(1)},
-		{"nothing at all", nil, none, none, math.Inf(1)},
+		}, 0.9, 0.5, math.Inf(1), 100},
+		{"no limit", map[string]string{"proc/self/cgroup": "0::/x\n", "proc/self/mountinfo": mountHost2, "sys/fs/cgroup/x/memory.max": "max\n"}, none, none, math.Inf(1), math.Inf(1)},
+		{"nothing at all", nil, none, none, math.Inf(1), math.Inf(1)},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			g := open(tree(t, tc.files))
@@ -81,6 +82,9 @@ func TestGroup(t *testing.T) {
 			same := func(a, b float64) bool { return a == b || math.IsNaN(a) && math.IsNaN(b) || math.Abs(a-b) < 1e-9 }
 			if m, p, c := g.Memory(), g.Pressure(), g.Cores(); !same(m, tc.memory) || !same(p, tc.pressure) || !same(c, tc.cores) {
 				t.Errorf("memory %v, pressure %v, cores %v; want %v, %v, %v", m, p, c, tc.memory, tc.pressure, tc.cores)
+			}
+			if limit := g.MemoryLimit(); limit != tc.limit {
+				t.Errorf("memory limit %v, want %v", limit, tc.limit)
 			}
 			if n := testing.AllocsPerRun(20, func() { g.Memory(); g.Pressure() }); n != 0 {
 				t.Errorf("%v allocations for a reading", n)
@@ -109,7 +113,7 @@ func TestCloseGivesTheFilesBack(t *testing.T) {
 	}
 	var none *Group
 	none.Close()
-	if !math.IsNaN(none.Memory()) || !math.IsNaN(none.Pressure()) || !math.IsInf(none.Cores(), 1) {
+	if !math.IsNaN(none.Memory()) || !math.IsNaN(none.Pressure()) || !math.IsInf(none.Cores(), 1) || !math.IsInf(none.MemoryLimit(), 1) {
 		t.Error("a nil group knows something")
 	}
 }

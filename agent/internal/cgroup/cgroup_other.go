@@ -19,5 +19,8 @@ func (*Group) Memory() float64 { return math.NaN() }
 // Pressure returns NaN: it is not known.
 func (*Group) Pressure() float64 { return math.NaN() }
 
+// MemoryLimit returns +Inf: there is none.
+func (*Group) MemoryLimit() float64 { return math.Inf(1) }
+
 // Cores returns +Inf: nothing limits them.
 func (*Group) Cores() float64 { return math.Inf(1) }
