@@ -101,6 +101,8 @@ type Build struct {
 	Version    string // main module version
 	Info       string // debug.BuildInfo.String()
 	FirstSeen  int64
+	Size       int64  // of the file in bytes, 0: unknown
+	Stripped   string // yes, no, "": unknown
 }
 
 // Event is something at a point in time.
@@ -150,6 +152,7 @@ type EventFilter struct {
 type Catalog interface {
 	CaptureStore
 	Fleet
+	BuildStore
 	// Register stores r. If any key was seen before it changes nothing and returns a *DuplicateError.
 	Register(ctx context.Context, r Registration) error
 	// Seen reports which of keys were registered before. It may not know of a window that another program has just registered: Register has the last word.
@@ -172,14 +175,6 @@ type Catalog interface {
 	Processes(ctx context.Context, f ProcessFilter) ([]Process, error)
 	// Versions counts the profiled processes last seen at or after since and first seen before the given time (Unix ms), by service and version.
 	Versions(ctx context.Context, since, before int64) ([]ServiceVersion, error)
-	// PutBuilds inserts builds that are new.
-	PutBuilds(ctx context.Context, bs []Build) error
-	// Build returns one build, or ErrNotFound.
-	Build(ctx context.Context, id string) (Build, error)
-	// Builds returns the builds that processes of service ran ("" for all), first seen first.
-	Builds(ctx context.Context, service string) ([]Build, error)
-	// Modules returns the main modules of those builds, without the rest of them, sorted, at most limit.
-	Modules(ctx context.Context, service string, limit int) ([]string, error)
 	// AddEvents stores events.
 	AddEvents(ctx context.Context, es []Event) error
 	// Events returns events that f selects, newest first.

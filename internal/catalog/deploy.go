@@ -19,29 +19,29 @@ type buildInUse struct {
 }
 
 // addDeploy stores an event if p, whose build has just become known, is the first process of its service with a build that differs from the one
-// that its other processes ran last.
-func (t *tx) addDeploy(p Process) error {
+// that its other processes ran last, and reports whether it is.
+func (t *tx) addDeploy(p Process) (deployed bool, err error) {
 	if p.Service == "" {
-		return nil
+		return false, nil
 	}
 	replica, err := t.isReplica(p)
 	if err != nil {
-		return fmt.Errorf("look for a deploy: %w", err)
+		return false, fmt.Errorf("look for a deploy: %w", err)
 	}
 	if replica {
-		return nil
+		return false, nil
 	}
 	others, err := t.buildsInUse(p)
 	if err != nil {
-		return fmt.Errorf("look for a deploy: %w", err)
+		return false, fmt.Errorf("look for a deploy: %w", err)
 	}
 	from := previousBuild(p, others)
 	if from == nil {
-		return nil
+		return false, nil
 	}
 	toVersion, err := t.versionOf(p)
 	if err != nil {
-		return fmt.Errorf("look for a deploy: %w", err)
+		return false, fmt.Errorf("look for a deploy: %w", err)
 	}
 	e := Event{Time: p.FirstSeen, Kind: "deploy", Service: p.Service, Attrs: map[string]string{
 		"from_build": from.id, "to_build": p.BuildID, "from_version": from.version, "to_version": toVersion, "instance": p.Instance,
@@ -54,7 +54,7 @@ func (t *tx) addDeploy(p Process) error {
 		was, is = "build "+shortID(from.id), "build "+shortID(p.BuildID)
 	}
 	e.Text = fmt.Sprintf("%s changed from %s to %s", p.Service, was, is)
-	return t.addEvents([]Event{e})
+	return true, t.addEvents([]Event{e})
 }
 
 // previousBuild returns the build that p's replaces, nil if p shows no change. others is sorted, the build seen last first.
@@ -79,7 +79,7 @@ func previousBuild(p Process, others []buildInUse) *buildInUse {
 // processes of the service: a thousand replicas that start together would read a million rows.
 func (t *tx) isReplica(p Process) (bool, error) {
 	found, err := collect(t.ctx, t.Tx, t.d, scanOne[int], `SELECT 1 FROM processes
-		WHERE service = ? AND build_id = ? AND instance <> ? AND `+notEnded+` AND last_seen >= ? LIMIT 1`, p.Service, p.BuildID, p.Instance, p.FirstSeen-quiet)
+		WHERE service = ? AND build_id = ? AND instance <> ? AND `+notEnded+` AND last_seen >= ? ORDER BY started DESC LIMIT 1`, p.Service, p.BuildID, p.Instance, p.FirstSeen-quiet)
 	return len(found) > 0, err
 }
 

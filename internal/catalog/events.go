@@ -26,6 +26,9 @@ func (t *tx) addEvents(es []Event) error {
 			id, e.Time, e.Kind, e.Service, e.Text, string(attrs)); err != nil {
 			return fmt.Errorf("insert event: %w", err)
 		}
+		if err := t.leftBy(e); err != nil {
+			return fmt.Errorf("look for a restart: %w", err)
+		}
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -14,14 +15,17 @@ import (
 const processColumns = `instance, service, labels, labels_hash, build_id, version, go_version, exe, pid, boot_id, pid_ns, start_ticks, ns_pids,
 	host, gatherer, state, reason, started, first_seen, last_seen`
 
+// conditionsColumn is the text of a process's conditions.
+const conditionsColumn = `COALESCE((SELECT c.text FROM conditions c WHERE c.id = processes.conditions), '')`
+
 // placeColumns are made of labels where a process is written.
 const placeColumns = `node, pod, container`
 
 // upsertProcess leaves what is known where the new value is empty. A reason goes with whoever gathers: once a process is profiled, an empty
 // reason takes the earlier one back, and a process that has ended needs none. How it ended is known to whoever saw it: that it is gone, which others see too, is no better word than crashed. When a process was first seen is the earliest report, when it was last seen the latest, since reports of
 // several gatherers arrive in any order.
-const upsertProcess = `INSERT INTO processes (` + processColumns + `, ` + placeColumns + `)
-	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+const upsertProcess = `INSERT INTO processes (` + processColumns + `, ` + placeColumns + `, conditions)
+	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 	ON CONFLICT (instance) DO UPDATE SET
 	service = COALESCE(NULLIF(excluded.service, ''), processes.service),
 	labels = COALESCE(NULLIF(excluded.labels, ''), processes.labels),
@@ -44,9 +48,10 @@ const upsertProcess = `INSERT INTO processes (` + processColumns + `, ` + placeC
 	last_seen = CASE WHEN excluded.last_seen > processes.last_seen THEN excluded.last_seen ELSE processes.last_seen END,
 	node = COALESCE(NULLIF(excluded.node, ''), processes.node),
 	pod = COALESCE(NULLIF(excluded.pod, ''), processes.pod),
-	container = COALESCE(NULLIF(excluded.container, ''), processes.container)`
+	container = COALESCE(NULLIF(excluded.container, ''), processes.container),
+	conditions = COALESCE(NULLIF(excluded.conditions, ''), processes.conditions)`
 
-// putProcesses upserts ps and stores the deploys that they show.
+// putProcesses upserts ps and stores the deploys, restarts and changes that they show.
 func (t *tx) putProcesses(ps []Process) error {
 	if len(ps) == 0 {
 		return nil
@@ -67,19 +72,15 @@ const seenStep = 20 * 1000
 func (p *Process) alive(service, gatherer, state string) bool {
 	return p.Service == service && p.Gatherer == gatherer && p.Gatherer != "" && p.State == state &&
 		p.Labels.IsEmpty() && p.LabelsHash == "" && p.BuildID == "" && p.Version == "" && p.GoVersion == "" && p.Exe == "" && p.PID == 0 && p.BootID == "" &&
-		p.PIDNS == 0 && p.StartTicks == 0 && len(p.NSPIDs) == 0 && p.Host == "" && p.Reason == "" && p.Started == 0 && p.FirstSeen == 0
+		p.PIDNS == 0 && p.StartTicks == 0 && len(p.NSPIDs) == 0 && p.Host == "" && p.Reason == "" && p.Started == 0 && p.FirstSeen == 0 && len(p.Conditions) == 0
 }
 
 func (t *tx) putProcess(p Process) error {
 	if p.Instance == "" {
 		return errors.New("it has no instance id")
 	}
-	var service, build, gatherer, state, reason string
-	var lastSeen int64
-	err := t.row(`SELECT service, build_id, gatherer, state, reason, last_seen FROM processes WHERE instance = ?`, []any{p.Instance},
-		&service, &build, &gatherer, &state, &reason, &lastSeen)
-	isNew := errors.Is(err, sql.ErrNoRows)
-	if err != nil && !isNew {
+	old, isNew, err := t.standing(p.Instance)
+	if err != nil {
 		return err
 	}
 	if isNew && p.State == "" {
@@ -90,28 +91,70 @@ func (t *tx) putProcess(p Process) error {
 			return err
 		}
 	}
-	if !isNew && reason == "" && p.alive(service, gatherer, state) && p.LastSeen >= lastSeen && p.LastSeen < lastSeen+seenStep {
+	if !isNew && old.reason == "" && p.alive(old.service, old.gatherer, old.state) && p.LastSeen >= old.lastSeen && p.LastSeen < old.lastSeen+seenStep {
 		return nil
 	}
 	if p.FirstSeen == 0 {
 		p.FirstSeen = p.LastSeen
 	}
+	conditions, err := t.putConditions(p.Conditions)
+	if err != nil {
+		return err
+	}
 	args, err := processArgs(p)
 	if err != nil {
 		return err
 	}
-	if _, err := t.exec(upsertProcess, args...); err != nil {
+	if _, err := t.exec(upsertProcess, append(args, conditions)...); err != nil {
 		return err
 	}
-	// A build is told once in a process's life, mostly with its first report.
-	if p.BuildID == "" || build != "" {
-		return nil
-	}
-	if p.Service == "" {
-		p.Service = service
-	}
-	return t.addDeploy(p)
+	return t.turn(p, old, isNew, conditions)
 }
+
+// standing is what the catalogue knew of a process before a report.
+type standing struct {
+	service, build, gatherer, state, reason, conditions string
+	lastSeen                                            int64
+}
+
+func (t *tx) standing(instance string) (s standing, isNew bool, err error) {
+	err = t.row(`SELECT service, build_id, gatherer, state, reason, conditions, last_seen FROM processes WHERE instance = ?`, []any{instance},
+		&s.service, &s.build, &s.gatherer, &s.state, &s.reason, &s.conditions, &s.lastSeen)
+	if errors.Is(err, sql.ErrNoRows) {
+		return s, true, nil
+	}
+	return s, false, err
+}
+
+// turn stores the events that p's report is the first to show: the deploy of its build, the change of what it was started with, and that it took another's place or left its own.
+func (t *tx) turn(p Process, old standing, isNew bool, conditions string) error {
+	// A build is told once in a process's life, mostly with its first report, and so are its conditions.
+	began, told := p.BuildID != "" && old.build == "", conditions != "" && old.conditions == ""
+	ended := hasEnded(p.State)
+	p.Service, p.BuildID = cmp.Or(p.Service, old.service), cmp.Or(p.BuildID, old.build)
+	if conditions == "" {
+		conditions = old.conditions
+	}
+	deployed := false
+	if began {
+		var err error
+		if deployed, err = t.addDeploy(p); err != nil {
+			return err
+		}
+	}
+	switch {
+	case p.Service == "" || p.BuildID == "":
+		return nil
+	case ended && !isNew && !hasEnded(old.state):
+		return t.left(p, conditions)
+	case !ended && (began || told):
+		return t.entered(p, conditions, began, deployed)
+	}
+	return nil
+}
+
+// hasEnded says of a state what ended says of it in SQL.
+func hasEnded(state string) bool { return state == "exited" || state == "crashed" }
 
 func processArgs(p Process) ([]any, error) {
 	var lbls, nsPIDs string
@@ -138,10 +181,10 @@ func processArgs(p Process) ([]any, error) {
 
 func scanProcess(rows *sql.Rows) (Process, error) {
 	var p Process
-	var lbls, nsPIDs string
+	var lbls, nsPIDs, conditions string
 	var pidNS, startTicks int64
 	err := rows.Scan(&p.Instance, &p.Service, &lbls, &p.LabelsHash, &p.BuildID, &p.Version, &p.GoVersion, &p.Exe, &p.PID, &p.BootID, &pidNS, &startTicks,
-		&nsPIDs, &p.Host, &p.Gatherer, &p.State, &p.Reason, &p.Started, &p.FirstSeen, &p.LastSeen)
+		&nsPIDs, &p.Host, &p.Gatherer, &p.State, &p.Reason, &p.Started, &p.FirstSeen, &p.LastSeen, &conditions)
 	if err != nil {
 		return p, err
 	}
@@ -151,6 +194,9 @@ func scanProcess(rows *sql.Rows) (Process, error) {
 	}
 	if p.NSPIDs, err = readPIDs(nsPIDs); err != nil {
 		return p, fmt.Errorf("pids of process %s: %w", p.Instance, err)
+	}
+	if p.Conditions, err = readConditions(conditions); err != nil {
+		return p, fmt.Errorf("conditions of process %s: %w", p.Instance, err)
 	}
 	return p, nil
 }
@@ -172,7 +218,7 @@ func readLabels(text string) (ls labels.Labels, err error) {
 
 // Process implements Catalog.
 func (db *DB) Process(ctx context.Context, instance string) (Process, error) {
-	ps, err := collect(ctx, db.r, db.d, scanProcess, `SELECT `+processColumns+` FROM processes WHERE instance = ?`, instance)
+	ps, err := collect(ctx, db.r, db.d, scanProcess, `SELECT `+processColumns+`, `+conditionsColumn+` FROM processes WHERE instance = ?`, instance)
 	if err == nil && len(ps) == 0 {
 		err = ErrNotFound
 	}
@@ -184,7 +230,7 @@ func (db *DB) Process(ctx context.Context, instance string) (Process, error) {
 
 // Processes implements Catalog.
 func (db *DB) Processes(ctx context.Context, f ProcessFilter) ([]Process, error) {
-	query, args := `SELECT `+processColumns+` FROM processes`, []any(nil)
+	query, args := `SELECT `+processColumns+`, `+conditionsColumn+` FROM processes`, []any(nil)
 	var where []string
 	if f.Instance != "" {
 		where, args = append(where, "instance = ?"), append(args, f.Instance)

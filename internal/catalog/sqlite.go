@@ -50,7 +50,11 @@ func openSQLite(ctx context.Context, path string) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := migrate(ctx, db.w, db.d); err != nil {
+	err = migrate(ctx, db.w, db.d)
+	if err == nil {
+		err = db.fillModules(ctx)
+	}
+	if err != nil {
 		db.Close()
 		return nil, err
 	}
