@@ -151,6 +151,7 @@ type EventFilter struct {
 // Catalog is the catalogue. Safe for concurrent use. All methods that write are one transaction and durable when they return nil.
 type Catalog interface {
 	CaptureStore
+	LineStore
 	Fleet
 	BuildStore
 	// Register stores r. If any key was seen before it changes nothing and returns a *DuplicateError.
@@ -197,7 +198,7 @@ type Catalog interface {
 	// Deletions returns all deletions by id.
 	Deletions(ctx context.Context) ([]Deletion, error)
 	// FinishDeletion marks d as finished and removes in the same transaction the processes that it names and that were last seen before the given time (Unix ms; 0: none), with their
-	// keys, its captures in its range, and where it names a service alone that service's events in its range.
+	// keys, its captures and lines in its range, and where it names a service alone that service's events in its range.
 	FinishDeletion(ctx context.Context, d Deletion, seenBefore int64) (Removed, error)
 	// ForgetDeletion removes the row of a deletion.
 	ForgetDeletion(ctx context.Context, id string) error

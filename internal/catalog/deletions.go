@@ -62,6 +62,9 @@ func (db *DB) FinishDeletion(ctx context.Context, d Deletion, seenBefore int64) 
 		if err := t.deleteCaptures(d, &r); err != nil {
 			return err
 		}
+		if err := t.deleteLines(d); err != nil {
+			return err
+		}
 		if seenBefore > 0 {
 			if err := t.deleteProcesses(d, seenBefore, &r); err != nil {
 				return err
