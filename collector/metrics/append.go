@@ -1,0 +1,205 @@
+package metrics
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb"
+
+	"github.com/sonde-io/sonde/collector/series"
+)
+
+// Why a sample is left out.
+const (
+	reasonTooOld    = "too_old"
+	reasonFuture    = "future"
+	reasonMaxSeries = "max_series"
+	reasonDuplicate = "duplicate"
+	reasonInvalid   = "invalid"
+)
+
+// reasonOf says why err leaves one sample out, "" where it is an error of the database.
+func reasonOf(err error) string {
+	switch {
+	case errors.Is(err, storage.ErrOutOfOrderSample), errors.Is(err, storage.ErrOutOfBounds), errors.Is(err, storage.ErrTooOldSample):
+		return reasonTooOld
+	case errors.Is(err, storage.ErrDuplicateSampleForTimestamp):
+		return reasonDuplicate
+	case errors.Is(err, errMaxSeries):
+		return reasonMaxSeries
+	case errors.Is(err, tsdb.ErrInvalidSample), errors.As(err, new(histogram.Error)):
+		return reasonInvalid
+	}
+	return ""
+}
+
+// AppendSeries implements series.Appender: when it returns nil the samples survive a crash of this program.
+func (s *Store) AppendSeries(ctx context.Context, batches ...series.Batch) (err error) {
+	s.closing.RLock()
+	defer s.closing.RUnlock()
+	if s.closed {
+		return fmt.Errorf("append metrics: %w", ErrClosed)
+	}
+	w := writer{s: s, ctx: ctx, app: s.db.Appender(ctx), latest: latest()}
+	for i := range batches {
+		if err := w.batch(&batches[i]); err != nil {
+			return fmt.Errorf("append metrics: %w", errors.Join(err, w.app.Rollback()))
+		}
+	}
+	if err := w.commit(); err != nil {
+		return fmt.Errorf("append metrics: %w", err)
+	}
+	return nil
+}
+
+// writer appends batches.
+type writer struct {
+	s       *Store
+	ctx     context.Context
+	app     storage.Appender
+	latest  int64
+	pending int
+}
+
+func (w *writer) commit() error {
+	if err := w.app.Commit(); err != nil {
+		return err
+	}
+	w.s.metrics.appended.Add(float64(w.pending))
+	w.pending = 0
+	return nil
+}
+
+func (w *writer) batch(b *series.Batch) error {
+	for _, m := range b.Metadata {
+		w.s.meta.put(m)
+	}
+	t := w.s.targets.of(b.Process)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i := range b.Samples {
+		if err := w.sample(t, &b.Samples[i]); err != nil {
+			return err
+		}
+		if w.pending < commitEvery {
+			continue
+		}
+		if err := w.commit(); err != nil {
+			return err
+		}
+		if err := w.ctx.Err(); err != nil {
+			return err
+		}
+		w.app = w.s.db.Appender(w.ctx)
+	}
+	return nil
+}
+
+func (w *writer) sample(t *target, x *series.Sample) (err error) {
+	if x.T > w.latest || x.T < earliest {
+		reason := reasonFuture
+		if x.T < earliest {
+			reason = reasonTooOld
+		}
+		w.s.metrics.dropped.WithLabelValues(reason).Inc()
+		return nil
+	}
+	known := t.get(x.Labels)
+	ref := known.ref
+	if x.H != nil {
+		ref, err = w.app.AppendHistogram(ref, known.full, x.T, nil, x.H)
+	} else {
+		ref, err = w.app.Append(ref, known.full, x.T, x.V)
+	}
+	if err == nil {
+		known.ref = ref
+		w.pending++
+		return nil
+	}
+	reason := reasonOf(err)
+	if reason == "" {
+		return fmt.Errorf("series %.300s: %w", known.full.String(), err)
+	}
+	if known.ref == 0 {
+		t.remove(x.Labels) // one over the limit is nothing to remember
+	}
+	w.s.metrics.dropped.WithLabelValues(reason).Inc()
+	return nil
+}
+
+const (
+	targetIdle      = 30 * time.Minute
+	maxTargetSeries = 50_000 // of one target whose references are remembered
+)
+
+// targets remembers of each process the references of its series, so that neither labels are joined nor the database is searched for each sample.
+type targets struct {
+	mu     sync.Mutex
+	byHash map[uint64]*target
+}
+
+type target struct {
+	process labels.Labels // as it came
+	used    time.Time     // guarded by targets.mu
+
+	mu     sync.Mutex
+	full   labels.Labels // with job and instance
+	series map[uint64]*knownSeries
+}
+
+type knownSeries struct {
+	own, full labels.Labels
+	ref       storage.SeriesRef // 0: not known yet; one that the database forgot is no harm
+}
+
+// of returns the target of a process. Two with one hash take turns.
+func (ts *targets) of(process labels.Labels) *target {
+	hash, now := process.Hash(), time.Now()
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	t := ts.byHash[hash]
+	if t == nil || !labels.Equal(t.process, process) {
+		t = &target{process: process, full: process, series: map[uint64]*knownSeries{}}
+		if !process.IsEmpty() {
+			t.full = series.WithTarget(process)
+		}
+		if ts.byHash == nil {
+			ts.byHash = map[uint64]*target{}
+		}
+		ts.byHash[hash] = t
+	}
+	t.used = now
+	return t
+}
+
+// forget drops targets that were not used since.
+func (ts *targets) forget(since time.Time) {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	for hash, t := range ts.byHash {
+		if t.used.Before(since) {
+			delete(ts.byHash, hash)
+		}
+	}
+}
+
+func (t *target) get(own labels.Labels) *knownSeries {
+	hash := own.Hash()
+	k := t.series[hash]
+	if k == nil || !labels.Equal(k.own, own) {
+		if len(t.series) >= maxTargetSeries {
+			clear(t.series)
+		}
+		k = &knownSeries{own: own, full: series.Merge(t.full, own)}
+		t.series[hash] = k
+	}
+	return k
+}
+
+func (t *target) remove(own labels.Labels) { delete(t.series, own.Hash()) }

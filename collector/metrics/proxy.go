@@ -1,0 +1,66 @@
+package metrics
+
+import (
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"strings"
+
+	"github.com/sonde-io/sonde/collector/reply"
+)
+
+// newProxy returns the handler that has the server at query_url answer.
+func newProxy(set Settings, log *slog.Logger) (http.Handler, error) {
+	base, err := url.Parse(set.QueryURL)
+	if err != nil {
+		return nil, fmt.Errorf("setting metrics.query_url: %w", err)
+	}
+	proxy := &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.Out.URL.Path = strings.TrimPrefix(r.In.URL.Path, Prefix)
+			r.Out.URL.RawPath = strings.TrimPrefix(r.In.URL.RawPath, Prefix)
+			r.SetURL(base)
+			// Who asks us is nobody there.
+			r.Out.Header.Del("Authorization")
+			r.Out.Header.Del("Cookie")
+			for name, v := range set.QueryHeaders {
+				r.Out.Header.Set(name, v)
+			}
+		},
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			if r.Context().Err() != nil {
+				return
+			}
+			log.Warn("cannot ask the server of query_url", "url", set.QueryURL, "error", err)
+			e := reply.Errorf(http.StatusBadGateway, "ask %s: %v", base.Host, err)
+			e.Hint = "setting metrics.query_url says who answers PromQL; without it the collector does"
+			reply.Fail(w, e)
+		},
+	}
+	if set.QueryTokenFile != "" {
+		proxy.Transport = withToken{set.QueryTokenFile, http.DefaultTransport}
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Body = http.MaxBytesReader(w, r.Body, maxQueryBytes)
+		proxy.ServeHTTP(w, r)
+	}), nil
+}
+
+// withToken sends the bearer token in a file, which may be replaced at any time.
+type withToken struct {
+	file string
+	next http.RoundTripper
+}
+
+func (t withToken) RoundTrip(r *http.Request) (*http.Response, error) {
+	b, err := os.ReadFile(t.file)
+	if err != nil {
+		return nil, fmt.Errorf("read metrics.query_token_file: %w", err)
+	}
+	r.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(b))) // a copy, made by ReverseProxy
+	return t.next.RoundTrip(r)
+}
