@@ -52,6 +52,19 @@ func (p Place) Dir() string { return filepath.Join(p.Root, filepath.Clean("/"+p.
 // Real reports whether the place can be trusted to be a cgroup.
 func (p Place) Real() bool { return !p.Inside || Is(p.Dir()) }
 
+// Top reports whether the place is the machine's own cgroup, above all others: it limits nothing and counts everything. What a container sees as its root is none.
+func (p Place) Top() bool {
+	if p.Dir() != p.Root {
+		return false
+	}
+	if p.V2 {
+		_, err := os.Stat(filepath.Join(p.Root, "cgroup.events"))
+		return err != nil
+	}
+	_, err := os.Stat(filepath.Join(p.Root, "release_agent"))
+	return err == nil
+}
+
 // Parents returns the folders above the cgroup up to the root of the mount, the nearest first, at most maxDepth.
 func (p Place) Parents() (out []string) {
 	own := p.Dir()

@@ -112,16 +112,30 @@ func ParsePressure(b []byte) (some, full Pressure, err error) {
 	return some, full, nil
 }
 
-// ParseCPUMax reads how many CPUs cpu.max allows, 0 for no limit.
-func ParseCPUMax(b []byte) (float64, error) {
+// ParseQuota reads cpu.max: how much CPU time may be used in a period, in microseconds. A period of 0 says that there is no limit.
+func ParseQuota(b []byte) (quota, period int64, err error) {
 	f := bytes.Fields(b)
 	if len(f) != 2 {
-		return 0, ErrMalformed
+		return 0, 0, ErrMalformed
 	}
 	if string(f[0]) == "max" {
-		return 0, nil
+		return 0, 0, nil
 	}
-	return CPUs(f[0], f[1])
+	quota, err = strconv.ParseInt(string(f[0]), 10, 64)
+	period, err2 := strconv.ParseInt(string(f[1]), 10, 64)
+	if err != nil || err2 != nil || quota <= 0 || period <= 0 {
+		return 0, 0, ErrMalformed
+	}
+	return quota, period, nil
+}
+
+// ParseCPUMax reads how many CPUs cpu.max allows, 0 for no limit.
+func ParseCPUMax(b []byte) (float64, error) {
+	quota, period, err := ParseQuota(b)
+	if err != nil || period == 0 {
+		return 0, err
+	}
+	return float64(quota) / float64(period), nil
 }
 
 // CPUs divides a quota by its period; a quota of -1 is none.
