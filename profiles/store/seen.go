@@ -95,7 +95,7 @@ func newSeenAdder(s *Store, q *FunctionsQuery, steps int, b *budget) *seenAdder 
 	a.scan.slots = steps
 	if steps > 1 {
 		// Whole minutes, aligned: windows of sums fit in.
-		step := max(time.Minute.Milliseconds(), (q.To-q.From)/int64(steps)+1)
+		step := max(time.Minute.Milliseconds(), (q.To-q.From+int64(steps)-1)/int64(steps))
 		step = ceilTo(step, time.Minute.Milliseconds())
 		a.scan.origin, a.scan.step = windowStart(q.From, step), step
 		a.scan.slots = int((q.To-a.scan.origin-1)/step) + 1
