@@ -274,9 +274,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("some avg10=12.34 avg60=1.00 total=1\nfull avg10=0 total=2\n"))
 	f.Add([]byte("50000 100000\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if st, err := parseStat(b); err == nil && st.state == 0 {
-			t.Errorf("%+v of %q", st, b)
-		}
+		parseStat(b)
 		parseSwitches(b)
 		parseOpenFiles(b)
 		if q, p, err := cgroup.ParseQuota(b); err == nil && p != 0 && (q <= 0 || p < 0) {
