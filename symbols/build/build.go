@@ -27,6 +27,8 @@ type Info struct {
 	GNUBuildID string           // hex, "" for none
 	GoVersion  string           // "go1.26.8"
 	Mod        *debug.BuildInfo // never nil; Main and Deps are empty for a program built without modules
+	Size       int64            // of the file in bytes, 0: unknown
+	Stripped   string           // yes or no: whether it has no symbol table; "" where that is not known
 }
 
 // Key returns the build's id: Key(i.GNUBuildID, i.GoBuildID).
@@ -111,6 +113,7 @@ func ReadFile(path string) (*Info, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read build of %s: %w", path, err)
 	}
+	info.Size = st.Size()
 	return info, nil
 }
 
@@ -131,7 +134,10 @@ func Read(r io.ReaderAt) (*Info, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrNotGo, err)
 		}
-		info.GoBuildID, info.GNUBuildID = notes.goID, notes.gnuID
+		info.GoBuildID, info.GNUBuildID, info.Stripped = notes.goID, notes.gnuID, "yes"
+		if notes.symbols {
+			info.Stripped = "no"
+		}
 	}
 	mod, err := buildinfo.Read(br)
 	if err != nil {

@@ -19,12 +19,16 @@ const (
 
 const (
 	ptNote        = 4
+	shtSymbols    = 2 // SHT_SYMTAB
 	shtNote       = 7
 	noteGNUBuild  = 3 // NT_GNU_BUILD_ID, name "GNU"
 	noteGoBuildID = 4 // of name "Go"
 )
 
-type notes struct{ goID, gnuID string }
+type notes struct {
+	goID, gnuID string
+	symbols     bool // there is a symbol table
+}
 
 // elfHeader is the part of an ELF header that leads to the program and section headers.
 type elfHeader struct {
@@ -52,9 +56,6 @@ func readNotes(r io.ReaderAt) (notes, error) {
 	if err := ns.readTable(r, h, h.progs, h.segment); err != nil {
 		return notes{}, fmt.Errorf("read program headers: %w", err)
 	}
-	if ns.gnuID != "" && ns.goID != "" {
-		return ns, nil
-	}
 	if err := ns.readTable(r, h, h.sects, h.section); err != nil {
 		return notes{}, fmt.Errorf("read section headers: %w", err)
 	}
@@ -69,6 +70,7 @@ func (ns *notes) readTable(r io.ReaderAt, h elfHeader, t table, where func(entry
 	}
 	for ; len(entries) > 0; entries = entries[t.size:] {
 		s := where(entries)
+		ns.symbols = ns.symbols || s.symbols
 		if !s.note || s.off > 1<<62 || s.size > maxNotes {
 			continue
 		}
@@ -125,7 +127,7 @@ func readHeader(r io.ReaderAt) (elfHeader, error) {
 
 // span is the part of the file that a header describes.
 type span struct {
-	note             bool
+	note, symbols    bool
 	off, size, align uint64
 }
 
@@ -142,7 +144,7 @@ func (h elfHeader) segment(b []byte) span {
 
 // section returns what the section header that b starts with describes.
 func (h elfHeader) section(b []byte) span {
-	s := span{note: h.order.Uint32(b[4:]) == shtNote}
+	s := span{note: h.order.Uint32(b[4:]) == shtNote, symbols: h.order.Uint32(b[4:]) == shtSymbols}
 	if h.is64 {
 		s.off, s.size, s.align = h.order.Uint64(b[24:]), h.order.Uint64(b[32:]), h.order.Uint64(b[48:])
 	} else {
