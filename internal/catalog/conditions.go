@@ -119,7 +119,8 @@ func compare(from, to traits) (ds []difference) {
 	for _, key := range slices.Sorted(maps.Keys(keys)) {
 		was, before := from[key]
 		is, now := to[key]
-		if was == is || (!before || !now) && !alike && !strings.HasPrefix(key, "flag_") && !strings.HasPrefix(key, "arg_") {
+		args := strings.HasPrefix(key, "flag_") || strings.HasPrefix(key, "arg_") // an agent tells few of them
+		if was == is || !alike && (args || !before || !now) {
 			continue
 		}
 		ds = append(ds, difference{key, was, is})
