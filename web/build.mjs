@@ -14,6 +14,7 @@ const dist = join(here, "dist");
 const pages = [
   { name: "explorer", entry: "src/main.tsx", html: "index.html", maxGzip: 60 * 1024 },
   { name: "fleet", entry: "src/fleet/main.tsx", html: "fleet.html", maxGzip: 40 * 1024 },
+  { name: "runtime", entry: "src/runtime/main.tsx", html: "runtime.html", maxGzip: 40 * 1024 },
 ];
 
 async function bundle() {

@@ -41,8 +41,8 @@ var load = sync.OnceValue(func() map[string]asset {
 	return assets
 })
 
-// Handler serves the pages, / (the explorer) and /fleet, and the embedded files beside them, by GET and HEAD; 404 for every other path. Files with a hash in their name may be kept for ever, the
-// others are revalidated by ETag. It is safe for concurrent use and allocates nothing per request but headers.
+// Handler serves the pages, / (the explorer), /fleet and /runtime, and the embedded files beside them, by GET and HEAD; 404 for every other path. Files with a hash in their name may be kept for ever,
+// the others are revalidated by ETag. It is safe for concurrent use and allocates nothing per request but headers.
 func Handler() http.Handler {
 	return serve(load())
 }
@@ -62,8 +62,8 @@ func serve(assets map[string]asset) http.Handler {
 		switch name {
 		case "":
 			name = "index.html"
-		case "fleet":
-			name = "fleet.html"
+		case "fleet", "runtime":
+			name += ".html"
 		}
 		a, ok := assets[name]
 		if !ok {

@@ -56,7 +56,7 @@ func TestIndexNamesFilesThatAreServed(t *testing.T) {
 
 func TestEveryAnswerHasThePolicy(t *testing.T) {
 	h := Handler()
-	for _, path := range []string{"/", "/fleet", "/favicon.svg", "/nothing"} {
+	for _, path := range []string{"/", "/fleet", "/runtime", "/favicon.svg", "/nothing"} {
 		res := get(t, h, "GET", path)
 		policy := res.Header.Get("Content-Security-Policy")
 		if !strings.Contains(policy, "default-src 'self'") || strings.Contains(policy, "unsafe") {
@@ -67,7 +67,7 @@ func TestEveryAnswerHasThePolicy(t *testing.T) {
 		}
 	}
 	// The policy forbids inline script and style: the page must have none.
-	page := body(t, get(t, h, "GET", "/")) + body(t, get(t, h, "GET", "/fleet"))
+	page := body(t, get(t, h, "GET", "/")) + body(t, get(t, h, "GET", "/fleet")) + body(t, get(t, h, "GET", "/runtime"))
 	if m := regexp.MustCompile(`<script(?: [^>]*)?>[^<]|<style| style=| on\w+=`).FindString(page); m != "" {
 		t.Errorf("index.html holds %q, which the policy forbids", m)
 	}
@@ -85,6 +85,8 @@ func TestPathsAndMethods(t *testing.T) {
 		{"GET", "/fleet", 200},
 		{"GET", "/fleet.html", 200},
 		{"GET", "/fleet/", 404},
+		{"GET", "/runtime", 200},
+		{"GET", "/runtime/", 404},
 		{"GET", "/licenses.txt", 200},
 		{"GET", "/nothing", 404},
 		{"GET", "/../web.go", 404},
@@ -166,7 +168,7 @@ func TestCompression(t *testing.T) {
 
 // TestScriptSize holds each page to its promise: so much JavaScript as it goes over the wire, and no more.
 func TestScriptSize(t *testing.T) {
-	for page, most := range map[string]int{"/": 60 * 1024, "/fleet": 40 * 1024} {
+	for page, most := range map[string]int{"/": 60 * 1024, "/fleet": 40 * 1024, "/runtime": 40 * 1024} {
 		total := 0
 		for _, m := range regexp.MustCompile(`src="/([^"]+\.js)"`).FindAllStringSubmatch(body(t, get(t, Handler(), "GET", page)), -1) {
 			total += len(load()[m[1]].zipped)

@@ -145,12 +145,12 @@ export const token = {
   set: (t: string) => (t ? sessionStorage.setItem(tokenKey, t) : sessionStorage.removeItem(tokenKey)),
 };
 
-/** apiPath writes a path with its parameters; empty ones are left out. */
+/** apiPath writes a path with its parameters, below /api/v1/ or from the root where it begins with a slash; empty ones are left out. */
 export function apiPath(path: string, params: Params): string {
   const p = new URLSearchParams();
   for (const [k, v] of Object.entries(params)) if (v !== undefined && v !== "") p.set(k, String(v));
   const s = p.toString();
-  return `/api/v1/${path}${s ? `?${s}` : ""}`;
+  return `${path.startsWith("/") ? "" : "/api/v1/"}${path}${s ? `?${s}` : ""}`;
 }
 
 // The server's clock minus the browser's, ms: a range that ends now ends by the clock that stamped the profiles.

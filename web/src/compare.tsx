@@ -1,6 +1,6 @@
 import { useEffect, useState } from "preact/hooks";
 import { Popover } from "./popover";
-import { TimesForm } from "./range";
+import { TimesForm } from "./times";
 import { currentType, defaultNormalize, fromText, go, range, scale, view } from "./state";
 import { formatDuration, parseDuration, rangeLabel, toParam } from "./time";
 import type { Normalize, View } from "./url";

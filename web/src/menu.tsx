@@ -1,5 +1,6 @@
 import { useState } from "preact/hooks";
 import { apiPath, Failure, send, token, type Params } from "./api";
+import { copy } from "./copy";
 import { Popover } from "./popover";
 import { currentType, filters, range, view } from "./state";
 import { formatView } from "./url";
@@ -63,22 +64,6 @@ async function pin(): Promise<string> {
   await send("pins", { query: v.query, from, to, note }, undefined, "POST");
   if (base) await send("pins", { query: v.baseQuery || v.query, from: base[0], to: base[1], note }, undefined, "POST");
   return link;
-}
-
-/** copy puts text on the clipboard; where the browser refuses (a page without TLS) it says so. */
-export async function copy(text: string, done: string): Promise<string> {
-  try {
-    await navigator.clipboard.writeText(text);
-    return done;
-  } catch {
-    const area = document.createElement("textarea");
-    area.value = text;
-    document.body.append(area);
-    area.select();
-    const ok = document.execCommand("copy");
-    area.remove();
-    return ok ? done : "The browser does not allow copying here: select the text instead.";
-  }
 }
 
 // A plain link could not send the token.

@@ -1,5 +1,5 @@
-import { useEffect, useState } from "preact/hooks";
-import { copy } from "./menu";
+import { useEffect } from "preact/hooks";
+import { agentSnippet, Command } from "./command";
 import { go, refresh, status } from "./state";
 
 /** ErrorNote says what went wrong and what cures it. */
@@ -12,24 +12,6 @@ export function ErrorNote(p: { message: string; hint?: string; retry?: boolean }
     </div>
   );
 }
-
-/** Command is one line or block to copy. */
-export function Command(p: { text: string; what: string }) {
-  const [said, setSaid] = useState("copy");
-  return (
-    <div class="command">
-      <pre class="mono">{p.text}</pre>
-      <button aria-label={`Copy ${p.what}`} onClick={() => void copy(p.text, "copied").then(setSaid)}>{said}</button>
-    </div>
-  );
-}
-
-const agentSnippet = `import "github.com/sonde-io/sonde/agent"
-
-func main() {
-	defer agent.Start(agent.Config{Service: "cart"}).Close()
-	// your program
-}`;
 
 /** Empty is the page before the first profile: what discovery sees, and the ways to a first one. */
 export function Empty() {

@@ -1,5 +1,12 @@
 import type { OneSeries, Series } from "./api";
 
+const steps = [15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 43200, 86400].map((s) => s * 1000);
+
+/** chartStep is the round step that gives a range about 120 points; an agent's window of 15 s is the shortest, or the chart would be a comb. */
+export function chartStep(ms: number): number {
+  return steps.find((s) => ms / s <= 130) ?? steps[steps.length - 1] * Math.ceil(ms / steps[steps.length - 1] / 130);
+}
+
 /**
  * rebin makes steps longer where profiles come less often than the steps: windows of a minute in steps of 30 s would be a comb that falls to nothing between
  * its teeth. The gap that is usual between steps with values decides; real gaps stay. Intervals add up, gauges are averaged. A ragged last step of a gauge is averaged over what there is.

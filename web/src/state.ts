@@ -4,7 +4,7 @@ import { computed, effect, signal, untracked, type Signal } from "@preact/signal
 import { Failure, get, serverNow, type Callers, type Event, type Flame, type Params, type Ranking, type SampleLabel, type Series, type Service, type Status, type Top } from "./api";
 import type { TypeInfo } from "./format";
 import { serviceOf } from "./selector";
-import { rebin, withBaseline } from "./series";
+import { chartStep, rebin, withBaseline } from "./series";
 import { isRelative, parseTime, toParam } from "./time";
 import { formatView, isDiff, parseView, type Normalize, type View } from "./url";
 
@@ -125,13 +125,6 @@ export function chartRange(r: Range): [number, number] {
   const lo = Math.min(r.from, r.base[0]), hi = Math.max(r.to, r.base[1]);
   const sum = r.to - r.from + (r.base[1] - r.base[0]);
   return hi - lo <= 6 * sum ? [lo, hi] : [r.from, r.to];
-}
-
-const steps = [15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 43200, 86400].map((s) => s * 1000);
-
-/** chartStep is the round step that gives a range about 120 points; an agent's window of 15 s is the shortest, or the chart would be a comb. */
-export function chartStep(ms: number): number {
-  return steps.find((s) => ms / s <= 130) ?? steps[steps.length - 1] * Math.ceil(ms / steps[steps.length - 1] / 130);
 }
 
 const week = 7 * 864e5;

@@ -8,7 +8,7 @@ import { serviceOf, withService } from "./selector";
 import { currentType, flame, fromText, go, range, refresh, services, series, top, types, view } from "./state";
 import { isDark, nextTheme } from "./theme";
 import { isRelative, toParam } from "./time";
-import { defaultView, isDiff, type View } from "./url";
+import { defaultView, formatView, isDiff, type View } from "./url";
 
 export function TopBar() {
   const v = view.value;
@@ -18,6 +18,7 @@ export function TopBar() {
     <header class="bar" aria-label="What is shown">
       <a class="brand" href="/" title="Sonde: start over" onClick={(e) => (e.preventDefault(), startOver())}>sonde</a>
       <a href="/fleet" title="Processes, coverage and captures of the fleet">fleet</a>
+      <a href={`/runtime${formatView({ ...defaultView, query: v.query, from: v.from, to: v.to, zone: v.zone })}`} title="Runtime metrics, GC and builds at the same time">runtime</a>
       <Search />
       <ServicePicker />
       <TypePicker />

@@ -1,6 +1,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { Failure, send } from "../api";
-import { go, refresh, type Process } from "./state";
+import { refresh } from "../loading";
+import { go, type Process } from "./state";
 
 /** Subject is what a capture is asked of: one process, or a service. */
 export interface Subject {

@@ -1,10 +1,11 @@
 import { useEffect, useState } from "preact/hooks";
+import { needToken, refresh } from "../loading";
 import { isDark, nextTheme } from "../theme";
 import { TokenDialog } from "../token";
 import { CapturesTab } from "./captures";
 import { CoverageTab } from "./coverage";
 import { ProcessesTab } from "./processes";
-import { captures, coverage, go, needToken, processes, refresh, tabs, view } from "./state";
+import { captures, coverage, go, processes, tabs, view } from "./state";
 
 /** FleetPage is what runs, what is watched of it, and what was captured. */
 export function FleetPage() {

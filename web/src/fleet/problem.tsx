@@ -1,5 +1,5 @@
 import type { Failure } from "../api";
-import { refresh } from "./state";
+import { refresh } from "../loading";
 
 /** Problem says what went wrong and what cures it. */
 export function Problem(p: { error: Failure; what: string }) {

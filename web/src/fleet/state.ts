@@ -1,9 +1,9 @@
 // What the fleet page shows, its form in the address, and what was loaded for it. The address: /fleet?tab=coverage&service=cart&state=lost&sort=-started&…
 // with the API's names; tab, by (what coverage's table lists), flame (a capture's id) and tz are the page's own.
 
-import { computed, effect, signal, type Signal } from "@preact/signals";
-import { Failure, get, type Params } from "../api";
-import type { Flame } from "../api";
+import { computed, signal } from "@preact/signals";
+import { get, type Flame, type Params } from "../api";
+import { failed, fetching, loaded, refresh } from "../loading";
 import type { Zone } from "../time";
 
 export type Tab = "processes" | "coverage" | "captures";
@@ -109,12 +109,6 @@ export interface Capture {
   flamegraph?: string;
 }
 
-export interface Loaded<T> {
-  data?: T;
-  error?: Failure;
-  loading: boolean;
-}
-
 /** parseView reads an address; what it does not know is left as it is by default. */
 export function parseView(search: string): View {
   const p = new URLSearchParams(search);
@@ -144,45 +138,10 @@ export function go(patch: Partial<View>, replace = false): void {
   view.value = next;
 }
 
-export const processes = signal<Loaded<Processes>>({ loading: true });
-export const coverage = signal<Loaded<Coverage>>({ loading: true });
-export const captures = signal<Loaded<Capture[]>>({ loading: true });
-export const flame = signal<Loaded<Flame>>({ loading: true });
-export const needToken = signal(false);
-/** turn grows with every refresh. */
-export const turn = signal(0);
-export const refresh = () => void turn.value++;
-
-/** failed keeps what was there, with the error beside it. */
-function failed<T>(s: Signal<Loaded<T>>, err: unknown): void {
-  const error = err instanceof Failure ? err : new Failure(0, String(err), "");
-  if (error.status === 401) needToken.value = true;
-  s.value = { ...s.peek(), error, loading: false };
-}
-
-/** load fills s with what ask answers, unless signal has ended it. */
-async function load<T>(s: Signal<Loaded<T>>, stop: AbortSignal, ask: () => Promise<T>): Promise<void> {
-  s.value = { data: s.peek().data, loading: true };
-  try {
-    const data = await ask();
-    if (!stop.aborted) s.value = { data, loading: false };
-  } catch (err) {
-    if (!stop.aborted) failed(s, err);
-  }
-}
-
-/** fetching runs ask for s whenever what it depends on changes, and gives the earlier request up. */
-function fetching<T>(s: Signal<Loaded<T>>, params: () => Params | null, ask: (p: Params, stop: AbortSignal) => Promise<T>): void {
-  effect(() => {
-    void turn.value;
-    const p = params();
-    if (!p) return;
-    const stop = new AbortController();
-    void load(s, stop.signal, () => ask(p, stop.signal));
-    return () => stop.abort();
-  });
-}
-
+export const processes = loaded<Processes>();
+export const coverage = loaded<Coverage>();
+export const captures = loaded<Capture[]>();
+export const flame = loaded<Flame>();
 export const pageSize = 200;
 
 /** wanted are the parameters of the processes shown; text, so that it changes only when they do. */

@@ -73,3 +73,29 @@ export function token(page: Page, name: string): Promise<string> {
 }
 
 export const param = (page: Page, name: string) => new URL(page.url()).searchParams.get(name);
+
+/** contrast is the worst contrast of the text that is shown with its ground, by WCAG. */
+export function contrast(page: Page): Promise<{ ratio: number; text: string }> {
+  return page.evaluate(() => {
+    const lum = (c: string) => {
+      const [r, g, b] = c.match(/[\d.]+/g)!.map(Number).map((v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+      return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const ground = (e: Element | null): string => {
+      for (; e; e = e.parentElement) {
+        const c = getComputedStyle(e).backgroundColor;
+        if (!/rgba\(.*, 0\)/.test(c)) return c;
+      }
+      return "rgb(255,255,255)";
+    };
+    let worst = { ratio: 99, text: "" };
+    for (const e of document.querySelectorAll("td, th, a, button, h2, b, li, summary, span, label")) {
+      const own = [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent!.trim());
+      if (!own || !(e as HTMLElement).offsetParent || (e as HTMLButtonElement).disabled) continue;
+      const a = lum(getComputedStyle(e).color), b = lum(ground(e));
+      const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+      if (ratio < worst.ratio) worst = { ratio, text: e.textContent! };
+    }
+    return worst;
+  });
+}

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, test } from "node:test";
 import type { Browser, Page } from "playwright-core";
-import { colours, launch, open, param } from "./chromium";
+import { colours, contrast, launch, open, param } from "./chromium";
 import { FixtureServer, recorded, type Answer } from "./server";
 
 let browser: Browser;
@@ -251,28 +251,7 @@ for (const scheme of ["light", "dark"] as const) {
       await page.getByRole("link", { name: tab }).click();
       await page.waitForFunction((t) => document.querySelector(`nav a[aria-current]`)?.textContent === t && document.querySelector(".rows tbody tr"), tab);
       await idle(page);
-      const worst = await page.evaluate(() => {
-        const lum = (c: string) => {
-          const [r, g, b] = c.match(/[\d.]+/g)!.map(Number).map((v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-          return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-        };
-        const ground = (e: Element | null): string => {
-          for (; e; e = e.parentElement) {
-            const c = getComputedStyle(e).backgroundColor;
-            if (!/rgba\(.*, 0\)/.test(c)) return c;
-          }
-          return "rgb(255,255,255)";
-        };
-        let worst = { ratio: 99, text: "" };
-        for (const e of document.querySelectorAll("td, th, a, button, h2, b, li, summary, span, label")) {
-          const own = [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent!.trim());
-          if (!own || !(e as HTMLElement).offsetParent || (e as HTMLButtonElement).disabled) continue;
-          const a = lum(getComputedStyle(e).color), b = lum(ground(e));
-          const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-          if (ratio < worst.ratio) worst = { ratio, text: e.textContent! };
-        }
-        return worst;
-      });
+      const worst = await contrast(page);
       assert.ok(worst.ratio >= 4.5, `${tab}: "${worst.text}" has a contrast of ${worst.ratio.toFixed(2)}`);
       if (process.env.SONDE_SHOTS) await page.screenshot({ path: `${process.env.SONDE_SHOTS}/fleet-${tab}-${scheme}.png` });
     }

@@ -42,9 +42,10 @@ export class FixtureServer {
 
   private async serve(req: IncomingMessage, res: ServerResponse): Promise<void> {
     const url = new URL(req.url!, this.url);
-    if (!url.pathname.startsWith("/api/v1/")) return page(url.pathname, res);
-    this.asked.push(url.pathname.slice(8) + url.search);
-    const path = url.pathname.slice(8);
+    // The API's paths are told without /api/v1/, those of Prometheus' API as they are.
+    const path = url.pathname.replace(/^\/api\/v1\//, "");
+    if (path === url.pathname && !path.startsWith("/prometheus/")) return page(path, res);
+    this.asked.push(path + url.search);
     const a = this.override(path, url.searchParams, req) ?? fixture(path, url.searchParams);
     if (a.delayMs) await new Promise((done) => setTimeout(done, a.delayMs));
     res.writeHead(a.status ?? 200, { "Content-Type": "application/json" });
@@ -55,7 +56,7 @@ export class FixtureServer {
 const csp = /const csp = ("[^;]*(?:;[^"]*)*" \+\s*"[^"]*")/.exec(readFileSync(join(web, "web.go"), "utf8"))![1].replace(/" \+\s*"/, "").slice(1, -1);
 
 function page(path: string, res: ServerResponse): void {
-  const name = path === "/" ? "index.html" : path.slice(1);
+  const name = path === "/" ? "index.html" : ["/fleet", "/runtime"].includes(path) ? `${path.slice(1)}.html` : path.slice(1);
   const types: Record<string, string> = { html: "text/html", js: "text/javascript", css: "text/css", svg: "image/svg+xml" };
   try {
     const data = readFileSync(join(web, "dist", name.replace(/[^\w.-]/g, "")));

@@ -1,8 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Series } from "../../src/api";
-import { rebin, withBaseline } from "../../src/series";
-import { chartStep } from "../../src/state";
+import { chartStep, rebin, withBaseline } from "../../src/series";
 
 const make = (kind: "interval" | "gauge", ...values: number[][]): Series => ({
   type: { id: "x:y", profile: "x", sample: "y", unit: "count", kind }, from: 0, to: 30_000 * (values[0]?.length ?? 0), step: 30_000,

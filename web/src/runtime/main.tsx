@@ -1,0 +1,20 @@
+import { render } from "preact";
+import "../theme.css";
+import "../page.css";
+import "../fleet/fleet.css";
+import "./runtime.css";
+import { startTheme } from "../theme";
+import { startBuilds } from "./builds";
+import { startGC } from "./gc";
+import { startLines } from "./lines";
+import { RuntimePage } from "./page";
+import { start } from "./state";
+import { startVulns } from "./vulns";
+
+startTheme();
+start();
+startBuilds();
+startGC();
+startLines();
+startVulns();
+render(<RuntimePage />, document.getElementById("app")!);
