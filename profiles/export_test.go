@@ -204,6 +204,9 @@ func TestGoBuildAcceptsPGOOfRealMerges(t *testing.T) {
 			err = run("tool", "preprofile", "-i", "cpu.pgo", "-o", prepared)
 		}
 		if err == nil {
+			err = sameToTheCompiler(s, dir, prepared, b.Len(), run)
+		}
+		if err == nil {
 			err = run("build", "-pgo=off", "-gcflags=-pgoprofile="+prepared, "-o", os.DevNull, ".")
 		}
 		if err != nil {
@@ -214,4 +217,34 @@ func TestGoBuildAcceptsPGOOfRealMerges(t *testing.T) {
 	if old == 0 || built == 0 {
 		t.Errorf("%d services of old Go refused, %d used: want some of each", old, built)
 	}
+}
+
+// sameToTheCompiler compares what the compiler makes of the profile with what it makes of all that was merged, and their sizes.
+func sameToTheCompiler(s *Stacks, dir, prepared string, size int, run func(...string) error) error {
+	var whole bytes.Buffer
+	if err := WritePprof(&whole, s); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "whole.pb.gz"), whole.Bytes(), 0o644); err != nil {
+		return err
+	}
+	want := filepath.Join(dir, "whole.prepared")
+	if err := run("tool", "preprofile", "-i", "whole.pb.gz", "-o", want); err != nil {
+		return err
+	}
+	a, err := os.ReadFile(prepared)
+	if err != nil {
+		return err
+	}
+	b, err := os.ReadFile(want)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(a, b) {
+		return fmt.Errorf("the compiler reads %d calls in it, and other ones, %d, in the whole profile", bytes.Count(a, []byte{'\n'})/3, bytes.Count(b, []byte{'\n'})/3)
+	}
+	if size*2 > whole.Len() {
+		return fmt.Errorf("%d bytes of %d: hardly anything is left out", size, whole.Len())
+	}
+	return nil
 }

@@ -10,8 +10,13 @@ import (
 // ErrNoPGO is wrapped by the errors of WritePGO: these profiles are none that the compiler could use.
 var ErrNoPGO = errors.New("nothing for the compiler")
 
-// WritePGO writes s, which is of CPU, as a pprof profile for go build -pgo: what the compiler reads of one (functions with the line they start at, and the lines of the
-// calls) and nothing else. Addresses, files, mappings and labels are left out, and stacks that are then equal are added up. Above a frame without symbols the callers are unknown and left out.
+// pgoDepth is how many locations of a stack the compiler reads, from the leaf (internal/profile.NewGraph, in Go 1.20 to 1.27): the call that was running, with what was inlined at either end. Calls
+// further up may have been made once.
+const pgoDepth = 2
+
+// WritePGO writes s, which is of CPU, as a pprof profile for go build -pgo: what the compiler reads of one (the innermost calls of each stack, functions with the line they start at, and the lines of
+// the calls) and nothing else: the compiler's own weights of calls are those of the whole profile. Callers further up, addresses, files, mappings and labels are left out, and stacks that are then
+// equal are added up. Above a frame without symbols the caller is unknown and left out.
 // Where the compiler would refuse the profile, or learn nothing from it, the error wraps ErrNoPGO.
 func WritePGO(w io.Writer, s *Stacks) error {
 	if s.Type.Profile != "cpu" {
@@ -57,7 +62,7 @@ type pgoTrimmer struct {
 
 func (p *pgoTrimmer) stack(node uint32) uint32 {
 	path := p.path[:0]
-	for ; node != 0; node = p.from.Nodes[node].Parent {
+	for ; node != 0 && len(path) < pgoDepth; node = p.from.Nodes[node].Parent {
 		l := p.from.Nodes[node].Location
 		if p.from.Locations[l].Lines.Len() == 0 {
 			break
