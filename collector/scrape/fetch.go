@@ -156,7 +156,9 @@ func (f *fetcher) gops(ctx context.Context, t *Target, ty string) ([]byte, error
 	case "goroutines":
 		command = signal.StackTrace
 	default:
-		return nil, errNotServed
+		if command = gopsNumbers[ty]; command == 0 {
+			return nil, errNotServed
+		}
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, wait, fmt.Errorf("no whole answer within %v", wait))
 	defer cancel()

@@ -218,7 +218,7 @@ func (m *Manager) merge(l Target, p *discover.Process) Target {
 	}
 	row.State, row.Gatherer, row.Reason = discover.Profiling, "scrape", ""
 	cp := ProcessOf(row, m.cfg.Host)
-	t := Target{Instance: p.Instance, Service: row.Service, Labels: row.Labels, Process: &cp, Build: BuildOf(row), URL: l.URL, HTTP: l.HTTP, Types: l.Types}
+	t := Target{Instance: p.Instance, Service: row.Service, Labels: row.Labels, Process: &cp, Build: BuildOf(row), URL: l.URL, HTTP: l.HTTP, Types: l.Types, MetricsURL: l.MetricsURL}
 	if p.State == discover.Profiling && p.Gatherer == "scrape" {
 		t.URL, t.HTTP, t.Dial = p.URL, HTTPOptions{}, m.dialer(p)
 		if len(t.Types) == 0 {

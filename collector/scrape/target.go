@@ -132,7 +132,7 @@ func (t *Target) gatherer() string {
 
 // key is equal for two targets that need the same loop.
 func (t *Target) key() string {
-	return fmt.Sprintf("%s\x00%s\x00%s\x00%s\x00%v\x00%v\x00%+v", t.Instance, t.URL, t.GopsAddr, t.Service, t.Labels, t.Types, t.HTTP)
+	return fmt.Sprintf("%s\x00%s\x00%s\x00%s\x00%v\x00%v\x00%+v\x00%s", t.Instance, t.URL, t.GopsAddr, t.Service, t.Labels, t.Types, t.HTTP, t.MetricsURL)
 }
 
 // wants reports whether type ty should be asked for.

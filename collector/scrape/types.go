@@ -66,7 +66,9 @@ type Target struct {
 	Build    *catalog.Build    // nil: unknown
 	HTTP     HTTPOptions       // with URL only
 	Dial     dialFunc          // how to connect; nil: as anybody does
-	Guessed  bool              // Service is made up for want of a better one: a process of this machine that is found there is named as the scan names it
+	// MetricsURL is where the metrics are; "": /metrics beside /debug/pprof.
+	MetricsURL string
+	Guessed    bool // Service is made up for want of a better one: a process of this machine that is found there is named as the scan names it
 
 	access *access // nil: the client that all share
 }

@@ -27,6 +27,7 @@ type endpoint struct {
 	container string // "" where the port is not declared
 	scheme    string
 	path      string   // base, such as /debug/pprof
+	metrics   string   // path of the metrics; "": as usual
 	types     []string // nil: all
 }
 
@@ -150,6 +151,9 @@ func prometheusEndpoint(pod *corev1.Pod) (ep endpoint, err error) {
 	}
 	path := get("path")
 	if !strings.Contains(path, "pprof") { // it is that of the metrics
+		if ep.metrics, err = basePath(path); err != nil || path == "" {
+			ep.metrics = "/metrics"
+		}
 		path = ""
 	}
 	if ep.path, err = basePath(path); err != nil {
@@ -256,6 +260,9 @@ func targets(pod *corev1.Pod, cfg *Config) ([]Target, error) {
 		maps.Copy(t, podLabels(pod, container))
 		t["__address__"] = net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(ep.port))
 		t["__scheme__"], t["__profile_path__"], t["__profile_types__"] = ep.scheme, ep.path, strings.Join(ep.types, ",")
+		if ep.metrics != "" {
+			t["__metrics_path__"] = ep.metrics
+		}
 		t["service_name"], _ = service(pod, container)
 		if v := pod.Labels["app.kubernetes.io/version"]; v != "" && container == mainContainer(pod) {
 			t["service_version"] = v

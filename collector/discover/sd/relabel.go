@@ -23,6 +23,7 @@ const (
 	addressLabel = "__address__"
 	schemeLabel  = "__scheme__"
 	pathLabel    = "__profile_path__"
+	metricsLabel = "__metrics_path__" // where a target's metrics are; without it: beside its profiles
 	typesLabel   = "__profile_types__"
 	serviceLabel = "service_name"
 )
@@ -62,6 +63,12 @@ func makeTarget(s set, rules []*relabel.Config, http scrape.HTTPOptions, fallbac
 		return t, fmt.Errorf("%s %.128q does not start with /", pathLabel, path)
 	}
 	t.URL = (&url.URL{Scheme: scheme, Host: address, Path: strings.TrimRight(path, "/")}).String()
+	if path := ls.Get(metricsLabel); path != "" {
+		if !strings.HasPrefix(path, "/") {
+			return t, fmt.Errorf("%s %.128q does not start with /", metricsLabel, path)
+		}
+		t.MetricsURL = (&url.URL{Scheme: scheme, Host: address, Path: path}).String()
+	}
 	for ty := range strings.SplitSeq(ls.Get(typesLabel), ",") {
 		if ty = strings.TrimSpace(ty); ty == "" {
 			continue
