@@ -38,6 +38,13 @@ type Catalog interface {
 	Versions(ctx context.Context, since, before int64) ([]catalog.ServiceVersion, error)
 	Modules(ctx context.Context, service string, limit int) ([]string, error)
 	Events(ctx context.Context, f catalog.EventFilter) ([]catalog.Event, error)
+	AddEvents(ctx context.Context, es []catalog.Event) error
+	PutBuilds(ctx context.Context, bs []catalog.Build) error
+	Build(ctx context.Context, id string) (catalog.Build, error)
+	BuildIDs(ctx context.Context, prefix string, limit int) ([]string, error)
+	Builds(ctx context.Context, service string) ([]catalog.Build, error)
+	BuildUses(ctx context.Context, build string, since int64, limit int) ([]catalog.BuildUse, error)
+	BuildsWith(ctx context.Context, path string) ([]catalog.BuildModule, error)
 }
 
 // Discovery is what the machine's own discovery adds to the catalogue's processes.
@@ -71,6 +78,7 @@ type Handler struct {
 	duration *prometheus.HistogramVec
 	requests *prometheus.CounterVec
 	cut      prometheus.Counter
+	told     *prometheus.CounterVec
 }
 
 // New returns a Handler.
@@ -92,8 +100,9 @@ func New(cfg Config) *Handler {
 	h.duration = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "sonde_query_duration_seconds", Help: "Time to answer a query, its waiting included.",
 		Buckets: prometheus.ExponentialBuckets(0.001, 2, 16)}, []string{"endpoint"})
 	h.cut = prometheus.NewCounter(prometheus.CounterOpts{Name: "sonde_query_fleet_cut_total", Help: "Views of the fleet that left out processes beyond the 150,000 that were seen last."})
+	h.told = newEventCounter()
 	if cfg.Registerer != nil {
-		cfg.Registerer.MustRegister(h.requests, h.duration, h.cut)
+		cfg.Registerer.MustRegister(h.requests, h.duration, h.cut, h.told)
 	}
 	return h
 }
@@ -119,10 +128,16 @@ func (h *Handler) Register(mux *http.ServeMux) {
 		{"processes", h.processes},
 		{"coverage", h.coverage},
 		{"events", h.events},
+		{"builds", h.builds},
+		{"builds/{id}", h.build},
+		{"builds/diff", h.buildDiff},
+		{"builds/with", h.buildsWith},
 		{"status", h.status},
 	} {
 		mux.Handle("GET /api/v1/"+e.path, h.handle(e.path, e.serve))
 	}
+	mux.Handle("POST /api/v1/builds", h.handle("builds", h.addBuild))
+	mux.Handle("POST /api/v1/events", h.handle("events", h.addEvent))
 	mux.HandleFunc("GET /api/v1/", func(w http.ResponseWriter, r *http.Request) {
 		reply.Fail(w, reply.Errorf(http.StatusNotFound, "no such endpoint: %.200s", r.URL.Path))
 	})
