@@ -15,9 +15,13 @@ import (
 
 	"github.com/sonde-io/sonde/collector/capture"
 	"github.com/sonde-io/sonde/collector/discover/sd"
+	"github.com/sonde-io/sonde/collector/godebug"
+	"github.com/sonde-io/sonde/collector/metrics"
+	"github.com/sonde-io/sonde/collector/metrics/rules"
 	"github.com/sonde-io/sonde/collector/rotate"
 	"github.com/sonde-io/sonde/internal/listen"
 	"github.com/sonde-io/sonde/profiles"
+	"github.com/sonde-io/sonde/symbols/vulns"
 )
 
 // Config is everything that can be set about a collector. DefaultConfig returns the one that works without any setting; Load
@@ -64,12 +68,22 @@ type Config struct {
 	Triggers   []Trigger   `yaml:"triggers"`
 	Privacy    Privacy     `yaml:"privacy"`
 
+	Metrics metrics.Settings `yaml:"metrics"`
+	Rules   rules.Settings   `yaml:"rules"`
+	Godebug godebug.Settings `yaml:"godebug"`
+	Builds  Builds           `yaml:"builds"`
+
 	LogLevel        string   `yaml:"log_level"`
 	LogFormat       string   `yaml:"log_format"`
 	ShutdownTimeout Duration `yaml:"shutdown_timeout"`
 
 	sources map[string]Source // of settings that are not at their default; File is in it as "config"
 	file    string            // the file that was read, "" for none
+}
+
+// Builds says what builds are compared with.
+type Builds struct {
+	vulns.Settings `yaml:",inline"`
 }
 
 // Target is a static target: a base URL under which net/http/pprof answers.
@@ -219,6 +233,11 @@ func (c *Config) Validate() error {
 	}
 	if _, err := c.Privacy.filter(); err != nil {
 		errs = append(errs, err)
+	}
+	for name, v := range map[string]interface{ Validate() error }{"metrics": c.Metrics, "rules": &c.Rules, "godebug": &c.Godebug, "builds": &c.Builds} {
+		if err := v.Validate(); err != nil {
+			bad(name, "%w", err)
+		}
 	}
 	return errors.Join(errs...)
 }

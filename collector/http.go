@@ -90,7 +90,7 @@ func (a attaching) Append(ctx context.Context, p store.Push) error {
 func (p *parts) routes() (*http.ServeMux, error) {
 	c := p.cfg
 	mux := http.NewServeMux()
-	p.receive = receive.New(receive.Config{Sink: attaching{p.store, p.captures}, Processes: p.cat, Seen: p.cat.PutProcesses, Settings: p.rules.settings, Logger: p.log, Registerer: p.registry, Limits: receive.Limits{
+	p.receive = receive.New(receive.Config{Sink: attaching{p.store, p.captures}, Processes: p.cat, Seen: p.cat.PutProcesses, Settings: p.rules.settings, Series: p.metrics, Lines: p.lines, Logger: p.log, Registerer: p.registry, Limits: receive.Limits{
 		BodyBytes: int64(c.MaxBodyBytes), DecompressedBytes: int64(c.Limits.MaxDecompressedBytes), Samples: c.Limits.MaxSamples, Labels: c.Limits.MaxLabels, LabelNameBytes: maxLabelNameBytes,
 		LabelValueBytes: maxLabelValueBytes, Concurrent: c.Limits.MaxConcurrentPushes, MaxAge: c.longestRaw()}})
 	p.receive.Register(mux)
@@ -104,6 +104,10 @@ func (p *parts) routes() (*http.ServeMux, error) {
 	queryAPI := api.New(api.Config{Store: p.store, Catalog: p.cat, Discovery: p.gather.scraper, Concurrent: c.MaxConcurrentQueries, Timeout: c.QueryTimeout.D(), Version: p.opts.Version,
 		Started: p.started, MaxAge: c.RetentionAge.D(), MaxBytes: int64(c.RetentionSize), Logger: p.log, Registerer: p.registry})
 	queryAPI.Register(queries)
+	queryAPI.RegisterLines(queries, p.cat)
+	if err := p.measured.register(mux, queries); err != nil {
+		return nil, err
+	}
 	queryAPI.RegisterKeeping(mux, p.store, p.backups)
 	queryAPI.RegisterCaptures(mux, p.captures)
 	compress, err := compressed()

@@ -14,6 +14,9 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/sonde-io/sonde/collector/discover/sd"
+	"github.com/sonde-io/sonde/collector/godebug"
+	"github.com/sonde-io/sonde/collector/metrics"
+	"github.com/sonde-io/sonde/collector/metrics/rules"
 )
 
 // Load builds the Config in force: flags that were set in fs (RegisterFlags added them; nil: no flags) over the environment
@@ -115,7 +118,7 @@ func explainYAML(err error) error {
 
 // yamlKeys lists the keys of one of the types that the file is made of.
 func yamlKeys(typeName string) []string {
-	for _, x := range []any{Config{}, Target{}, AgentRule{}, RetentionRule{}, Limits{}, Captures{}, Trigger{}, Privacy{}, sd.Config{}, sd.Job{}} {
+	for _, x := range []any{Config{}, Target{}, AgentRule{}, RetentionRule{}, Limits{}, Captures{}, Trigger{}, Privacy{}, metrics.Settings{}, rules.Settings{}, rules.ProfileSeries{}, godebug.Settings{}, godebug.File{}, Builds{}, sd.Config{}, sd.Job{}} {
 		t := reflect.TypeOf(x)
 		if t.String() != typeName {
 			continue

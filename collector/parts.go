@@ -44,7 +44,7 @@ type parts struct {
 	log      *slog.Logger
 	registry *prometheus.Registry
 	started  time.Time
-	rules    rules
+	rules    agentSettings
 	ready    readiness
 
 	closers  []func() error // in order of opening
@@ -54,10 +54,11 @@ type parts struct {
 	store    *store.Store
 	captures *capture.Broker
 	backups  *backup.Host
-	gather   *gatherers
-	receive  *receive.Handler
-	handler  http.Handler
-	serve    func(ctx context.Context) error
+	measured
+	gather  *gatherers
+	receive *receive.Handler
+	handler http.Handler
+	serve   func(ctx context.Context) error
 }
 
 func open(ctx context.Context, cfg *Config, opts *Options) (_ *parts, err error) {
@@ -73,7 +74,7 @@ func open(ctx context.Context, cfg *Config, opts *Options) (_ *parts, err error)
 		return nil, err
 	}
 	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(opts.Version))
-	for _, step := range []func(context.Context) error{p.openData, p.openCaptures, p.openGatherers, p.openHTTP} {
+	for _, step := range []func(context.Context) error{p.openData, p.openMetrics, p.openCaptures, p.openGatherers, p.openHTTP} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}

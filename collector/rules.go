@@ -16,8 +16,8 @@ import (
 	"github.com/sonde-io/sonde/profiles"
 )
 
-// rules are what agents are told, in force; reloading replaces them while pushes ask.
-type rules struct {
+// agentSettings are what agents are told, in force; reloading replaces them while pushes ask.
+type agentSettings struct {
 	inForce atomic.Pointer[ruleSet]
 	fleet   *rotate.Fleet // nil: all replicas are profiled
 	now     func() time.Time
@@ -43,7 +43,7 @@ type triggerRule struct {
 }
 
 // set replaces the rules by those of cfg. If one is wrong nothing is changed.
-func (r *rules) set(cfg *Config) error {
+func (r *agentSettings) set(cfg *Config) error {
 	next := &ruleSet{captures: !cfg.Captures.Disabled}
 	for i, a := range cfg.AgentRules {
 		ms, err := profiles.ParseSelector(a.Selector)
@@ -76,7 +76,7 @@ func (r *rules) set(cfg *Config) error {
 }
 
 // settings returns what the agent of process is told: what the first rule that is still in force and matches says, whose turn it is, and what it may be asked for. nil: nothing.
-func (r *rules) settings(process labels.Labels) *receive.Settings {
+func (r *agentSettings) settings(process labels.Labels) *receive.Settings {
 	set := r.inForce.Load()
 	if set == nil {
 		return nil
@@ -99,7 +99,7 @@ func (r *rules) settings(process labels.Labels) *receive.Settings {
 }
 
 // rotation says how the replicas of process's service take turns, nil where all are profiled.
-func (r *rules) rotation(rule *agentRule, process labels.Labels) *receive.Rotate {
+func (r *agentSettings) rotation(rule *agentRule, process labels.Labels) *receive.Rotate {
 	if r.fleet == nil {
 		return nil
 	}
@@ -107,7 +107,7 @@ func (r *rules) rotation(rule *agentRule, process labels.Labels) *receive.Rotate
 }
 
 // turns says how the replicas of a process that this machine gathers itself take turns, nil where all are profiled.
-func (r *rules) turns(process labels.Labels) *rotate.Settings {
+func (r *agentSettings) turns(process labels.Labels) *rotate.Settings {
 	if set := r.inForce.Load(); set != nil && r.fleet != nil {
 		if rule := set.agentRule(process, r.now()); rule != nil {
 			return r.fleet.Rotate(rule.rotation, process.Get("service_name"))

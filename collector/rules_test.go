@@ -16,7 +16,7 @@ func TestRules(t *testing.T) {
 	clock := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 	soon := clock.Add(time.Minute)
 	off := false
-	r := &rules{now: func() time.Time { return clock }}
+	r := &agentSettings{now: func() time.Time { return clock }}
 	cart := labels.FromStrings("service_name", "cart", "service_version", "v1")
 	if r.settings(cart) != nil {
 		t.Error("settings without rules")
@@ -52,7 +52,7 @@ func TestRules(t *testing.T) {
 }
 
 func TestRulesOfTurnsAndTriggers(t *testing.T) {
-	r := &rules{now: time.Now, fleet: rotate.New(rotate.Config{})}
+	r := &agentSettings{now: time.Now, fleet: rotate.New(rotate.Config{})}
 	r.fleet.Set(map[string]int{"edge": 400, "cart": 400})
 	err := r.set(&Config{
 		AgentRules: []AgentRule{{Selector: `{service_name="edge"}`, Replicas: 7}},

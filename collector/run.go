@@ -69,6 +69,7 @@ func Run(ctx context.Context, cfg Config, opts Options) (err error) {
 	g.Add("announce", p.announce)
 	g.Add("rotate", p.rules.fleet.Run)
 	g.Add("binaries", p.binaries.Run)
+	p.measured.addTo(&g)
 	g.Add("store", p.store.Run)
 	err = g.Run(ctx)
 	p.log.Info("stopped")

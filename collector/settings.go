@@ -11,6 +11,8 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/sonde-io/sonde/collector/discover/sd"
+	"github.com/sonde-io/sonde/collector/godebug"
+	"github.com/sonde-io/sonde/collector/metrics/rules"
 )
 
 // setting is one row of the table that the file, the flags, the environment, `sonde config` and CONFIG.md are made from.
@@ -53,6 +55,10 @@ var settings = []setting{
 	{"captures", "bounds of captures: disabled, shadow, max_running, max_expensive, per_minute, max_age, max_bytes (file only)", "the defaults below"},
 	{"triggers", "what takes captures by itself: name, selector, metric, above, jump, for, take, duration, cooldown, shadow (file only)", "heap and goroutines at 90 % of the memory limit"},
 	{"privacy", "what leaves the machine: keep_labels, drop_labels (of samples), redact (file only)", "everything"},
+	{"metrics", "the time series database: retention_age (30d), retention_size (10GB), out_of_order (1d), max_series (500000), max_concurrent_queries, max_query_samples, query_timeout, query_url (a Prometheus-compatible server that answers instead), keep (names of a scraped /metrics) (file only)", "the defaults"},
+	{"rules", "what is evaluated over time series and profiles: groups and files as Prometheus writes rules, profile_series, alertmanagers (file only)", "none"},
+	{"godebug", "lines of GODEBUG traces: max_age (7d), max_bytes (512MiB), files (logs that are followed) (file only)", "no log is followed"},
+	{"builds", "what builds are compared with: vulndb (a copy of the Go vulnerability database), go_releases (a table in place of the built-in one) (file only)", "no vulnerabilities are looked for"},
 	{"upstream", "URL of the collector that a sidecar forwards to, http(s)://HOST:PORT (sidecar only)", "a sidecar needs one"},
 	{"upstream_token_file", "file with the bearer token for the upstream (sidecar only)", "none is sent"},
 	{"spool_bytes", "most bytes that a sidecar keeps on disk for its upstream; beyond it the oldest are dropped and counted (sidecar only)", zeroDefault},
@@ -148,8 +154,9 @@ func (c *Config) value(name string) string {
 	if f.IsZero() || f.Kind() == reflect.Slice && f.Len() == 0 {
 		return ""
 	}
-	if c, ok := x.(sd.Config); ok {
-		return flow(c)
+	switch x.(type) {
+	case sd.Config, rules.Settings, godebug.Settings, Builds:
+		return flow(x)
 	}
 	b, err := json.Marshal(x)
 	if err != nil {
