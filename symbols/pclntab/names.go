@@ -1,6 +1,9 @@
 package pclntab
 
-import "bytes"
+import (
+	"bytes"
+	"strings"
+)
 
 // maxNames bounds the bytes of the table of names that EachName reads: a large program has 10 MiB.
 const maxNames = 256 << 20
@@ -32,4 +35,24 @@ func (t *Table) EachName(fn func(name string) bool) {
 		}
 		return true
 	})
+}
+
+// WithoutTypes leaves the type arguments out of a function's name, so that names of one function compare: profiles have [...] where tables of newer Go versions spell them out.
+func WithoutTypes(name string) string {
+	if !strings.Contains(name, "[") {
+		return name
+	}
+	var b strings.Builder
+	depth := 0
+	for _, c := range []byte(name) {
+		switch {
+		case c == '[':
+			depth++
+		case c == ']' && depth > 0:
+			depth--
+		case depth == 0:
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
 }

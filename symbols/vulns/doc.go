@@ -10,5 +10,6 @@
 // module toolchain is matched for programs of the go command only, since what compiled a program does not run with it.
 //
 // Database files are outside input: their size is bounded, names in them are checked before files are opened by them, and no input makes
-// the package panic. A Database may be used concurrently. The package imports the standard library and golang.org/x/mod.
+// the package panic. A Database may be used concurrently. The package imports the standard library, golang.org/x/mod and
+// symbols/pclntab.
 package vulns

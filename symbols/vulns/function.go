@@ -3,13 +3,15 @@ package vulns
 import (
 	"strconv"
 	"strings"
+
+	"github.com/sonde-io/sonde/symbols/pclntab"
 )
 
 // ParseFunction splits the name of a function, as profiles and function tables have it, into the path of its package and what the database calls it there:
 // golang.org/x/text/language.(*Tag).Parse.func1 is Tag.Parse of golang.org/x/text/language. Type arguments are left out, and what the compiler made of a
 // function (closures, method values, bodies of range functions) counts as that function. Both are "" where the name is none.
 func ParseFunction(name string) (pkg, symbol string) {
-	name = withoutTypes(name)
+	name = pclntab.WithoutTypes(name)
 	slash := strings.LastIndexByte(name, '/') + 1
 	dot := strings.IndexByte(name[slash:], '.')
 	if dot <= 0 {
@@ -44,26 +46,6 @@ func madeByCompiler(part string) bool {
 		return true
 	}
 	return false
-}
-
-// withoutTypes leaves out what is in square brackets.
-func withoutTypes(name string) string {
-	if !strings.Contains(name, "[") {
-		return name
-	}
-	var b strings.Builder
-	depth := 0
-	for _, c := range []byte(name) {
-		switch {
-		case c == '[':
-			depth++
-		case c == ']' && depth > 0:
-			depth--
-		case depth == 0:
-			b.WriteByte(c)
-		}
-	}
-	return b.String()
 }
 
 // unescape takes back what the compiler does to the path of a package in names: gopkg.in/yaml%2ev3.
