@@ -3,6 +3,7 @@ package agent
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"flag"
 	"io"
 	"math"
@@ -87,7 +88,8 @@ func goldenMetrics(t *testing.T, n int) []byte {
 		taken: []reading{{t: start + 4000, values: []float64{1, 12, 3.5, nan, 0, 0}, counts: []uint64{0, 0, 5, 0, 2, 1, 100, 0, 7, 0, 0, 0}, sums: []float64{0.0215, 250000, 0}},
 			{t: start + 14000, values: []float64{1, 15, 4.25, nan, 2, 0}, counts: []uint64{0, 0, 9, 1, 2, 1, 300, 20, 7, 0, 0, 0}, sums: []float64{0.0247, 251800, 0}}}}
 	var b bytes.Buffer
-	if err := pprofenc.NewBuilder(goldenSymbols, pprofenc.Mapping{}).Compress(&b, m.encode()); err != nil {
+	gz := pprofenc.NewBuilder(goldenSymbols, pprofenc.Mapping{}).Compressor(&b)
+	if err := errors.Join(m.encode(gz), gz.Close()); err != nil {
 		t.Fatal(err)
 	}
 	return golden(t, filepath.Join("testdata", "push", "metrics-"+strconv.Itoa(n)+".pb.gz"), b.Bytes(), gunzip)

@@ -137,6 +137,7 @@ func captureOnce(a *Agent, types []Type) (*window, uint64) {
 	a.rec.baselines(time.Now())
 	before := readMetric("/gc/heap/allocs:bytes")
 	a.rec.clock()
+	a.rec.readMetrics(time.Now())
 	if slices.Contains(types, Wall) { // as once between two collections
 		a.rec.wall.next = time.Now()
 		a.rec.sampleWall(time.Now())
@@ -146,6 +147,9 @@ func captureOnce(a *Agent, types []Type) (*window, uint64) {
 	a.rec.cpu(time.Now())
 	a.rec.stopClock()
 	a.rec.wall.next = time.Now().Add(time.Hour) // none beside what is counted here
+	for range maxReadings {                     // as in a window of an hour
+		a.rec.metering.read(time.Now())
+	}
 	allocated := readMetric("/gc/heap/allocs:bytes") - before
 	a.up.mu.Lock()
 	defer a.up.mu.Unlock()

@@ -2,6 +2,8 @@ package agent
 
 import (
 	"bytes"
+	"errors"
+	"io"
 	"math"
 	"runtime"
 	"runtime/metrics"
@@ -16,9 +18,10 @@ import (
 // How often the metrics are read, and how many readings wait for a window's end. A window of more than maxReadings times metricsEvery has fewer, so that it stays small.
 const (
 	metricsEvery = 10 * time.Second
-	maxReadings  = 40
-	keepReadings = 4 // whose memory stays between two windows
-	metricsLast  = time.Second
+	maxReadings  = 24
+	keepReadings = 4           // whose memory stays between two windows
+	metricsLast  = time.Second // from the newest reading to one more at a window's end
+	flushMetrics = 16 << 10    // bytes that are gathered before they are compressed
 )
 
 // metricsPart is the name of a window's part with the metrics, and what the budget knows them by.
@@ -75,11 +78,10 @@ var sums = map[string]string{"/gc/heap/allocs-by-size:bytes": "/gc/heap/allocs:b
 var beside = []string{"go_info", "go_goroutines", "go_threads", "process_cpu_seconds_total", "process_start_time_seconds", "process_resident_memory_bytes",
 	"process_virtual_memory_bytes", "process_open_fds", "process_max_fds"}
 
-// newMetering looks up what there is. version is what go_info says of the program's Go.
-func newMetering(version string, started int64) *metering {
+// newMetering looks up which of all metrics there are. version is what go_info says of the program's Go.
+func newMetering(all []metrics.Description, version string, started int64) *metering {
 	m := &metering{started: started}
 	index := map[string]int{}
-	all := metrics.All()
 	for _, d := range all {
 		index[d.Name] = len(m.samples)
 		m.samples = append(m.samples, metrics.Sample{Name: d.Name})
@@ -101,7 +103,7 @@ func newMetering(version string, started int64) *metering {
 			}
 			m.counts += d.n
 			m.histogram = append(m.histogram, d)
-		} // a kind that this release does not know is left out
+		} // a kind that this code does not know is left out
 	}
 	m.memstats = findMemstats(index, m.samples)
 	for i := range m.memstats {
@@ -167,14 +169,19 @@ func number(v metrics.Value) float64 {
 	return v.Float64()
 }
 
-// encode returns the readings as a message, valid until the next call, and forgets them. It returns nil where there are none.
-func (m *metering) encode() []byte {
-	if len(m.taken) == 0 {
-		return nil
+// encode writes the readings, of which there is at least one, to w as a message, and forgets them.
+func (m *metering) encode(w io.Writer) error {
+	var err error
+	flush := func(above int) {
+		if p := m.out.Bytes(); err == nil && len(p) > above {
+			_, err = w.Write(p)
+			m.out.Reset()
+		}
 	}
 	m.out.Reset()
 	for i := range m.values {
 		m.encodeValues(i)
+		flush(flushMetrics)
 	}
 	for i, d := range m.histogram {
 		m.out.Begin(d.name)
@@ -182,10 +189,12 @@ func (m *metering) encode() []byte {
 			m.out.Histogram(r.t, d.bounds, r.counts[d.at:d.at+d.n], r.sums[i])
 		}
 		m.out.End()
+		flush(flushMetrics)
 	}
+	flush(0)
 	m.before = m.taken[len(m.taken)-1].t
 	m.forget()
-	return m.out.Bytes()
+	return err
 }
 
 // encodeValues writes series i. One that is quiet begins with a 0 of the reading before, so that its first count is seen as a rise.
@@ -243,7 +252,7 @@ func (r *recorder) readMetrics(now time.Time) {
 	}
 	m := r.metering
 	if m == nil {
-		m = newMetering(r.a.privacy.text(runtime.Version()), r.a.info.Started)
+		m = newMetering(metrics.All(), r.a.privacy.text(runtime.Version()), r.a.info.Started)
 		r.metering = m
 	}
 	// The plan may have a shorter period than that by which next was chosen.
@@ -292,11 +301,11 @@ func (r *recorder) takeMetrics(w *draft, must bool) {
 	}
 	err := r.pay(metricsPart, func() error {
 		r.buf.Reset()
-		if err := r.enc.Compress(&r.buf, m.encode()); err != nil {
+		gz := r.enc.Compressor(&r.buf)
+		if err := errors.Join(m.encode(gz), gz.Close()); err != nil {
 			return err
 		}
 		w.metrics = bytes.Clone(r.buf.Bytes())
-		m.out.Release(keepBytes)
 		return nil
 	})
 	if err != nil {

@@ -233,14 +233,11 @@ func (b *Builder) finish() error {
 	return b.gz.Close()
 }
 
-// Compress writes p, gzipped, to w. It is for what goes out beside the profiles, and shares their compressor.
-func (b *Builder) Compress(w io.Writer, p []byte) error {
+// Compressor returns the profiles' compressor, writing to w, for what goes out beside them; the caller closes it before the next profile.
+func (b *Builder) Compressor(w io.Writer) io.WriteCloser {
 	b.w, b.err, b.open, b.out = w, nil, false, b.out[:0]
 	b.flush()
-	if _, err := b.gz.Write(p); err != nil {
-		return err
-	}
-	return b.gz.Close()
+	return b.gz
 }
 
 // maxSymbols is how many program counters stay known from window to window: 2 MB with their functions.

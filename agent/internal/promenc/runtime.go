@@ -31,8 +31,8 @@ func valid(name string) bool {
 	}) < 0
 }
 
-// Sum estimates the sum of what a histogram of runtime/metrics counted: each bucket's count lies in its middle, and at its finite end where it has one only. It never falls while the
-// counts grow.
+// Sum estimates the sum of what a histogram of runtime/metrics counted, none of which is below 0: as if all of a bucket lay in its middle, or at its one finite end. It never falls
+// while the counts grow.
 func Sum(bounds []float64, counts []uint64) (sum float64) {
 	for i, c := range counts {
 		if c == 0 {
@@ -40,10 +40,10 @@ func Sum(bounds []float64, counts []uint64) (sum float64) {
 		}
 		lo, hi := bounds[i], bounds[i+1]
 		switch {
-		case math.IsInf(lo, -1):
-			sum += float64(c) * math.Max(hi, 0)
 		case math.IsInf(hi, 1):
-			sum += float64(c) * lo
+			sum += float64(c) * max(lo, 0)
+		case math.IsInf(lo, -1):
+			sum += float64(c) * max(hi, 0)
 		default:
 			sum += float64(c) * (lo + (hi-lo)/2)
 		}

@@ -43,21 +43,11 @@ type Writer struct {
 	sub    []byte // one message within that
 }
 
-// Reset begins a new message.
+// Reset forgets what was written: what follows is the next part of the message, or of another. Messages are the sum of their parts.
 func (w *Writer) Reset() { w.out, w.series = w.out[:0], w.series[:0] }
 
-// Bytes returns the message. It is valid until the next Reset.
+// Bytes returns what was written. It is valid until the next Reset.
 func (w *Writer) Bytes() []byte { return w.out }
-
-// Release gives buffers of more than max bytes back.
-func (w *Writer) Release(max int) {
-	if cap(w.out) > max {
-		w.out = nil
-	}
-	if cap(w.series) > max {
-		w.series = nil
-	}
-}
 
 // Begin opens a series. The labels are name, value, name, value, … in the order of their names, which follow __name__.
 func (w *Writer) Begin(name string, labels ...string) {
