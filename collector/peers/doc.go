@@ -1,6 +1,8 @@
 // Package peers takes in what senders of other systems send, unchanged: Pyroscope's SDKs and Grafana Alloy (POST /ingest, push.v1.PusherService over connect and gRPC) and OTLP
 // profiles (HTTP with protobuf or JSON, gRPC), those of the OpenTelemetry eBPF profiler included; and binaries, by which frames that come as addresses get their names.
 //
+// Their metrics come the same ways (OTLP metrics; Prometheus' remote-write 1.0 and 2.0) and are given to Config.Metrics once they are bounded.
+//
 // Every request passes through receive's bounds, budget and errors (receive.Peer), and becomes pushes of the store: one for each process in it, with labels in our
 // vocabulary, types of profiles by our names, and intervals. Cumulative values are subtracted here, where the sender says that they are (delta.go says how that is told);
 // where the baseline is missing nothing is stored for that interval, and it is counted.

@@ -15,6 +15,7 @@ import (
 type Config struct {
 	Receive    *receive.Handler
 	Binaries   *binaries.Store       // names frames that come as addresses, and takes uploads; nil: they stay addresses
+	Metrics    Metrics               // takes metrics; nil: their endpoints are not there
 	Registerer prometheus.Registerer // nil: no metrics
 }
 
@@ -59,6 +60,9 @@ func (h *Handler) Register(mux *http.ServeMux) {
 	mux.Handle("POST "+pushPath, h.cfg.Receive.Peer("pyroscope_push", rpc, h.push))
 	mux.Handle("POST "+otlpPath, h.cfg.Receive.Peer("otlp_http", otlpHTTP, h.otlp))
 	mux.Handle("POST "+exportPath, h.cfg.Receive.Peer("otlp_grpc", rpc, h.otlp))
+	if h.cfg.Metrics != nil {
+		h.registerMetrics(mux)
+	}
 	if h.cfg.Binaries != nil {
 		mux.Handle("PUT /api/v1/binaries", http.HandlerFunc(h.putBinary))
 		mux.Handle("GET /api/v1/binaries", http.HandlerFunc(h.listBinaries))

@@ -1,6 +1,7 @@
 package peers
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
@@ -19,6 +20,7 @@ import (
 type partial struct {
 	rejected int64
 	why      string
+	of       string // "DataPoints" where it is not profiles that were rejected: OTLP's JSON names it
 }
 
 // mediaType returns a request's content type without its parameters, in lower case.
@@ -117,7 +119,7 @@ var otlpHTTP = receive.Protocol{
 	},
 }
 
-// proto encodes an ExportProfilesServiceResponse.
+// proto encodes an ExportProfilesServiceResponse, or an ExportMetricsServiceResponse, which has the same fields.
 func (p partial) proto() []byte {
 	if p.rejected == 0 {
 		return nil
@@ -130,7 +132,7 @@ func (p partial) json() []byte {
 	if p.rejected == 0 {
 		return []byte("{}")
 	}
-	b, err := json.Marshal(map[string]any{"partialSuccess": map[string]any{"rejectedProfiles": strconv.FormatInt(p.rejected, 10), "errorMessage": p.why}})
+	b, err := json.Marshal(map[string]any{"partialSuccess": map[string]any{"rejected" + cmp.Or(p.of, "Profiles"): strconv.FormatInt(p.rejected, 10), "errorMessage": p.why}})
 	if err != nil {
 		return []byte("{}")
 	}
