@@ -8,6 +8,8 @@ import (
 	"os"
 	"strings"
 	"syscall"
+
+	"github.com/sonde-io/sonde/cmd/sonde/internal/launch"
 )
 
 // The exit codes.
@@ -67,6 +69,10 @@ func report(stderr io.Writer, err error) int {
 		fmt.Fprintln(stderr, "error: interrupted")
 		return exitFailed
 	}
+	if e, ok := errors.AsType[*launch.Ended](err); ok { // the program said what there was to say
+		e.Mirror()
+		return e.ExitCode()
+	}
 	for _, line := range strings.Split(err.Error(), "\n") {
 		fmt.Fprintln(stderr, "error: "+line)
 	}
@@ -75,6 +81,9 @@ func report(stderr io.Writer, err error) int {
 	}
 	if _, ok := errors.AsType[*usageError](err); ok {
 		return exitUsage
+	}
+	if e, ok := errors.AsType[*launch.StartError](err); ok {
+		return e.ExitCode()
 	}
 	return exitFailed
 }

@@ -1,0 +1,121 @@
+package launch
+
+import (
+	"errors"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/sonde-io/sonde/collector/godebug"
+)
+
+const (
+	pumpBytes = 256 << 10
+	// quiet is how long nothing may come once the program has ended: a child of its own may still hold its standard error.
+	quiet = 100 * time.Millisecond
+	// lastWords bounds that in all.
+	lastWords = 2 * time.Second
+)
+
+// pump copies a program's standard error to its place, without the traces.
+type pump struct {
+	from  *os.File
+	to    io.Writer
+	split *godebug.Splitter
+	keep  bool
+	line  func(text []byte, l *godebug.Line, at time.Time)
+	done  chan struct{}
+
+	mu    sync.Mutex
+	ended time.Time // when the program did; zero: it runs
+}
+
+func newPump(cfg *Config, from *os.File) *pump {
+	p := &pump{from: from, to: cfg.Stderr, keep: cfg.Keep, line: cfg.Line, done: make(chan struct{})}
+	p.split = godebug.NewSplitter(cfg.Traces, p.write, p.take)
+	return p
+}
+
+func (p *pump) write(b []byte) error {
+	_, err := p.to.Write(b)
+	return err
+}
+
+func (p *pump) take(text []byte, l *godebug.Line) {
+	if p.keep {
+		_, _ = p.to.Write(text) // the next of the program's own bytes meets the same error
+	}
+	if p.line != nil {
+		p.line(text, l, time.Now())
+	}
+}
+
+// run ends where the other side is closed, or where nobody reads standard error any more: then the program is told as it would be without us, by its own writes.
+func (p *pump) run() {
+	defer close(p.done)
+	defer p.from.Close()
+	buf := make([]byte, pumpBytes)
+	for {
+		if p.setDeadline(time.Now()) != nil {
+			return
+		}
+		n, err := p.from.Read(buf)
+		if n > 0 && p.split.Write(buf[:n]) != nil {
+			return
+		}
+		switch {
+		case err == nil:
+		case !errors.Is(err, os.ErrDeadlineExceeded): // of a terminal whose other side is closed it is EIO
+			_ = p.split.Close()
+			return
+		case p.isOver(time.Now()):
+			_ = p.split.Close()
+			return
+		default:
+			if wait, held := p.split.Wait(time.Now()); held && wait == 0 && p.split.Expire() != nil {
+				return
+			}
+		}
+		if p.isTooLate(time.Now()) {
+			_ = p.split.Close()
+			return
+		}
+	}
+}
+
+// setDeadline makes a read end when there is something to do even if nothing comes.
+func (p *pump) setDeadline(now time.Time) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var at time.Time
+	if wait, held := p.split.Wait(now); held {
+		at = now.Add(wait)
+	}
+	if end := now.Add(quiet); !p.ended.IsZero() && (at.IsZero() || end.Before(at)) {
+		at = end
+	}
+	return p.from.SetReadDeadline(at)
+}
+
+// isOver reports whether the program has ended and nothing more is waited for. It is asked when nothing came for a while.
+func (p *pump) isOver(now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.ended.IsZero() && now.Sub(p.ended) >= quiet
+}
+
+// isTooLate reports whether what still comes is not the program's own any more: that has long been read.
+func (p *pump) isTooLate(now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.ended.IsZero() && now.Sub(p.ended) >= lastWords
+}
+
+// finish says that the program has ended. What it wrote is passed on, however long whoever reads takes.
+func (p *pump) finish() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ended = time.Now()
+	_ = p.from.SetReadDeadline(p.ended.Add(quiet)) // for a read that waits; where it is closed the pump has ended
+}
