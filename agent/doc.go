@@ -4,7 +4,8 @@
 //
 // is the whole integration. Every 15 seconds one window goes out with the CPU profile of the window, allocations and the heap in
 // use, mutex contention and blocking (where the program sets their rates), and the goroutines. Cumulative profiles are subtracted here, so
-// each window holds only what is its own. Windows are numbered: one that is lost is a gap that can be seen.
+// each window holds only what is its own. Windows are numbered: one that is lost is a gap that can be seen. All of runtime/metrics and the process's
+// CPU, memory and files are read every 10 seconds, without stopping the program, and go with the windows.
 //
 // It owns three things: the runtime's one CPU profile (shared through CPUHandler, StartCPUProfile and captures), at most three goroutines of
 // its own, and two connections: eight goroutines in all, and one more while an execution trace runs. It opens no port, installs no signal
@@ -24,7 +25,8 @@
 // and as much less often as half of the budget asks for.
 //
 // What leaves the process is chosen in it: KeepLabels, DropLabels, Redact. Its arguments and environment stay, but for what SendArgs and SendEnv
-// name, and OTEL_RESOURCE_ATTRIBUTES, the SONDE_ variables and those of Kubernetes' downward API that become labels.
+// name, a hash of the arguments and the runtime's own variables (GOGC, GOMEMLIMIT, …), so that a start with others shows, and
+// OTEL_RESOURCE_ATTRIBUTES, the SONDE_ variables and those of Kubernetes' downward API that become labels.
 //
 // The garbage collector sees about 1.2 MB more live heap while the CPU is profiled, the runtime's own buffer, and some 5 MB allocated for each
 // window. In a program whose live heap is only a megabyte or two that moves the collector's pace; GOGC=400 or a memory limit makes it small again.

@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -54,7 +55,7 @@ func TestRealProgram(t *testing.T) {
 		}
 		c := newCollector(t)
 		cmd := exec.Command(filepath.Join(dir, "program"))
-		cmd.Env = append(os.Environ(), "SONDE_URL="+c.URL, "OTEL_RESOURCE_ATTRIBUTES=team.name=blue")
+		cmd.Env = append(os.Environ(), "SONDE_URL="+c.URL, "OTEL_RESOURCE_ATTRIBUTES=team.name=blue", "GOGC=150", instanceVariable+"="+goldenInstance+":"+strconv.Itoa(os.Getpid()))
 		out, err := cmd.CombinedOutput()
 		if err != nil {
 			t.Fatalf("run: %v\n%s", err, out)
@@ -78,7 +79,22 @@ func checkProgramPush(t *testing.T, pushes []push, toolchain string) {
 			t.Errorf("%s profile (%d bytes) does not show %s; skipped: %v", typ, len(p.data[typ]), function, p.meta.Stats.Skipped)
 		}
 	}
+	if p.meta.Instance != goldenInstance {
+		t.Errorf("instance %s, want the one that its launcher chose", p.meta.Instance)
+	}
+	got := readSeries(t, p.data[metricsPart])
+	for _, name := range []string{"go_goroutines", "go_gc_heap_live_bytes", "go_memstats_alloc_bytes", "process_cpu_seconds_total"} {
+		if s := got[name].Samples; len(s) != 2 || s[1].V <= 0 {
+			t.Errorf("%s is %v, want a reading of the start and one of Close", name, s)
+		}
+	}
+	if s := got["go_gc_pauses_seconds"].Histograms; len(s) != 2 || s[1].Count <= s[0].Count {
+		t.Errorf("the pauses of the program's collections: %+v", s)
+	}
 	proc := p.process
+	if proc.Conditions["gogc"] != "150" || proc.Conditions["env_GOGC"] != "150" || proc.Conditions["args"] != "" {
+		t.Errorf("conditions %v", proc.Conditions)
+	}
 	if toolchain != "local" && proc.GoVersion != toolchain {
 		t.Errorf("built with %s, want %s", proc.GoVersion, toolchain)
 	}
