@@ -8,8 +8,10 @@ import { tickCount, ticks } from "./draw";
 import { events, go, hover, picked, profilesAt, service, view, type Shown } from "./state";
 import { toggle } from "./url";
 
-const signs: Record<string, string> = { deploy: "▲", restart: "↻", change: "◆", oom_kill: "✕", exit: "■", capture: "●", note: "✎" };
-const sign = (kind: string) => signs[kind] ?? "○";
+// People choose the kinds of their events: names of objects' own fields among them.
+const signs = new Map([["deploy", "▲"], ["restart", "↻"], ["change", "◆"], ["oom_kill", "✕"], ["exit", "■"], ["capture", "●"], ["note", "✎"]]);
+const sign = (kind: string) => signs.get(kind) ?? "○";
+const classes = (e: Event) => `${e.kind === "oom_kill" ? "oom_kill" : ""} ${picked.value === e.id ? "picked" : ""}`;
 
 /** visible are the events that are shown: of kinds that are not hidden, newest first. */
 function visible(): Event[] {
@@ -38,7 +40,7 @@ export function Lane(p: { s: Shown }) {
         <div class="inner">
           {visible().slice(0, 300).filter((e) => e.time >= s.from && e.time <= s.to).map((e) => (
             <button
-              key={e.id} class={`mark ${e.kind} ${picked.value === e.id ? "picked" : ""}`} style={{ left: `${share(s, e.time)}%` }} aria-label={`${e.kind} ${clock(e.time, zone, "time")}: ${e.text}`} title={`${clock(e.time, zone, "time")} ${e.text}`}
+              key={e.id} class={`mark ${classes(e)}`} style={{ left: `${share(s, e.time)}%` }} aria-label={`${e.kind} ${clock(e.time, zone, "time")}: ${e.text}`} title={`${clock(e.time, zone, "time")} ${e.text}`}
               onMouseEnter={() => (hover.value = e.time)}
               onClick={() => {
                 picked.value = e.id;
@@ -60,7 +62,7 @@ export function Marks(p: { s: Shown }) {
   const { s } = p;
   return (
     <>
-      {visible().slice(0, 300).filter((e) => e.time >= s.from && e.time <= s.to).map((e) => <div key={e.id} class={`line ${e.kind} ${picked.value === e.id ? "picked" : ""}`} style={{ left: `${share(s, e.time)}%` }} />)}
+      {visible().slice(0, 300).filter((e) => e.time >= s.from && e.time <= s.to).map((e) => <div key={e.id} class={`line ${classes(e)}`} style={{ left: `${share(s, e.time)}%` }} />)}
     </>
   );
 }

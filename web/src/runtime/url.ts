@@ -1,6 +1,6 @@
 // What the runtime page shows, and its form in the address: /runtime?tab=gc&query={service_name="cart"}&from=now-1h&to=now&… with the explorer's names where both have them.
 // The page's own: by (a label, or none for the sum), show (the quantity of each chart when it is grouped: memory:live,pause:p50), table (charts shown as tables), hide (kinds of events),
-// instance (whose cycles or lines), grep, a and b (builds to compare), module and version (who runs them).
+// instance (whose cycles or lines), grep, build (all that is known of one), a and b (builds to compare), module and version (who runs them).
 
 import type { Zone } from "../time";
 
@@ -18,6 +18,7 @@ export interface View {
   hide: string;
   instance: string;
   grep: string;
+  build: string;
   a: string;
   b: string;
   module: string;
@@ -27,14 +28,14 @@ export interface View {
 }
 
 export const defaultView: Readonly<View> = {
-  tab: "charts", query: "", from: "now-1h", to: "now", by: "", show: "", table: "", hide: "", instance: "", grep: "", a: "", b: "", module: "", version: "", zone: "utc", live: false,
+  tab: "charts", query: "", from: "now-1h", to: "now", by: "", show: "", table: "", hide: "", instance: "", grep: "", build: "", a: "", b: "", module: "", version: "", zone: "utc", live: false,
 };
 
 /** parseView reads an address; what it does not know, or is wrong, is as it is by default. */
 export function parseView(search: string): View {
   const p = new URLSearchParams(search);
   const v: View = { ...defaultView, tab: tabs.find(([t]) => t === p.get("tab"))?.[0] ?? "charts", zone: p.get("tz") === "local" ? "local" : "utc", live: p.get("live") === "1" };
-  for (const k of ["query", "from", "to", "by", "show", "table", "hide", "instance", "grep", "a", "b", "module", "version"] as const) v[k] = p.get(k) || defaultView[k];
+  for (const k of ["query", "from", "to", "by", "show", "table", "hide", "instance", "grep", "build", "a", "b", "module", "version"] as const) v[k] = p.get(k) || defaultView[k];
   return v;
 }
 

@@ -12,8 +12,10 @@ import { go, linkTo, range, service, view } from "./state";
 interface Seen {
   function: string;
   service: string;
+  instances: number;
   first: number;
   last: number;
+  types: string[];
 }
 
 interface Vuln {
@@ -32,15 +34,27 @@ interface Vuln {
 
 interface Unsupported {
   build: string;
+  version: string;
   go_version: string;
-  since: string | number;
+  since: string;
   services: string[] | null;
 }
 
+interface Unknown {
+  build: string;
+  services: string[] | null;
+  why: string;
+}
+
+/** Answer has the vulnerabilities that were seen running first, then those that are in the binary. */
 interface Answer {
   vulns: Vuln[] | null;
   unsupported: Unsupported[] | null;
-  database?: { modified: string | number; entries: number };
+  unknown: Unknown[] | null;
+  types: string[] | null;
+  database: { modified: string; entries: number } | null;
+  note?: string;
+  more?: boolean;
 }
 
 const vulns = loaded<Answer>();
@@ -55,45 +69,45 @@ export function startVulns(): void {
   fetching(vulns, () => (wanted.value ? (JSON.parse(wanted.value) as Params) : null), (p, stop) => get<Answer>("vulns", p, stop));
 }
 
-/** urgency orders what was seen running before what is in the binary, that before what may be, and that before what is not. */
-export function urgency(v: Pick<Vuln, "seen" | "in_binary">): number {
-  if (v.seen?.length) return 0;
-  return { yes: 1, unknown: 2, no: 3 }[v.in_binary] ?? 2;
-}
-
-const day = (t: string | number) => (typeof t === "number" ? clock(t, "utc").slice(0, 10) : t.slice(0, 10));
-
 /** VulnsTab is what is known to be wrong with what runs, and whether it was seen running. */
 export function VulnsTab() {
   const { data, error, loading } = vulns.value;
-  const list = [...(data?.vulns ?? [])].sort((a, b) => urgency(a) - urgency(b) || (a.id < b.id ? 1 : -1));
-  const old = data?.unsupported ?? [];
+  const list = data?.vulns ?? [], old = data?.unsupported ?? [], unknown = data?.unknown ?? [];
+  const seen = list.filter((v) => v.seen?.length).length;
+  const unseen = (in_binary: string) => count(list.filter((v) => !v.seen?.length && v.in_binary === in_binary).length);
   return (
     <section class="runtime" aria-label="Vulnerabilities" aria-busy={loading}>
       {error && <Problem error={error} what="vulnerabilities" />}
       {data && (
         <div class={loading ? "stale" : ""}>
           <ul class="figures">
-            <li><b class="num">{count(list.filter((v) => v.seen?.length).length)}</b> seen running</li>
-            <li><b class="num">{count(list.filter((v) => urgency(v) === 1).length)}</b> in the binary, not seen</li>
-            <li><b class="num">{count(list.filter((v) => urgency(v) === 2).length)}</b> by version, the binary is not known</li>
-            <li><b class="num">{count(list.filter((v) => urgency(v) === 3).length)}</b> linked out</li>
-            <li><b class="num">{count(old.length)}</b> builds of an unsupported Go</li>
-            {data.database && data.database.entries > 0 && <li class="note">database of {day(data.database.modified)}, {count(data.database.entries)} entries</li>}
+            {data.database && (
+              <>
+                <li class={seen ? "short" : ""}><b class="num">{count(seen)}</b> seen running</li>
+                <li><b class="num">{unseen("yes")}</b> in the binary, not seen</li>
+                <li><b class="num">{unseen("unknown")}</b> by version, the binary is not known</li>
+                <li><b class="num">{unseen("no")}</b> linked out</li>
+              </>
+            )}
+            <li><b class="num">{count(old.length)}</b> {old.length === 1 ? "build" : "builds"} of an unsupported Go</li>
+            {data.database && <li class="note">database of {data.database.modified.slice(0, 10)}, {count(data.database.entries)} entries; profiles looked at: {(data.types ?? []).join(", ") || "none"}</li>}
           </ul>
-          {!data.database?.entries && <NoDatabase />}
-          {data.database && data.database.entries > 0 && list.length === 0 && <div class="nothing"><p>Nothing in the database is about what ran in this range.</p></div>}
+          {!data.database && <NoDatabase note={data.note} />}
+          {data.database && list.length === 0 && <div class="nothing"><p>Nothing in the database is about what ran since the start of this range.</p></div>}
           {list.length > 0 && <Vulns list={list} />}
+          {data.more && <p class="note none">More processes ran than were looked at: choose a service, or a shorter range.</p>}
           {old.length > 0 && <Unsupporteds list={old} />}
+          {unknown.length > 0 && <Unknowns list={unknown} />}
         </div>
       )}
     </section>
   );
 }
 
-function NoDatabase() {
+function NoDatabase(p: { note?: string }) {
   return (
     <div class="none">
+      {p.note && <p>{p.note}</p>}
       <p>The collector has no copy of the Go vulnerability database. One is a file to fetch, whose place the configuration names as vulndb under builds:</p>
       <Command what="the command" text="curl -fsSLO https://vuln.go.dev/vulndb.zip" />
       <p class="note">Without touching the configuration: <code>sonde vulns --db vulndb.zip</code></p>
@@ -107,7 +121,7 @@ function Services(p: { list: string[] | null }) {
 
 /** BuildLink shows a build by the start of its id. */
 export function BuildLink(p: { id: string }) {
-  return <a class="mono" title={p.id} href={linkTo({ tab: "builds", a: p.id, b: "" })} onClick={(e) => (e.preventDefault(), go({ tab: "builds", a: p.id, b: "" }))}>{p.id.slice(0, 12)}</a>;
+  return <a class="mono" title={p.id} href={linkTo({ tab: "builds", build: p.id })} onClick={(e) => (e.preventDefault(), go({ tab: "builds", build: p.id }))}>{p.id.slice(0, 12)}</a>;
 }
 
 /** where is the explorer with the function between its callers and callees, at the time that it was seen. */
@@ -132,7 +146,7 @@ function Vulns(p: { list: Vuln[] }) {
               <td class="wrap">
                 {v.seen?.length ? v.seen.map((s) => (
                   <div key={`${s.function} ${s.service}`}>
-                    <span class="seen">seen</span> <a class="mono" href={where(s)}>{s.function}</a> <span class="note">{s.service}, {clock(s.first, zone, "minute")} to {clock(s.last, zone, "minute")}</span>
+                    <span class="seen">seen</span> <a class="mono" href={where(s)}>{s.function}</a> <span class="note">{s.service}, {count(s.instances)} {s.instances === 1 ? "process" : "processes"}, {clock(s.first, zone, "minute")} to {clock(s.last, zone, "minute")}, in {s.types.join(", ")}</span>
                   </div>
                 )) : <span class="note">not seen</span>}
               </td>
@@ -152,8 +166,22 @@ function Unsupporteds(p: { list: Unsupported[] }) {
         <table class="rows places">
           <thead><tr><th scope="col">build</th><th scope="col">Go</th><th scope="col">unsupported since</th><th scope="col">services</th></tr></thead>
           <tbody>
-            {p.list.map((u) => <tr key={u.build}><td><BuildLink id={u.build} /></td><td class="num">{u.go_version}</td><td class="num">{day(u.since)}</td><td><Services list={u.services} /></td></tr>)}
+            {p.list.map((u) => <tr key={u.build}><td><BuildLink id={u.build} /></td><td class="num">{u.go_version}</td><td class="num">{u.since}</td><td><Services list={u.services} /></td></tr>)}
           </tbody>
+        </table>
+      </div>
+    </>
+  );
+}
+
+function Unknowns(p: { list: Unknown[] }) {
+  return (
+    <>
+      <div class="tools"><h2>not judged, or not all of it</h2></div>
+      <div class="list">
+        <table class="rows places">
+          <thead><tr><th scope="col">build</th><th scope="col">services</th><th scope="col">why</th></tr></thead>
+          <tbody>{p.list.map((u) => <tr key={`${u.build} ${u.why}`}><td><BuildLink id={u.build} /></td><td><Services list={u.services} /></td><td class="wrap">{u.why}</td></tr>)}</tbody>
         </table>
       </div>
     </>

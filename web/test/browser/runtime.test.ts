@@ -277,44 +277,105 @@ test("GC cycles: a table of one process, and from a cycle to its raw line", asyn
   await done();
 });
 
+const buildID = (c: string) => c.padEnd(40, "0");
 const vulnerable = {
+  from: at - 36e5, to: at, types: ["cpu", "heap"], releases: "2026-11-01",
   vulns: [
-    { id: "GO-2022-1059", aliases: ["CVE-2022-32149"], summary: "Denial of service via crafted Accept-Language header", module: "golang.org/x/text", found: "v0.3.7", fixed: "v0.3.8", build: "b1".padEnd(40, "0"), services: ["cart"], symbols: ["language.ParseAcceptLanguage"], in_binary: "no", seen: [] },
-    { id: "GO-2021-0113", aliases: ["CVE-2021-38561"], summary: "Out-of-bounds read in golang.org/x/text/language", module: "golang.org/x/text", found: "v0.3.5", fixed: "v0.3.7", build: "b1".padEnd(40, "0"), services: ["cart", "checkout"], symbols: ["language.Parse"], in_binary: "yes",
-      seen: [{ function: "golang.org/x/text/language.Parse", service: "cart", first: at - 30 * 6e4, last: at - 6e4 }] },
-    { id: "GO-2020-0015", aliases: [], summary: "Infinite loop when decoding some inputs", module: "golang.org/x/text", found: "v0.3.2", fixed: "v0.3.3", build: "b2".padEnd(40, "0"), services: ["etcd"], symbols: [], in_binary: "unknown", seen: [] },
+    { id: "GO-2021-0113", aliases: ["CVE-2021-38561"], summary: "Out-of-bounds read in golang.org/x/text/language", module: "golang.org/x/text", found: "v0.3.5", fixed: "v0.3.7", build: buildID("b1"), services: ["cart", "checkout"], symbols: ["language.Parse"], in_binary: "yes",
+      seen: [{ function: "golang.org/x/text/language.Parse", service: "cart", instances: 2, first: at - 30 * 6e4, last: at - 6e4, types: ["cpu"] }] },
+    { id: "GO-2020-0015", aliases: [], summary: "Infinite loop when decoding some inputs", module: "golang.org/x/text", found: "v0.3.2", fixed: "v0.3.3", build: buildID("b2"), services: ["etcd"], symbols: [], in_binary: "unknown", seen: [] },
+    { id: "GO-2022-1059", aliases: ["CVE-2022-32149"], summary: "Denial of service via crafted Accept-Language header", module: "golang.org/x/text", found: "v0.3.7", fixed: "", build: buildID("b1"), services: ["cart"], symbols: ["language.ParseAcceptLanguage"], in_binary: "no", seen: [] },
   ],
-  unsupported: [{ build: "b2".padEnd(40, "0"), go_version: "go1.22.3", since: "2025-02-11", services: ["etcd"] }],
+  unsupported: [{ build: buildID("b2"), version: "v3.5.0", go_version: "go1.22.3", since: "2025-02-11", services: ["etcd"] }],
+  unknown: [{ build: buildID("b3"), services: ["vmagent"], why: "only its id is known" }],
   database: { modified: "2026-11-20T10:00:00Z", entries: 1234 },
 };
 
-test("vulnerabilities: what was seen running comes first, with where and when; unsupported Go; no database", async () => {
+test("vulnerabilities: what was seen running, where and when; unsupported Go; what is not known; no database", async () => {
   server.override = (path) => (path === "vulns" ? { body: vulnerable } : undefined);
   const { page, done } = await open(browser, url("&tab=vulns"));
   await idle(page);
+  assert.equal(asked("vulns")[0].get("since"), String(at - 36e5));
   assert.deepEqual(await page.locator(".rows").first().locator("tbody td:first-child a").allInnerTexts(), ["GO-2021-0113", "GO-2020-0015", "GO-2022-1059"]);
-  assert.match((await page.locator(".figures").innerText()).replace(/\s+/g, " "), /^1 seen running 0 in the binary, not seen 1 by version, the binary is not known 1 linked out 1 builds of an unsupported Go database of 2026-11-20, 1,234 entries$/);
+  assert.equal((await page.locator(".figures").innerText()).replace(/\s+/g, " "), "1 seen running 0 in the binary, not seen 1 by version, the binary is not known 1 linked out 1 build of an unsupported Go database of 2026-11-20, 1,234 entries; profiles looked at: cpu, heap");
   const seen = page.locator(".rows").first().locator("tbody tr").first().locator("td").last();
-  assert.match(await seen.innerText(), /seen golang\.org\/x\/text\/language\.Parse cart, 2026-11-21 11:30 to 2026-11-21 11:59/);
+  assert.match(await seen.innerText(), /seen golang\.org\/x\/text\/language\.Parse cart, 2 processes, 2026-11-21 11:30 to 2026-11-21 11:59, in cpu/);
   const link = new URL((await seen.getByRole("link").getAttribute("href"))!, server.url).searchParams;
   assert.deepEqual([link.get("fn"), link.get("query")], ["golang.org/x/text/language.Parse", '{service_name="cart"}']);
   assert.match(await page.locator(".rows").nth(1).innerText(), /go1\.22\.3\s+2025-02-11/);
+  assert.match(await page.locator(".rows").nth(2).innerText(), /vmagent\s+only its id is known/);
   await shot(page, "vulns");
   await done();
-  server.override = (path) => (path === "vulns" ? { body: { vulns: null, unsupported: null } } : undefined);
+  server.override = (path) => (path === "vulns" ? { body: { ...vulnerable, vulns: [], unsupported: [], unknown: [], database: null, note: "no database is configured" } } : undefined);
   const none = await open(browser, url("&tab=vulns"));
   await idle(none.page);
-  assert.match(await none.page.locator(".none").innerText(), /vuln\.go\.dev\/vulndb\.zip/);
+  assert.match(await none.page.locator(".none").innerText(), /no database is configured[\s\S]*vuln\.go\.dev\/vulndb\.zip/);
   await none.done();
+});
+
+const use = (service: string, version: string, running: number) => ({ service, version, running, processes: 3, nodes: ["n1"], first: at - 864e5, last: at - 36e5 });
+const someBuilds = [
+  { id: buildID("b1"), go_version: "go1.26.8", module: "example.com/cart", version: "v1.5.0", vcs_revision: "0123456789abcdef", vcs_modified: true, modules: 41, size: 23_000_000, known: true, first_seen: at - 36e5, last_seen: at, services: [use("cart", "v1.5.0", 3), use("cart-batch", "v1.5.0", 0)] },
+  { id: buildID("b2"), go_version: "go1.22.3", module: "example.com/cart", version: "v1.4.0", modules: 40, size: 22_000_000, known: true, first_seen: at - 864e5, last_seen: at, services: [use("cart", "v1.4.0", 1)] },
+  { id: buildID("b3"), go_version: "", module: "", version: "", modules: 0, known: false, first_seen: at - 864e5, last_seen: at, services: [use("cart", "", 1)] },
+];
+
+/** inventory answers what is known of builds. */
+function inventory(path: string, p: URLSearchParams): Answer | undefined {
+  if (path === "builds") return { body: { builds: someBuilds, more: false } };
+  if (path === "builds/with") {
+    if (p.get("version") === "<") return { status: 400, body: { error: "parameter version: no version after <", hint: "<v1.2.3, or >=v1.0.0,<v1.2.3" } };
+    return { body: { module: p.get("module"), version: p.get("version"), more: false, builds: [{ ...someBuilds[0], found: { path: "golang.org/x/text", version: "v0.3.5" } }, { ...someBuilds[1], found: { path: "example.com/text", version: "", declared: "golang.org/x/text v0.3.2", unknown: true } }] } };
+  }
+  if (path === "builds/diff") return { body: { modules: [{ path: "golang.org/x/text", change: "up", from: "v0.3.2", to: "v0.3.5" }, { path: "example.com/new", change: "added", from: "", to: "v1.0.0" }], settings: [{ name: "go", from: "go1.22.3", to: "go1.26.8" }, { name: "-race", from: "", to: "true" }] } };
+  if (path === `builds/${buildID("b1")}`) {
+    return { body: { build: { id: buildID("b1"), go_version: "go1.26.8", path: "example.com/cart/cmd/cart", main: { path: "example.com/cart", version: "v1.5.0" }, deps: [{ path: "golang.org/x/text", version: "v0.3.5" }], settings: { "-race": "true", GOAMD64: "v3" }, stripped: "yes" },
+      processes: [{ instance: instances[0], service: "cart", node: "n1", pid: 7, state: "running", started: at - 36e5, conditions: { GOGC: "50" } }] } };
+  }
+  return undefined;
+}
+
+test("builds: which run where, what differs between two, who has a module", async () => {
+  server.override = inventory;
+  const { page, done } = await open(browser, url("&tab=builds"));
+  await idle(page);
+  const rows = page.locator(".rows tbody tr");
+  assert.deepEqual((await rows.first().locator("td").allInnerTexts()).map((t) => t.replace(/\s+/g, " ").trim()), [
+    "b10000000000", "fromto", "cart v1.5.0 runs in 3 processes cart-batch v1.5.0 ran until 2026-11-21 11:00", "example.com/cart", "v1.5.0", "0123456789 dirty", "go1.26.8", "41", "21.9 MiB", "2026-11-21 11:00",
+  ]);
+  assert.match(await rows.nth(2).innerText(), /only its id is known/);
+  await page.getByRole("button", { name: "Compare from b2" }).click();
+  await page.getByRole("button", { name: "Compare to b1" }).click();
+  const diff = page.getByRole("region", { name: "What differs" });
+  await diff.locator("tbody tr").first().waitFor();
+  assert.deepEqual((await diff.locator("tbody tr").allInnerTexts()).map((t) => t.replace(/\s+/g, " ").trim()), ["golang.org/x/text up v0.3.2 v0.3.5", "example.com/new added v1.0.0", "go setting go1.22.3 go1.26.8", "-race setting true"]);
+  await idle(page);
+  await shot(page, "builds");
+  await page.getByRole("button", { name: "Close what differs" }).click();
+  await page.getByRole("link", { name: "b10000000000" }).click();
+  const one = page.getByRole("region", { name: "Build", exact: true });
+  await one.getByText("GOAMD64=v3").waitFor();
+  await one.getByText("1 processes ran it").click();
+  assert.match(await one.innerText(), /n1:7 running since 2026-11-21 11:00:00 GOGC=50/);
+  await one.getByText("1 modules").click();
+  await one.getByRole("button", { name: "golang.org/x/text" }).click();
+  await page.getByText("in place of golang.org/x/text v0.3.2").waitFor();
+  assert.match(await rows.nth(1).innerText(), /example\.com\/text no version may be in the range/);
+  await page.getByLabel("in versions").fill("<");
+  await page.keyboard.press("Enter");
+  await page.waitForFunction(() => document.querySelector('[role="alert"]')?.textContent?.includes("no version after <"));
+  assert.equal(param(page, "module"), "golang.org/x/text");
+  await done(/400/);
 });
 
 test("hostile names stay text, and long ones do not break the page", async () => {
   const bad = "<img src=x onerror=alert(1)>";
-  server.override = (path, p) => (path === "events" ? { body: { events: [{ ...event(9, "note", 10, `${bad} ${"x".repeat(2000)}`, { [bad]: bad }), service: bad }] } } : live(path, p));
+  server.override = (path, p) => (path === "events" ? { body: { events: [event(8, "constructor", 20, "a kind of its own"), { ...event(9, "note", 10, `${bad} ${"x".repeat(2000)}`, { [bad]: bad }), service: bad }] } } : live(path, p));
   const { page, done } = await open(browser, url());
   await idle(page);
   assert.equal(await page.locator("main img").count(), 0);
   assert.ok((await page.locator(".events").innerText()).includes(bad));
+  assert.equal(await page.locator(".events tbody td:nth-child(2)").nth(1).innerText(), "○ constructor");
   assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), "the page is no wider than the window");
   await page.setViewportSize({ width: 480, height: 800 });
   const wide = await page.evaluate(() => [...document.querySelectorAll("*")].filter((e) => e.getBoundingClientRect().right > innerWidth && !e.closest(".list, .legend, .values")).map((e) => e.className || e.tagName));
@@ -325,9 +386,9 @@ test("hostile names stay text, and long ones do not break the page", async () =>
 
 for (const scheme of ["light", "dark"] as const) {
   test(`${scheme}: text is readable on its ground`, async () => {
-    server.override = (path, p) => (path === "lines" ? { body: printed } : path === "vulns" ? { body: vulnerable } : traced(path, p) ?? live(path, p));
+    server.override = (path, p) => (path === "lines" ? { body: printed } : path === "vulns" ? { body: vulnerable } : inventory(path, p) ?? traced(path, p) ?? live(path, p));
     const { page, done } = await open(browser, url(), { colorScheme: scheme });
-    for (const tab of ["time line", "GC cycles", "raw lines", "vulnerabilities"]) {
+    for (const tab of ["time line", "GC cycles", "raw lines", "builds", "vulnerabilities"]) {
       await page.getByRole("navigation").getByRole("link", { name: tab, exact: true }).click();
       await page.waitForFunction((t) => document.querySelector("nav a[aria-current]")?.textContent === t, tab);
       await idle(page);
