@@ -39,7 +39,10 @@ func (r *recorder) window(now time.Time, must func(Type) bool) *window {
 	}
 	r.enc.Rest()
 	r.num++
-	w.cost, r.cost = r.cost, 0
+	for t := range w.skipped {
+		r.skips[Type(t)]++
+	}
+	w.cost, r.total, r.cost = r.cost, r.total+r.cost, 0
 	return r.a.seal(r.num, now, w)
 }
 

@@ -37,6 +37,8 @@ type recorder struct {
 	began    time.Duration      // the thread's clock when the running step began
 	counted  time.Duration      // of the running step, what the budget already has
 	cost     time.Duration      // of the agent since the last window
+	total    time.Duration      // and before
+	skips    map[Type]uint64    // windows that lack the type, or a part of it
 	cpuFrom  time.Time          // the part of the window in which the CPU is profiled
 	cpuTo    time.Time
 	tap      *cpuTap
@@ -57,7 +59,7 @@ func newRecorder(a *Agent, m pprofenc.Mapping) *recorder {
 		a: a, wake: make(chan struct{}, 1), acct: acct, waited: 1 << 20,
 		enc: pprofenc.NewBuilder(pprofenc.RuntimeSymbolizer, m), heap: pprofenc.NewHeap(acct),
 		locks: map[Type]*pprofenc.Contention{Mutex: pprofenc.NewMutex(acct), Block: pprofenc.NewBlock(acct)},
-		last:  map[Type]time.Time{}, lacking: map[Type]error{},
+		last:  map[Type]time.Time{}, lacking: map[Type]error{}, skips: map[Type]uint64{},
 	}
 }
 

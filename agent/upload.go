@@ -33,6 +33,8 @@ type uploader struct {
 	waiting  []*window
 	bytes    int
 	sending  *window // the first of waiting, while a request has it
+	accepts  uint64  // windows that the collector took
+	lastOK   time.Time
 	more     chan struct{}
 	recorded <-chan struct{} // closed when no window will come any more
 	dropped  atomic.Uint64
@@ -256,6 +258,10 @@ func (u *uploader) post(ctx context.Context, client *http.Client, w *window) (*h
 // accepted takes over the settings that came with the answer. An answer that cannot be read changes nothing: the window is stored all the same.
 func (u *uploader) accepted(body []byte) {
 	u.a.sayUp()
+	u.mu.Lock()
+	u.accepts++
+	u.lastOK = time.Now()
+	u.mu.Unlock()
 	var ans answer
 	if err := json.Unmarshal(body, &ans); err != nil {
 		u.a.say("answer", "sonde agent: collector's answer is not what the agent knows", "err", err)
