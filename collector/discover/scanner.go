@@ -34,11 +34,12 @@ type Scanner struct {
 	log   *slog.Logger
 	probe *prober
 
-	fs     *procfs
-	bootID string
-	booted time.Time
-	nets   *networks
-	self   int
+	fs       *procfs
+	bootID   string
+	booted   time.Time
+	nodeKind string // of machine, for Process.Conditions
+	nets     *networks
+	self     int
 
 	mu     sync.Mutex // one scan at a time
 	closed bool
@@ -136,6 +137,7 @@ func New(cfg Config) (*Scanner, error) {
 		return nil, err
 	}
 	s.nets = openNetworks(cfg.ProcRoot)
+	s.nodeKind = nodeKind(cfg.ProcRoot, "/sys")
 	return s, nil
 }
 
@@ -327,13 +329,14 @@ func (s *Scanner) load(rd *reader, pid int, ticks uint64, info *build.Info, now 
 	if rd.big == nil {
 		rd.big = make([]byte, maxEnviron)
 	}
-	if b, err := s.fs.read(name+"/environ", rd.big); err == nil {
-		p.env = parseEnviron(b)
-	}
 	if b, err := s.fs.read(name+"/cmdline", rd.big[:maxCmdline]); err == nil {
 		p.cmdline = bytes.Clone(b)
 	}
 	cgroup, _ := s.fs.read(name+"/cgroup", rd.buf[:maxCgroup])
+	if b, err := s.fs.read(name+"/environ", rd.big); err == nil {
+		p.env = parseEnviron(b)
+		p.base.Conditions = s.conditions(pid, p.cmdline, b, cgroup)
+	}
 	at := parsePlace(cgroup, func() []byte {
 		mounts, _ := s.fs.read(name+"/mountinfo", rd.buf[maxCgroup:])
 		return mounts

@@ -16,6 +16,7 @@ type Config struct {
 	Self         bool          // report the scanner's own process like any other
 	Paths        []string      // URL paths under which pprof is looked for; nil: /debug/pprof
 	Rules        Rules         // what may be touched
+	Env          []string      // variables besides the Go runtime's whose values Process.Conditions tells: NAME or PREFIX_*; see BuildSettings
 	ProbeTimeout time.Duration // of one request; 0: 2 s
 	AgentGrace   time.Duration // how long a process with the agent built in may take to its first push before it is probed; 0: 10 s
 	Logger       *slog.Logger  // nil: discard
@@ -94,11 +95,12 @@ type Process struct {
 	Build       *build.Info // nil where the binary could not be read
 	BuildID     string      // build.Key
 	Started     time.Time
-	ContainerID string   // 64 hex digits, "" outside of containers
-	PodUID      string   // of its Kubernetes pod, as the kubelet names it; "" outside of pods
-	Cgroup      string   // path of its memory cgroup as in /proc/PID/cgroup, as the scanner sees it; "" where there is none
-	NetNS       uint64   // inode of its network namespace; 0: unknown
-	Ports       []string // listening addresses, host:port, sorted
+	Conditions  map[string]string // what it was started with besides its build, as catalog.Process has it; nil: unknown; not to be changed
+	ContainerID string            // 64 hex digits, "" outside of containers
+	PodUID      string            // of its Kubernetes pod, as the kubelet names it; "" outside of pods
+	Cgroup      string            // path of its memory cgroup as in /proc/PID/cgroup, as the scanner sees it; "" where there is none
+	NetNS       uint64            // inode of its network namespace; 0: unknown
+	Ports       []string          // listening addresses, host:port, sorted
 	State       State
 	Off         bool     // its owner wants it left alone: by its environment or its pod, not by the scanner's rules
 	Reason      string   // why it is not profiled; of a Profiling one what its gatherer has to say, mostly ""

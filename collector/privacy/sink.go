@@ -57,6 +57,13 @@ func (f *Filter) Process(p catalog.Process) catalog.Process {
 		return p
 	}
 	p.Labels, p.Reason = f.Labels(p.Labels), f.value(p.Reason)
+	if len(p.Conditions) > 0 {
+		conditions := make(map[string]string, len(p.Conditions))
+		for key, value := range p.Conditions {
+			conditions[key] = f.value(value)
+		}
+		p.Conditions = conditions
+	}
 	return p
 }
 

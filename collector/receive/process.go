@@ -7,9 +7,13 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/prometheus/prometheus/model/labels"
 
@@ -175,7 +179,8 @@ func (h *Handler) row(p *wire.Process, instance string, at int64) (*catalog.Proc
 	}
 	row := &catalog.Process{Instance: instance, Service: ls.Get("service_name"), Labels: ls, Version: ls.Get("service_version"), BuildID: clip(p.Build, 128),
 		GoVersion: clip(p.GoVersion, 256), Exe: clip(p.Exe, 4096), PID: p.PID, BootID: clip(p.BootID, 128), PIDNS: p.PIDNS, StartTicks: p.StartTicks,
-		Host: ls.Get("host_name"), Gatherer: p.Gatherer, State: p.State, Reason: clip(p.Reason, 1024), Started: p.Started, FirstSeen: at, LastSeen: at}
+		Host: ls.Get("host_name"), Gatherer: p.Gatherer, State: p.State, Reason: clip(p.Reason, 1024), Started: p.Started, FirstSeen: at, LastSeen: at,
+		Conditions: clipConditions(p.Conditions)}
 	if len(p.NSPIDs) <= 32 { // the kernel nests no deeper
 		row.NSPIDs = p.NSPIDs
 	}
@@ -189,7 +194,10 @@ func (h *Handler) row(p *wire.Process, instance string, at int64) (*catalog.Proc
 // buildOf returns the build that p runs, or nil where it does not say.
 func buildOf(p *wire.Process, at int64) *catalog.Build {
 	b := &catalog.Build{ID: clip(p.GNUBuildID, 128), GNUBuildID: clip(p.GNUBuildID, 128), GoBuildID: clip(p.GoBuildID, 512), GoVersion: clip(p.GoVersion, 256),
-		Info: p.BuildInfo, FirstSeen: at}
+		Info: p.BuildInfo, FirstSeen: at, Size: max(p.BinarySize, 0)}
+	if p.Stripped == "yes" || p.Stripped == "no" {
+		b.Stripped = p.Stripped
+	}
 	if b.ID == "" {
 		if p.GoBuildID == "" {
 			return nil
@@ -201,6 +209,32 @@ func buildOf(p *wire.Process, at int64) *catalog.Build {
 		b.Module, b.Version = build.ModuleOf(info), info.Main.Version
 	}
 	return b
+}
+
+// The limits of what is kept of a process's conditions: of more, the first by name.
+const (
+	maxConditions     = 128
+	maxConditionName  = 160
+	maxConditionValue = 4096
+	maxConditionBytes = 32 << 10 // of all together
+)
+
+// clipConditions bounds what a process was started with.
+func clipConditions(conditions map[string]string) map[string]string {
+	if len(conditions) == 0 {
+		return nil
+	}
+	out, bytes := make(map[string]string, min(len(conditions), maxConditions)), 0
+	for _, name := range slices.Sorted(maps.Keys(conditions)) {
+		value := strings.ToValidUTF8(clip(conditions[name], maxConditionValue), "")
+		if bytes += len(name) + len(value); len(out) >= maxConditions || bytes > maxConditionBytes {
+			break
+		}
+		if name != "" && len(name) <= maxConditionName && utf8.ValidString(name) {
+			out[name] = value
+		}
+	}
+	return out
 }
 
 // clip cuts s to n bytes: for descriptive fields, where a cut is better than a refusal.

@@ -310,7 +310,7 @@ func (m *Manager) news(r discover.Report) []catalog.Process {
 			row.Reason = "reached by its agent"
 		}
 		if p.State == discover.Denied {
-			row.BuildID = "" // a new build of what the rules keep Sonde from is no deploy for it to tell of
+			row.BuildID, row.Conditions = "", nil // a new build of what the rules keep Sonde from is no deploy for it to tell of
 		}
 		row.FirstSeen, row.LastSeen = now, now
 		if known {

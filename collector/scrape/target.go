@@ -59,7 +59,7 @@ func ProcessOf(p discover.Process, host string) catalog.Process {
 		Instance: p.Instance, Service: p.Service, Labels: processLabels(p.Service, p.Instance, p.Labels),
 		BuildID: p.BuildID, Version: p.Version, GoVersion: p.GoVersion, Exe: p.Exe, PID: p.PID,
 		BootID: p.BootID, PIDNS: p.PIDNS, StartTicks: p.StartTicks, NSPIDs: p.PIDs, Host: host,
-		Gatherer: p.Gatherer, State: "running", Reason: p.Reason, Started: p.Started.UnixMilli(),
+		Gatherer: p.Gatherer, State: "running", Reason: p.Reason, Started: p.Started.UnixMilli(), Conditions: p.Conditions,
 	}
 }
 
@@ -70,7 +70,7 @@ func BuildOf(p discover.Process) *catalog.Build {
 	}
 	return &catalog.Build{
 		ID: p.BuildID, GoBuildID: p.Build.GoBuildID, GNUBuildID: p.Build.GNUBuildID, GoVersion: p.Build.GoVersion,
-		Module: p.Build.Module(), Version: p.Build.Version(), Info: p.Build.Mod.String(),
+		Module: p.Build.Module(), Version: p.Build.Version(), Info: p.Build.Mod.String(), Size: p.Build.Size, Stripped: p.Build.Stripped,
 	}
 }
 

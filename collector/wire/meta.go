@@ -86,6 +86,8 @@ type Process struct {
 	Build      string            `json:"build,omitempty"` // the id, where neither of the next two is there
 	GoBuildID  string            `json:"go_build_id,omitempty"`
 	GNUBuildID string            `json:"gnu_build_id,omitempty"`
+	BinarySize int64             `json:"binary_size,omitempty"` // of the file, in bytes
+	Stripped   string            `json:"stripped,omitempty"`    // yes, no, "": unknown
 	Exe        string            `json:"exe,omitempty"`
 	PID        int               `json:"pid,omitempty"`
 	BootID     string            `json:"boot_id,omitempty"`
@@ -123,7 +125,7 @@ func ProcessOf(row *catalog.Process, b *catalog.Build) Process {
 		}
 	}
 	if b != nil {
-		p.BuildInfo, p.GoBuildID, p.GNUBuildID = b.Info, b.GoBuildID, b.GNUBuildID
+		p.BuildInfo, p.GoBuildID, p.GNUBuildID, p.BinarySize, p.Stripped = b.Info, b.GoBuildID, b.GNUBuildID, b.Size, b.Stripped
 	}
 	return p
 }
