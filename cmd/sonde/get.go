@@ -18,9 +18,11 @@ func (a *app) getCommand() *cobra.Command {
 		Long: `Fetch merged profiles as one file: for go tool pprof, for other tools, or for a build.
 
 pprof is a gzipped pprof profile; folded is one stack a line, as flame graph scripts read it; speedscope is JSON for
-https://www.speedscope.app; json is the table of all functions; pgo is a CPU profile reduced to what go build -pgo reads.`,
+https://www.speedscope.app; json is the table of all functions; pgo is a CPU profile reduced to what go build -pgo reads:
+standard error tells of how many samples it is, of which builds and how old they are, and how much of the hot code the
+newest build still has.`,
 		Example: `  sonde get --service cart --since 15m -f cart.pb.gz && go tool pprof cart.pb.gz
-  sonde get --service cart --since 7d -o pgo -f default.pgo && go build -pgo=default.pgo
+  sonde get --service cart --since 7d -o pgo > default.pgo && go build -pgo=default.pgo
   sonde get --service cart -o folded | grep encoding/json
   sonde get --service cart --type heap -o speedscope -f cart.speedscope.json`,
 		Args: cobra.NoArgs,
@@ -59,9 +61,13 @@ https://www.speedscope.app; json is the table of all functions; pgo is a CPU pro
 			if _, err := io.Copy(a.stdout, body); err != nil {
 				return fmt.Errorf("get profile: %w", err)
 			}
-			return nil
+		} else if err := writeFile(file, body); err != nil {
+			return err
 		}
-		return writeFile(file, body)
+		if out.value == "pgo" {
+			a.reportPGO(cmd.Context(), params)
+		}
+		return nil
 	}
 	return cmd
 }
