@@ -354,11 +354,11 @@ func TestConfig(t *testing.T) {
 	if _, err := New(Config{Keep: []string{"go_["}}); err == nil || !strings.Contains(err.Error(), "go_[") {
 		t.Errorf("error %v", err)
 	}
-	m, err := New(Config{Keep: []string{"a*"}})
+	m, err := New(Config{Keep: []string{"a.*", "b"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !m.keeps([]byte("abc")) || m.keeps([]byte("go_x")) || !m.keeps([]byte("abc")) {
+	if !m.keeps([]byte("abc")) || m.keeps([]byte("go_x")) || m.keeps([]byte("bc")) || m.keeps([]byte("xa")) || !m.keeps([]byte("abc")) {
 		t.Error("keep")
 	}
 }

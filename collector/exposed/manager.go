@@ -1,12 +1,13 @@
 package exposed
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"hash/fnv"
 	"log/slog"
-	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -27,7 +28,7 @@ type Source interface {
 type Config struct {
 	Source Source
 	Series series.Appender
-	// Keep are path.Match patterns on the names of metrics that are kept; nil: DefaultKeep.
+	// Keep are regular expressions (RE2) of whole names: the metrics that are kept; nil: DefaultKeep.
 	Keep       []string
 	Every      time.Duration // between two looks at a target; 0: 15 s
 	MaxBody    int64         // bytes of one answer; 0: 8 MiB
@@ -37,16 +38,16 @@ type Config struct {
 }
 
 // DefaultKeep are the metrics of the runtime, of the process, and of the handler that serves them.
-var DefaultKeep = []string{"go_*", "process_*", "promhttp_*"}
+var DefaultKeep = []string{"go_.*", "process_.*", "promhttp_.*"}
 
-// ValidateKeep checks patterns as Config.Keep has them.
-func ValidateKeep(patterns []string) error {
+// keepOf makes one expression of those of Config.Keep.
+func keepOf(patterns []string) (*regexp.Regexp, error) {
 	for _, p := range patterns {
-		if _, err := path.Match(p, ""); err != nil || p == "" {
-			return fmt.Errorf("%q is no pattern as path.Match reads it, such as go_*", p)
+		if _, err := regexp.Compile(p); err != nil || p == "" {
+			return nil, fmt.Errorf("%q is no regular expression of names, such as go_.*: %w", p, cmp.Or(err, errors.New("it is empty")))
 		}
 	}
-	return nil
+	return regexp.Compile("^(?:(?:" + strings.Join(patterns, ")|(?:") + "))$")
 }
 
 const (
@@ -59,12 +60,14 @@ const (
 // Manager asks targets for their metrics.
 type Manager struct {
 	cfg     Config
+	keep    *regexp.Regexp
 	metrics metrics
 
-	mu      sync.Mutex
-	states  map[string]*state // by instance
-	kept    map[string]bool   // names that were looked up; cleared when it grows
-	failing bool              // the appender is
+	mu     sync.Mutex
+	states map[string]*state // by instance
+	kept   map[string]bool   // names that were looked up; cleared when it grows
+
+	failing bool // the appender is; of who hands on alone
 }
 
 // state is what is known of one target.
@@ -89,7 +92,8 @@ func New(cfg Config) (*Manager, error) {
 	if cfg.Keep == nil {
 		cfg.Keep = DefaultKeep
 	}
-	if err := ValidateKeep(cfg.Keep); err != nil {
+	keep, err := keepOf(cfg.Keep)
+	if err != nil {
 		return nil, fmt.Errorf("gather exposed metrics: keep: %w", err)
 	}
 	if cfg.Every <= 0 {
@@ -104,7 +108,7 @@ func New(cfg Config) (*Manager, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	m := &Manager{cfg: cfg, states: map[string]*state{}, kept: map[string]bool{}}
+	m := &Manager{cfg: cfg, keep: keep, states: map[string]*state{}, kept: map[string]bool{}}
 	counter := func(name, help string, ls ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, ls)
 	}
@@ -295,11 +299,7 @@ func (m *Manager) keeps(name []byte) bool {
 	if ok {
 		return keep
 	}
-	for _, p := range m.cfg.Keep {
-		if ok, _ := path.Match(p, string(name)); ok { // checked by New
-			keep = true
-		}
-	}
+	keep = m.keep.Match(name)
 	if len(m.kept) >= maxKept {
 		clear(m.kept)
 	}

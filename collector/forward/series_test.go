@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"compress/gzip"
 	"fmt"
+	"mime/multipart"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -132,6 +135,55 @@ func TestSeriesOfFullSpool(t *testing.T) {
 		s.stop()
 		if len(u.events) == 0 || u.events[0].Kind != "gap" {
 			t.Errorf("events %v", u.events)
+		}
+	})
+}
+
+// TestRelayedMetrics are an agent's, which the sidecar keeps and sends as they came.
+func TestRelayedMetrics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := newUpstream()
+		s := start(t, u, faultfs.New(), nil)
+		pushed := time.Now().UnixMilli()
+		process := `{"labels":{"service_name":"cart"},"pid":7}`
+		zipped := func(b []byte) []byte {
+			var buf bytes.Buffer
+			w := gzip.NewWriter(&buf)
+			w.Write(b)
+			w.Close()
+			return buf.Bytes()
+		}
+		b := series.Batch{Samples: []series.Sample{{Labels: labels.FromStrings("__name__", "go_goroutines"), T: pushed, V: 12}}}
+		msg, err := series.Encode(&b, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		meta := fmt.Sprintf(`{"v":1,"instance":%q,"window":1,"start":%d,"end":%d,"process_hash":%q,"process":%s,"profiles":[],"metrics":"metrics","lines":[{"part":"l","source":"stderr","from":%[2]d,"to":%[3]d,"count":1}]}`,
+			instance(7), pushed-15000, pushed, hashOf(process), process)
+		var body bytes.Buffer
+		mw := multipart.NewWriter(&body)
+		for _, p := range []struct {
+			name string
+			data []byte
+		}{{"meta", []byte(meta)}, {"l", zipped([]byte("gc 1 @0.1s\n"))}, {"metrics", zipped(msg)}} {
+			w, err := mw.CreateFormField(p.name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.Write(p.data)
+		}
+		mw.Close()
+		r := httptest.NewRequest("POST", "/api/v1/push", &body)
+		r.Header.Set("Content-Type", mw.FormDataContentType())
+		w := httptest.NewRecorder()
+		if s.Handler().ServeHTTP(w, r); w.Code != http.StatusOK {
+			t.Fatalf("%d %s", w.Code, w.Body)
+		}
+		pass(time.Minute)
+		wantSeries := []string{fmt.Sprintf(`{__name__="go_goroutines", service_instance_id="%s", service_name="cart"} 12 %d`, instance(7), pushed)}
+		wantLines := []string{fmt.Sprintf(`{service_instance_id="%s", service_name="cart"} stderr 1`, instance(7))}
+		if !slices.Equal(u.series, wantSeries) || !slices.Equal(u.lines, wantLines) {
+			t.Errorf("series %q, lines %q", u.series, u.lines)
 		}
 	})
 }

@@ -5,8 +5,11 @@ import (
 	"compress/gzip"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -289,3 +292,29 @@ func FuzzExtras(f *testing.F) {
 		}
 	})
 }
+
+// TestGoldenMetrics reads what the agent writes: its encoder and this reader know nothing of each other.
+func TestGoldenMetrics(t *testing.T) {
+	m, k := new(memory), new(kept)
+	_, mux, _ := newTest(t, m, withKept(k))
+	rec, a := do(t, mux, pushRequest(bytes.NewReader(golden(t, "push-metrics.multipart")), goldenBoundary))
+	if rec.Code != 200 || len(m.got) != 1 {
+		t.Fatalf("%d %+v", rec.Code, a)
+	}
+	got := strings.Join(k.series, "\n") + "\n"
+	name := filepath.Join("testdata", "golden-metrics.txt")
+	if *update {
+		if err := os.WriteFile(name, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("the golden push has\n%s\nwant\n%s", got, want)
+	}
+}
+
+var update = flag.Bool("update", false, "write the golden files anew")
