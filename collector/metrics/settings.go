@@ -32,6 +32,9 @@ type Settings struct {
 	QueryTokenFile string            `yaml:"query_token_file" json:"query_token_file,omitempty"` // file with the bearer token for it, read for each query
 	QueryHeaders   map[string]string `yaml:"query_headers" json:"-"`                             // sent to it, such as X-Scope-OrgID
 
+	// RemoteWrite are servers to which all that is stored is sent on, as Prometheus' remote_write.
+	RemoteWrite RemoteWrites `yaml:"remote_write" json:"-"`
+
 	// Keep are regular expressions of whole names: what is kept of a scraped /metrics. Default: go_.*, process_.*, promhttp_.*
 	Keep []string `yaml:"keep" json:"keep,omitempty"`
 }
@@ -74,6 +77,9 @@ func (s Settings) Validate() error {
 		}
 	} else if s.QueryTokenFile != "" || len(s.QueryHeaders) > 0 {
 		return errors.New("settings metrics.query_token_file and query_headers are for metrics.query_url, which is not set")
+	}
+	if err := s.RemoteWrite.Validate(); err != nil {
+		return err
 	}
 	for _, k := range s.Keep {
 		if _, err := regexp.Compile("^(?:" + k + ")$"); err != nil {
