@@ -268,6 +268,7 @@ func (r *recorder) readMetrics(now time.Time) {
 
 // lastMetrics takes a reading before a window that may be the last, unless there is one of a moment ago.
 func (r *recorder) lastMetrics(now time.Time) {
+	r.readMetrics(now)
 	if m := r.metering; m != nil && r.plan.enabled && r.plan.metrics && now.Sub(m.last()) >= metricsLast {
 		m.read(now)
 	}
