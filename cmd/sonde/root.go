@@ -90,6 +90,7 @@ func (a *app) root() *cobra.Command {
 		a.captureCommand(),
 		a.runCommand(),
 		a.vulnsCommand(),
+		a.promqlCommand(),
 		a.pinCommand(), a.deleteCommand(), a.backupCommand(), a.restoreCommand(), a.checkCommand(), a.migrateCommand(),
 		a.configCommand(), a.doctorCommand(), a.versionCommand(),
 		a.demoServiceCommand(), a.doctorWorkloadCommand(),
