@@ -51,6 +51,7 @@ type Limits struct {
 type Settings struct {
 	Rev      string   `json:"rev"`
 	Enabled  *bool    `json:"enabled,omitempty"`
+	Metrics  *bool    `json:"metrics,omitempty"` // the runtime's and the process's
 	Types    []string `json:"types,omitempty"`
 	CPURate  int      `json:"cpu_rate,omitempty"`
 	PeriodMs int64    `json:"period_ms,omitempty"`
