@@ -65,7 +65,7 @@ func runtimeConditions(out map[string]string) {
 	}
 }
 
-// knownArgs returns the flags that may be known, and a hash of all arguments where others are among them.
+// knownArgs returns the flags that may be known, and a hash of all arguments where others are among them. Words that a space would not tell apart are quoted as in Go.
 func knownArgs(patterns, args []string) string {
 	listed := listedFlags(patterns, args)
 	all := len(listed) == len(args)
@@ -81,6 +81,11 @@ func knownArgs(patterns, args []string) string {
 	}
 	if !all {
 		listed = append(listed, hashed(strings.Join(args, "\x00")))
+	}
+	for i, word := range listed {
+		if word == "" || strings.ContainsAny(word, " \"") || strconv.Quote(word) != `"`+word+`"` {
+			listed[i] = strconv.Quote(word)
+		}
 	}
 	return strings.Join(listed, " ")
 }

@@ -24,6 +24,7 @@ func TestConditions(t *testing.T) {
 		{"no arguments", nil, nil, nil, map[string]string{}},
 		{"listed flags, but no secrets", []string{"port", "pass*", "api-token"}, nil, args, map[string]string{"args": "-password=" + hashed("hunter2") + " --port 8080 --api-token " + hashed("t0ken") + " " + all}},
 		{"all arguments are listed", []string{"port"}, nil, []string{"--port", "80"}, map[string]string{"args": "--port 80"}},
+		{"words with spaces", []string{"greeting"}, nil, []string{"--greeting", "good \"day\"\n"}, map[string]string{"args": `--greeting "good \"day\"\n"`}},
 		{"listed variables, but no secrets", nil, []string{"DB_*", "HOME"}, nil, map[string]string{"env_DB_PASSWORD": hashed("hunter2"), "env_HOME": "/root"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
