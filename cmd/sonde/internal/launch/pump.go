@@ -12,17 +12,28 @@ import (
 
 const (
 	pumpBytes = 256 << 10
+	outBytes  = 64 << 10
 	// quiet is how long nothing may come once the program has ended: a child of its own may still hold its standard error.
 	quiet = 100 * time.Millisecond
 	// lastWords bounds that in all.
 	lastWords = 2 * time.Second
 )
 
+// splitter tells the program's own bytes from the traces: *godebug.Pieces where every write can be told from the next, else *godebug.Splitter.
+type splitter interface {
+	Write(b []byte) error
+	Wait(now time.Time) (time.Duration, bool)
+	Expire() error
+	Close() error
+	Lost() int
+}
+
 // pump copies a program's standard error to its place, without the traces.
 type pump struct {
 	from  *os.File
 	to    io.Writer
-	split *godebug.Splitter
+	split splitter
+	out   []byte // the program's own bytes, until there is nothing more to read for now
 	keep  bool
 	line  func(text []byte, l *godebug.Line, at time.Time)
 	done  chan struct{}
@@ -31,20 +42,43 @@ type pump struct {
 	ended time.Time // when the program did; zero: it runs
 }
 
-func newPump(cfg *Config, from *os.File) *pump {
+// newPump returns a pump; packets says that a read returns one write of the program.
+func newPump(cfg *Config, from *os.File, packets bool) *pump {
 	p := &pump{from: from, to: cfg.Stderr, keep: cfg.Keep, line: cfg.Line, done: make(chan struct{})}
-	p.split = godebug.NewSplitter(cfg.Traces, p.write, p.take)
+	if packets {
+		p.split = godebug.NewPieces(cfg.Traces, p.write, p.take)
+	} else {
+		p.split = godebug.NewSplitter(cfg.Traces, p.write, p.take)
+	}
 	return p
 }
 
+// write takes bytes of the program's own. They are written out at once where they are many.
 func (p *pump) write(b []byte) error {
+	if len(p.out) > 0 || len(b) < outBytes {
+		if p.out = append(p.out, b...); len(p.out) < outBytes {
+			return nil
+		}
+		b = p.out
+	}
 	_, err := p.to.Write(b)
+	p.out = p.out[:0]
+	return err
+}
+
+// flush writes out what there is.
+func (p *pump) flush() error {
+	if len(p.out) == 0 {
+		return nil
+	}
+	_, err := p.to.Write(p.out)
+	p.out = p.out[:0]
 	return err
 }
 
 func (p *pump) take(text []byte, l *godebug.Line) {
 	if p.keep {
-		_, _ = p.to.Write(text) // the next of the program's own bytes meets the same error
+		_ = p.write(text) // the next of the program's own bytes meets the same error
 	}
 	if p.line != nil {
 		p.line(text, l, time.Now())
@@ -60,28 +94,49 @@ func (p *pump) run() {
 		if p.setDeadline(time.Now()) != nil {
 			return
 		}
-		n, err := p.from.Read(buf)
-		if n > 0 && p.split.Write(buf[:n]) != nil {
+		err := p.read(buf)
+		if p.flush() != nil {
 			return
 		}
 		switch {
+		case errors.Is(err, errPassOn):
+			return
 		case err == nil:
 		case !errors.Is(err, os.ErrDeadlineExceeded): // of a terminal whose other side is closed it is EIO
-			_ = p.split.Close()
+			p.last()
 			return
 		case p.isOver(time.Now()):
-			_ = p.split.Close()
+			p.last()
 			return
 		default:
-			if wait, held := p.split.Wait(time.Now()); held && wait == 0 && p.split.Expire() != nil {
+			if wait, held := p.split.Wait(time.Now()); held && wait == 0 && (p.split.Expire() != nil || p.flush() != nil) {
 				return
 			}
 		}
 		if p.isTooLate(time.Now()) {
-			_ = p.split.Close()
+			p.last()
 			return
 		}
 	}
+}
+
+// last passes on what is held back.
+func (p *pump) last() {
+	if p.split.Close() == nil {
+		_ = p.flush()
+	}
+}
+
+// errPassOn says that standard error cannot be written.
+var errPassOn = errors.New("cannot pass it on")
+
+// read reads once.
+func (p *pump) read(buf []byte) error {
+	n, err := p.from.Read(buf)
+	if n > 0 && p.split.Write(buf[:n]) != nil {
+		return errPassOn
+	}
+	return err
 }
 
 // setDeadline makes a read end when there is something to do even if nothing comes.

@@ -30,7 +30,7 @@ func Run(cfg Config) (*Ended, error) {
 	if cfg.Started != nil {
 		cfg.Started(pid)
 	}
-	p := newPump(&cfg, e.ours)
+	p := newPump(&cfg, e.ours, e.packets)
 	go p.run()
 	waited := make(chan syscall.WaitStatus, 1)
 	go func() { waited <- wait(pid) }()
@@ -55,7 +55,7 @@ func Run(cfg Config) (*Ended, error) {
 			passedOn = nil
 		}
 	}
-	end.Torn = p.split.Torn
+	end.Torn = p.split.Lost()
 	return end, nil
 }
 

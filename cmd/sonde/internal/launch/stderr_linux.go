@@ -14,6 +14,8 @@ type stderr struct {
 	ours   *os.File
 	theirs int
 	pty    bool
+	// packets says that a read returns one write, or a page of a longer one.
+	packets bool
 }
 
 // pipeBytes is the room of the pipe: the largest that everybody may have.
@@ -34,7 +36,9 @@ func openStderr(to *os.File) (*stderr, error) {
 	if err := unix.SetNonblock(p[0], true); err != nil {
 		return nil, os.NewSyscallError("fcntl", err)
 	}
-	return &stderr{ours: os.NewFile(uintptr(p[0]), "stderr"), theirs: p[1]}, nil
+	// Packet mode: see pipe(2), O_DIRECT. Where it is not known (gVisor), lines that something stands in are found by how they look.
+	_, err := unix.FcntlInt(uintptr(p[1]), unix.F_SETFL, unix.O_DIRECT)
+	return &stderr{ours: os.NewFile(uintptr(p[0]), "stderr"), theirs: p[1], packets: err == nil}, nil
 }
 
 func openPTY(to *os.File) (*stderr, error) {

@@ -11,8 +11,9 @@ import (
 
 // stderr is both sides of what the program gets for its standard error.
 type stderr struct {
-	ours   *os.File
-	theirs int
+	ours    *os.File
+	theirs  int
+	packets bool // false: reads return several writes at once
 }
 
 // openStderr makes a pipe.
