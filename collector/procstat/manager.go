@@ -29,8 +29,10 @@ type Manager struct {
 	r       *reader
 	metrics metrics
 
+	first   chan struct{} // closed when there are targets for the first time
 	mu      sync.Mutex
 	targets []Target
+	begun   bool // first is closed
 
 	// Of Run alone.
 	round     int
@@ -61,7 +63,7 @@ func New(cfg Config) *Manager {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	m := &Manager{cfg: cfg, processes: map[int]*process{}, groups: map[groupKey]*group{}}
+	m := &Manager{cfg: cfg, first: make(chan struct{}), processes: map[int]*process{}, groups: map[groupKey]*group{}}
 	m.r = &reader{mounts: cfg.Mounts, given: cfg.Given, buf: make([]byte, 0, 8<<10)}
 	m.metrics = metrics{
 		samples: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sonde_procstat_samples_total", Help: "Samples read from /proc and cgroups, by what became of them; lost: they could not be kept."}, []string{"result"}),
@@ -79,11 +81,21 @@ func New(cfg Config) *Manager {
 func (m *Manager) SetTargets(targets []Target) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if len(targets) > 0 && !m.begun {
+		m.begun = true
+		close(m.first)
+	}
 	m.targets = targets
 }
 
-// Run reads until ctx ends.
+// Run reads until ctx ends, for the first time as soon as it is known what.
 func (m *Manager) Run(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-m.first:
+	}
+	m.Round(ctx)
 	tick := time.NewTicker(m.cfg.Every)
 	defer tick.Stop()
 	for {

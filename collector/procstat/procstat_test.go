@@ -8,7 +8,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -25,11 +27,11 @@ import (
 type kept struct {
 	err  error
 	got  map[string]map[string]float64
-	many int // calls
+	many atomic.Int32 // calls
 }
 
 func (k *kept) AppendSeries(_ context.Context, bs ...series.Batch) error {
-	k.many++
+	k.many.Add(1)
 	if k.err != nil {
 		return k.err
 	}
@@ -216,10 +218,43 @@ func TestRounds(t *testing.T) {
 		t.Error("no lost sample was counted")
 	}
 	m.SetTargets(nil)
-	many := k.many
-	if m.Round(t.Context()); k.many != many || len(m.processes) != 0 {
+	many := k.many.Load()
+	if m.Round(t.Context()); k.many.Load() != many || len(m.processes) != 0 {
 		t.Error("processes that are no targets any more")
 	}
+}
+
+// TestRun reads when there is something to read, then every period, and ends.
+func TestRun(t *testing.T) {
+	mounts := node(t)
+	synctest.Test(t, func(t *testing.T) {
+		k := new(kept)
+		m := New(Config{Series: k, Mounts: mounts})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- m.Run(ctx) }()
+		time.Sleep(time.Hour)
+		if synctest.Wait(); k.many.Load() != 0 {
+			t.Errorf("%d rounds without targets", k.many.Load())
+		}
+		for range 2 {
+			m.SetTargets([]Target{target(11, "eleven")})
+		}
+		if synctest.Wait(); k.many.Load() != 1 {
+			t.Errorf("%d rounds at once", k.many.Load())
+		}
+		time.Sleep(time.Minute + time.Second)
+		if synctest.Wait(); k.many.Load() != 5 {
+			t.Errorf("%d rounds after a minute", k.many.Load())
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if err := New(Config{Series: k}).Run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func TestTargets(t *testing.T) {

@@ -1,11 +1,17 @@
 package receive
 
 import (
+	"bytes"
+	"context"
+	"fmt"
 	"net/http/httptest"
 	"os"
 	"testing"
 	"time"
 
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/sonde-io/sonde/collector/series"
 	"github.com/sonde-io/sonde/internal/testcorpus"
 	"github.com/sonde-io/sonde/profiles"
 )
@@ -48,3 +54,35 @@ func BenchmarkProfile(b *testing.B) {
 	// Taken in turns, so that a machine that is busy elsewhere slows both.
 	b.ReportMetric(float64(handle)/float64(decode), "x-decode")
 }
+
+// BenchmarkMetrics pushes what an agent has to say in metrics: 100 series, two readings each. samples/s is without the store.
+func BenchmarkMetrics(b *testing.B) {
+	batch := &series.Batch{}
+	for i := range 100 {
+		ls := labels.FromStrings("__name__", fmt.Sprintf("go_metric_%d_total", i))
+		for t := range int64(2) {
+			batch.Samples = append(batch.Samples, series.Sample{Labels: ls, T: testNow.UnixMilli() + t, V: float64(i)})
+		}
+	}
+	msg, err := series.Encode(batch, false)
+	if err != nil {
+		b.Fatal(err)
+	}
+	_, mux, _ := newTest(b, new(memory), func(c *Config) { c.Series = nowhere{} })
+	w := newWindow(b, 1, true)
+	w.meta["metrics"], w.meta["profiles"], w.parts = "metrics", []any{}, nil
+	body := w.part("metrics", zipped(b, msg)).body(b)
+	b.SetBytes(int64(len(body)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if rec, a := do(b, mux, pushRequest(bytes.NewReader(body), w.boundary)); rec.Code != 200 {
+			b.Fatal(a)
+		}
+	}
+	b.ReportMetric(float64(b.N*len(batch.Samples))/b.Elapsed().Seconds(), "samples/s")
+}
+
+// nowhere takes metrics and forgets them.
+type nowhere struct{}
+
+func (nowhere) AppendSeries(context.Context, ...series.Batch) error { return nil }

@@ -26,7 +26,7 @@ func Read(buf []byte, name string) ([]byte, error) {
 		if len(b) == cap(b) {
 			b = slices.Grow(b, max(len(b), 4096))
 		}
-		n, err := file.Read(b[len(b):cap(b)])
+		n, err := file.Read(b[len(b):min(cap(b), MaxFile)])
 		b = b[:len(b)+n]
 		if errors.Is(err, io.EOF) {
 			break
