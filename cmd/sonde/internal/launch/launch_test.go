@@ -133,22 +133,13 @@ func TestEveryCycle(t *testing.T) {
 			if got != cycles || gotForced != forced || cycles < 20 {
 				t.Errorf("%d cycles, %d forced; the runtime says %d and %d", got, gotForced, cycles, forced)
 			}
-			// From Go 1.22 on PauseTotalNs leaves out how long it took to stop the world, which gctrace counts.
 			ms := float64(pauses) / 1e6
 			t.Logf("%d cycles, %.3f ms of pauses in the trace, %.3f ms in MemStats, rounding %.3f ms", got, sum, ms, slack)
-			if sum > ms+slack+float64(cycles)*0.5 && !late(version) || sum < ms-slack {
+			if sum > ms+slack || sum < ms-slack {
 				t.Errorf("pauses of %.3f ms in the trace, %.3f ms in MemStats; rounding explains %.3f ms", sum, ms, slack)
 			}
 		})
 	}
-}
-
-// late reports whether a version's PauseTotalNs is without the time to stop.
-func late(version string) bool {
-	_, minor, _ := strings.Cut(version, ".")
-	minor, _, _ = strings.Cut(minor, ".")
-	n, err := strconv.Atoi(minor)
-	return err != nil || n >= 22
 }
 
 func read(t *testing.T, file string) []byte {

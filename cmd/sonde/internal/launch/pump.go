@@ -1,3 +1,5 @@
+//go:build unix
+
 package launch
 
 import (
@@ -5,7 +7,10 @@ import (
 	"io"
 	"os"
 	"sync"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sonde-io/sonde/collector/godebug"
 )
@@ -31,6 +36,7 @@ type splitter interface {
 // pump copies a program's standard error to its place, without the traces.
 type pump struct {
 	from  *os.File
+	conn  syscall.RawConn // of from
 	to    io.Writer
 	split splitter
 	out   []byte // the program's own bytes, until there is nothing more to read for now
@@ -43,14 +49,18 @@ type pump struct {
 }
 
 // newPump returns a pump; packets says that a read returns one write of the program.
-func newPump(cfg *Config, from *os.File, packets bool) *pump {
-	p := &pump{from: from, to: cfg.Stderr, keep: cfg.Keep, line: cfg.Line, done: make(chan struct{})}
+func newPump(cfg *Config, from *os.File, packets bool) (*pump, error) {
+	conn, err := from.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	p := &pump{from: from, conn: conn, to: cfg.Stderr, keep: cfg.Keep, line: cfg.Line, done: make(chan struct{})}
 	if packets {
 		p.split = godebug.NewPieces(cfg.Traces, p.write, p.take)
 	} else {
 		p.split = godebug.NewSplitter(cfg.Traces, p.write, p.take)
 	}
-	return p
+	return p, nil
 }
 
 // write takes bytes of the program's own. They are written out at once where they are many.
@@ -130,11 +140,31 @@ func (p *pump) last() {
 // errPassOn says that standard error cannot be written.
 var errPassOn = errors.New("cannot pass it on")
 
-// read reads once.
-func (p *pump) read(buf []byte) error {
-	n, err := p.from.Read(buf)
-	if n > 0 && p.split.Write(buf[:n]) != nil {
-		return errPassOn
+// read waits for something to read, and takes what there is by then, so that what was written in many pieces is passed on in one.
+func (p *pump) read(buf []byte) (err error) {
+	wait := p.conn.Read(func(fd uintptr) bool {
+		for first := true; first || len(p.out) < outBytes; first = false {
+			n, e := unix.Read(int(fd), buf)
+			switch {
+			case n > 0:
+				if p.split.Write(buf[:n]) != nil {
+					err = errPassOn
+					return true
+				}
+			case e == nil:
+				err = io.EOF
+				return true
+			case errors.Is(e, unix.EAGAIN):
+				return !first // the last read took all
+			case !errors.Is(e, unix.EINTR):
+				err = e
+				return true
+			}
+		}
+		return true
+	})
+	if err == nil {
+		err = wait
 	}
 	return err
 }

@@ -21,6 +21,10 @@ func Run(cfg Config) (*Ended, error) {
 	if err != nil {
 		return nil, &StartError{cfg.Path, err}
 	}
+	p, err := newPump(&cfg, e.ours, e.packets)
+	if err != nil {
+		return nil, &StartError{cfg.Path, err}
+	}
 	pid, err := syscall.ForkExec(cfg.Path, cfg.Args, &syscall.ProcAttr{Env: cfg.Env, Files: []uintptr{cfg.Stdin.Fd(), cfg.Stdout.Fd(), uintptr(e.theirs)}})
 	_ = unix.Close(e.theirs) // the program has its own
 	if err != nil {
@@ -30,7 +34,6 @@ func Run(cfg Config) (*Ended, error) {
 	if cfg.Started != nil {
 		cfg.Started(pid)
 	}
-	p := newPump(&cfg, e.ours, e.packets)
 	go p.run()
 	waited := make(chan syscall.WaitStatus, 1)
 	go func() { waited <- wait(pid) }()
