@@ -21,7 +21,7 @@ const (
 	// together is how far apart (ms) replicas start that were started at once, and may differ.
 	together = 60 * 1000
 	// maxDifferences bounds those that an event lists.
-	maxDifferences = 16
+	maxDifferences = 8
 )
 
 // counting returns the event of this kind that still counts at the given time, nil where there is none.
@@ -66,6 +66,9 @@ func (t *tx) addRestart(m, gone mover) error {
 		return fmt.Errorf("look for a restart: %w", err)
 	}
 	known := e != nil
+	if !known && gone.ran < settled && !gone.crashed {
+		return nil
+	}
 	if !known {
 		e = &Event{Time: m.at, Kind: "restart", Service: m.service, Attrs: map[string]string{"build": m.build, "instance": m.instance, "replaced": gone.instance}}
 		if m.version != "" {
@@ -105,7 +108,7 @@ func (t *tx) addRestart(m, gone mover) error {
 // peer is another process of the same service and build.
 type peer struct {
 	process, conditions string
-	started             int64
+	started, ran        int64 // Unix ms, ms
 	alive               bool
 }
 
@@ -120,6 +123,7 @@ func (t *tx) peers(p Process) ([]peer, error) {
 		}
 		q.StartTicks = uint64(ticks)
 		q.NSPIDs, err = readPIDs(nsPIDs)
+		o.ran = max(lastSeen-o.started, 0)
 		o.process, o.alive = whoIs(&q), !hasEnded(q.State) && lastSeen >= p.FirstSeen-quiet
 		return o, err
 	}
@@ -196,6 +200,9 @@ func (t *tx) predecessor(m mover, mate *mover, others []peer) (string, error) {
 		}
 	}
 	if mate != nil && mate.conditions != "" {
+		if mate.ran < settled {
+			return "", nil
+		}
 		return mate.conditions, nil
 	}
 	for _, o := range others {
@@ -203,7 +210,7 @@ func (t *tx) predecessor(m mover, mate *mover, others []peer) (string, error) {
 			continue
 		}
 		lives, err := t.lives(o)
-		if err != nil || lives && m.at-o.started < together {
+		if err != nil || o.ran < settled || lives && m.at-o.started < together {
 			return "", err
 		}
 		return o.conditions, nil
@@ -241,9 +248,28 @@ func (t *tx) news(p Process, m mover, ds []difference, others []peer) ([]differe
 	if err != nil {
 		return nil, err
 	}
+	varies, err := t.varying(ds, others)
+	if err != nil {
+		return nil, err
+	}
 	return slices.DeleteFunc(ds, func(d difference) bool {
-		return here[d.key][d.to] || len(here[d.key]) > 1 || len(before[d.key]) > 1
+		return here[d.key][d.to] || len(here[d.key]) > 1 || len(before[d.key]) > 1 || varies[d.key]
 	}), nil
+}
+
+// varying returns which arguments are others with nearly every start, as the date of a job is.
+func (t *tx) varying(ds []difference, others []peer) (map[string]bool, error) {
+	ids := make([]string, len(others))
+	for i, o := range others {
+		ids[i] = o.conditions
+	}
+	values, err := t.values(ids, ds)
+	out := map[string]bool{}
+	for key, vs := range values {
+		argument := strings.HasPrefix(key, "flag_") || strings.HasPrefix(key, "arg_")
+		out[key] = argument && len(vs) >= 4 && 4*len(vs) >= 3*len(others)
+	}
+	return out, err
 }
 
 // replicaRuns reports whether a process of p's service and build runs that was started as p was.

@@ -13,6 +13,8 @@ const (
 	inPlace = 10 * 60 * 1000
 	// elsewhere is how long (ms) before or after the end of a process the start of another anywhere is its restart: a pod is replaced by one of another name, mostly before it ends.
 	elsewhere = 2 * 60 * 1000
+	// settled is how long (ms) a process must have run for it to be news that another takes its place: compilers, jobs and tests come and go by the thousand, each with its own arguments.
+	settled = 60 * 1000
 	// turnoverKept is how long (ms) it is remembered that a process came or went: longer than any of these.
 	turnoverKept = 60 * 60 * 1000
 	// maxMates bounds the processes that are looked at for one that was replaced.
@@ -27,6 +29,7 @@ type mover struct {
 	node, pod         string
 	conditions        string // id, "": unknown
 	at                int64  // of its start or of its end
+	ran               int64  // ms, of one that went
 	crashed           bool
 }
 
@@ -39,9 +42,10 @@ func moverOf(p *Process, conditions string, at int64) mover {
 func (t *tx) moverOfRow(p Process, conditions string) (mover, error) {
 	m := moverOf(&p, conditions, p.LastSeen)
 	q := p
-	var ticks int64
+	var ticks, began int64
 	var nsPIDs string
-	err := t.row(`SELECT version, node, pod, boot_id, start_ticks, pid, ns_pids FROM processes WHERE instance = ?`, []any{p.Instance}, &m.version, &m.node, &m.pod, &q.BootID, &ticks, &q.PID, &nsPIDs)
+	err := t.row(`SELECT version, node, pod, boot_id, start_ticks, pid, ns_pids, CASE WHEN started > 0 THEN started ELSE first_seen END FROM processes WHERE instance = ?`, []any{p.Instance},
+		&m.version, &m.node, &m.pod, &q.BootID, &ticks, &q.PID, &nsPIDs, &began)
 	if err != nil {
 		return m, err
 	}
@@ -49,7 +53,7 @@ func (t *tx) moverOfRow(p Process, conditions string) (mover, error) {
 	if q.NSPIDs, err = readPIDs(nsPIDs); err != nil {
 		return m, err
 	}
-	m.process = whoIs(&q)
+	m.process, m.ran = whoIs(&q), max(m.at-began, 0)
 	return m, nil
 }
 
@@ -153,8 +157,8 @@ func (t *tx) note(m mover, came int) (first bool, err error) {
 	if m.crashed {
 		crashed = 1
 	}
-	n, err := t.exec(`INSERT INTO turnover (process, came, service, build_id, at, instance, node, pod, conditions, crashed, version, mate) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '')
-		ON CONFLICT (process, came) DO NOTHING`, m.process, came, m.service, m.build, m.at, m.instance, m.node, m.pod, m.conditions, crashed, m.version)
+	n, err := t.exec(`INSERT INTO turnover (process, came, service, build_id, at, instance, node, pod, conditions, crashed, version, ran, mate) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '')
+		ON CONFLICT (process, came) DO NOTHING`, m.process, came, m.service, m.build, m.at, m.instance, m.node, m.pod, m.conditions, crashed, m.version, m.ran)
 	return n > 0, err
 }
 
@@ -206,11 +210,11 @@ func (t *tx) mate(m mover, came int) (*mover, error) {
 func (t *tx) bestMate(m mover, where string, args ...any) (*mover, error) {
 	scan := func(rows *sql.Rows) (o mover, err error) {
 		var crashed int
-		err = rows.Scan(&o.process, &o.service, &o.build, &o.version, &o.at, &o.instance, &o.node, &o.pod, &o.conditions, &crashed)
+		err = rows.Scan(&o.process, &o.service, &o.build, &o.version, &o.at, &o.instance, &o.node, &o.pod, &o.conditions, &crashed, &o.ran)
 		o.crashed = crashed != 0
 		return o, err
 	}
-	found, err := collect(t.ctx, t.Tx, t.d, scan, `SELECT process, service, build_id, version, at, instance, node, pod, conditions, crashed FROM turnover
+	found, err := collect(t.ctx, t.Tx, t.d, scan, `SELECT process, service, build_id, version, at, instance, node, pod, conditions, crashed, ran FROM turnover
 		WHERE service = ? AND build_id = ? AND `+where+` LIMIT ?`, append(append([]any{m.service, m.build}, args...), maxMates)...)
 	return nearest(m, found), err
 }

@@ -26,7 +26,7 @@ ALTER TABLE processes ADD COLUMN conditions TEXT NOT NULL DEFAULT '';
 DROP INDEX processes_by_service;
 CREATE INDEX processes_by_service ON processes (service, build_id, started);
 
--- Processes that came (came 1) or went (0) a moment ago. process is the identity that all share who see it. mate is the instance that one replaced, or was replaced by; '' while there is none.
+-- Processes that came (came 1) or went (0) a moment ago. process is the identity that all share who see it, ran how long (ms) one had run that went. mate is the instance that one replaced, or was replaced by; '' while there is none.
 CREATE TABLE turnover (
     process    TEXT   NOT NULL,
     came       BIGINT NOT NULL,
@@ -38,6 +38,7 @@ CREATE TABLE turnover (
     pod        TEXT   NOT NULL,
     conditions TEXT   NOT NULL,
     crashed    BIGINT NOT NULL,
+    ran        BIGINT NOT NULL,
     version    TEXT   NOT NULL,
     mate       TEXT   NOT NULL,
     PRIMARY KEY (process, came)
