@@ -8,11 +8,13 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/common/promslog"
+	"github.com/prometheus/prometheus/config"
 	"github.com/prometheus/prometheus/discovery/targetgroup"
 	"github.com/prometheus/prometheus/model/rulefmt"
 	"github.com/prometheus/prometheus/notifier"
@@ -51,44 +53,71 @@ type Manager struct {
 	cfg      Config
 	log      *slog.Logger
 	metrics  *metrics
-	profiles []*compiled
+	state    atomic.Pointer[state]
+	changed  chan struct{} // holds one where state is not yet in force
 	rules    *promrules.Manager
 	notifier *notifier.Manager
-	targets  map[string][]*targetgroup.Group
-	files    []string
 	cancel   context.CancelFunc // of what rules evaluate
+}
+
+// state is what settings come to.
+type state struct {
+	settings Settings
+	profiles []*compiled
+	alerting *config.Config
+	targets  map[string][]*targetgroup.Group // of alerting
+	sources  []string                        // rule files, and inConfig
+}
+
+// newState checks settings and reads the rule files.
+func newState(s Settings, p Profiles) (*state, error) {
+	if err := s.Validate(); err != nil {
+		return nil, err
+	}
+	st := &state{settings: s}
+	var err error
+	if st.profiles, err = compileAll(s.ProfileSeries); err != nil {
+		return nil, err
+	}
+	if len(st.profiles) > 0 && p == nil {
+		return nil, errors.New("profile_series: there are no profiles here to make series of")
+	}
+	if st.alerting, st.targets, err = s.alerting(); err != nil {
+		return nil, err
+	}
+	if st.sources, err = s.files(); err != nil {
+		return nil, err
+	}
+	if len(s.Groups) > 0 {
+		st.sources = append(st.sources, inConfig)
+	}
+	for _, name := range st.sources {
+		if _, errs := st.load(name, false, model.UTF8Validation); len(errs) > 0 {
+			return nil, errors.Join(errs...)
+		}
+	}
+	return st, nil
 }
 
 // New checks the settings, reads the rule files, and returns a Manager that Run starts.
 func New(cfg Config) (*Manager, error) {
-	if err := cfg.Settings.Validate(); err != nil {
-		return nil, fmt.Errorf("rules: %w", err)
-	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	if cfg.Timeout <= 0 {
 		cfg.Timeout = defaultTimeout
 	}
-	s := &cfg.Settings
-	m := &Manager{cfg: cfg, log: cfg.Log, metrics: newMetrics(cfg.Registerer)}
-	var err error
-	if m.profiles, err = compileAll(s.ProfileSeries); err != nil {
-		return nil, fmt.Errorf("rules: %w", err)
-	}
-	if len(m.profiles) > 0 && cfg.Profiles == nil {
-		return nil, errors.New("rules: profile_series: there are no profiles here to make series of")
-	}
-	alerting, targets, err := s.alerting()
+	st, err := newState(cfg.Settings, cfg.Profiles)
 	if err != nil {
 		return nil, fmt.Errorf("rules: %w", err)
 	}
-	m.targets = targets
+	m := &Manager{cfg: cfg, log: cfg.Log, metrics: newMetrics(cfg.Registerer), changed: make(chan struct{}, 1)}
+	m.state.Store(st)
 	m.notifier = notifier.NewManager(&notifier.Options{QueueCapacity: queueCapacity, DrainOnShutdown: true, Registerer: cfg.Registerer}, model.UTF8Validation, m.log)
-	if err := m.notifier.ApplyConfig(alerting); err != nil {
+	if err := m.notifier.ApplyConfig(st.alerting); err != nil {
 		return nil, fmt.Errorf("rules: alertmanagers: %w", err)
 	}
-	external, err := url.Parse(s.ExternalURL)
+	external, err := url.Parse(cfg.Settings.ExternalURL)
 	if err != nil {
 		return nil, fmt.Errorf("rules: external_url: %w", err)
 	}
@@ -98,25 +127,29 @@ func New(cfg Config) (*Manager, error) {
 		NameValidationScheme: model.UTF8Validation, ExternalURL: external, Context: ctx,
 		QueryFunc: promrules.EngineQueryFunc(cfg.Engine, cfg.Queryable), NotifyFunc: m.notify,
 		Appendable: cfg.Appendable, Queryable: cfg.Queryable, Logger: m.log, Registerer: cfg.Registerer,
-		OutageTolerance: outageTolerance, ForGracePeriod: forGracePeriod, ResendDelay: resendDelay, GroupLoader: loader{s},
+		OutageTolerance: outageTolerance, ForGracePeriod: forGracePeriod, ResendDelay: resendDelay, GroupLoader: loader{m},
 	})
-	if m.files, err = s.files(); err != nil {
-		m.cancel()
-		return nil, fmt.Errorf("rules: %w", err)
-	}
-	for _, file := range m.sources() {
-		if _, errs := (loader{s}).Load(file, false, model.UTF8Validation); len(errs) > 0 {
-			m.cancel()
-			return nil, fmt.Errorf("rules: %w", errors.Join(errs...))
-		}
-	}
 	return m, nil
+}
+
+// Reload puts other settings in force while Run runs. Settings that are wrong change nothing. Alerts that are active stay so where their group and rule do.
+func (m *Manager) Reload(s Settings) error {
+	st, err := newState(s, m.cfg.Profiles)
+	if err != nil {
+		return fmt.Errorf("rules: %w", err)
+	}
+	m.state.Store(st)
+	select {
+	case m.changed <- struct{}{}:
+	default: // one that was not yet looked at
+	}
+	return nil
 }
 
 // notify queues alerts for the Alertmanagers. Their link asks for what the rule asked.
 func (m *Manager) notify(_ context.Context, expr string, alerts ...*promrules.Alert) {
 	link := ""
-	if base := m.cfg.Settings.ExternalURL; base != "" {
+	if base := m.state.Load().settings.ExternalURL; base != "" {
 		link = strings.TrimSuffix(base, "/") + "/prometheus/api/v1/query?query=" + url.QueryEscape(expr)
 	}
 	for _, a := range alerts {
@@ -131,22 +164,19 @@ func (m *Manager) notify(_ context.Context, expr string, alerts ...*promrules.Al
 // inConfig is the name of the groups in the configuration file, as if that were a rule file.
 const inConfig = "config"
 
-// sources are the names of what holds groups.
-func (m *Manager) sources() []string {
-	if len(m.cfg.Settings.Groups) == 0 {
-		return m.files
+// load reads a source of rules.
+func (st *state) load(name string, ignoreUnknown bool, scheme model.ValidationScheme) (*rulefmt.RuleGroups, []error) {
+	if name == inConfig {
+		return parseGroups(st.settings.Groups)
 	}
-	return append([]string{inConfig}, m.files...)
+	return rulefmt.ParseFile(name, ignoreUnknown, scheme, parser.NewParser(parser.Options{}), promslog.NewNopLogger())
 }
 
 // loader reads rule files, and the configuration as one.
-type loader struct{ settings *Settings }
+type loader struct{ m *Manager }
 
 func (l loader) Load(name string, ignoreUnknown bool, scheme model.ValidationScheme) (*rulefmt.RuleGroups, []error) {
-	if name == inConfig {
-		return parseGroups(l.settings.Groups)
-	}
-	return rulefmt.ParseFile(name, ignoreUnknown, scheme, parser.NewParser(parser.Options{}), promslog.NewNopLogger())
+	return l.m.state.Load().load(name, ignoreUnknown, scheme)
 }
 
 func (loader) Parse(query string) (parser.Expr, error) {
@@ -156,32 +186,55 @@ func (loader) Parse(query string) (parser.Expr, error) {
 // Run evaluates and notifies until ctx ends. What is queued for Alertmanagers is sent before it returns.
 func (m *Manager) Run(ctx context.Context) error {
 	defer m.cancel()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	s := &m.cfg.Settings
 	var wg sync.WaitGroup
 	found := make(chan map[string][]*targetgroup.Group, 1)
-	found <- m.targets
 	wg.Go(func() { m.notifier.Run(found) })
-	wg.Go(func() { m.recordProfiles(ctx) })
-	m.awaitTargets(ctx)
-	wg.Go(m.rules.Run)
-	err := m.rules.Update(s.interval(), m.sources(), s.externalLabels(), s.ExternalURL, nil)
-	if err == nil {
-		<-ctx.Done()
-	} else {
-		err = fmt.Errorf("put rules in force: %w", err)
+	started := false
+	for ctx.Err() == nil {
+		st := m.state.Load()
+		if err := m.putInForce(ctx, st, found); err != nil {
+			// What was in force is so still: newState had read the same files.
+			m.log.Error("cannot put rules in force", "error", err)
+		}
+		if !started {
+			started = true
+			wg.Go(m.rules.Run)
+		}
+		m.recordUntilChange(ctx, st)
 	}
-	cancel()
 	m.rules.Stop()
 	m.notifier.Stop()
 	wg.Wait()
-	return err
+	return nil
 }
 
-// awaitTargets waits until the notifier knows where alerts go: what is sent before would be lost until it is sent again.
-func (m *Manager) awaitTargets(ctx context.Context) {
-	for len(m.targets) > 0 && len(m.notifier.Alertmanagers())+len(m.notifier.DroppedAlertmanagers()) == 0 && sleepUntil(ctx, time.Now().Add(time.Millisecond)) {
+// putInForce tells Prometheus' managers what st says.
+func (m *Manager) putInForce(ctx context.Context, st *state, found chan<- map[string][]*targetgroup.Group) error {
+	if err := m.notifier.ApplyConfig(st.alerting); err != nil {
+		return fmt.Errorf("alertmanagers: %w", err)
+	}
+	select {
+	case found <- st.targets:
+	case <-ctx.Done():
+		return nil
+	}
+	// An alert that is sent before the notifier knows where to would be lost until it is sent again.
+	for len(st.targets) > 0 && len(m.notifier.Alertmanagers())+len(m.notifier.DroppedAlertmanagers()) == 0 && sleepUntil(ctx, time.Now().Add(time.Millisecond)) {
+	}
+	return m.rules.Update(st.settings.interval(), st.sources, st.settings.externalLabels(), st.settings.ExternalURL, nil)
+}
+
+// recordUntilChange records the profile series of st until there are other settings, or ctx ends.
+func (m *Manager) recordUntilChange(ctx context.Context, st *state) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { m.recordProfiles(ctx, st.profiles) })
+	select {
+	case <-ctx.Done():
+	case <-m.changed:
+		cancel()
 	}
 }
 

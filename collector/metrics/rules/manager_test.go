@@ -160,11 +160,41 @@ alertmanagers: [{static_configs: [{targets: [%q]}], path_prefix: /am, authorizat
 	defer cancel()
 	ended := make(chan error, 1)
 	go func() { ended <- m.Run(ctx) }()
-	must(t, m.record(ctx, m.profiles[0], time.Now())) // the first window ends in up to 10 s
+	must(t, m.record(ctx, m.state.Load().profiles[0], time.Now())) // the first window ends in up to 10 s
 	a := am.await(t, "ServiceSilent", firing)
 	if a.Labels["service_name"] != "cart" {
 		t.Errorf("the Alertmanager got %+v", a)
 	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestReload: other settings come into force without a restart, and wrong ones do not.
+func TestReload(t *testing.T) {
+	db := newDatabase(t)
+	am := newAlertmanager(t)
+	m, err := New(Config{Engine: db.engine, Queryable: db, Appendable: db, Series: db, Registerer: prometheus.NewPedanticRegistry()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := contextOf(t)
+	ended := make(chan error, 1)
+	go func() { ended <- m.Run(ctx) }()
+	one := func(alert string) Settings {
+		return settings(t, fmt.Sprintf(`
+groups: [{name: a, interval: 100ms, rules: [{alert: %s, expr: 'vector(1)'}]}]
+alertmanagers: [{static_configs: [{targets: [%q]}], path_prefix: /am, authorization: {credentials: s3cret}}]
+`, alert, am.address))
+	}
+	must(t, m.Reload(one("First")))
+	am.await(t, "First", firing)
+	if err := m.Reload(settings(t, `groups: [{name: a, rules: [{record: x, expr: 'sum('}]}]`)); err == nil {
+		t.Error("wrong settings were taken")
+	}
+	must(t, m.Reload(one("Second")))
+	am.await(t, "Second", firing)
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)

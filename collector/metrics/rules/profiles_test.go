@@ -100,7 +100,7 @@ func TestProfileSeriesAreRecorded(t *testing.T) {
 		done := make(chan struct{})
 		ctx, cancel := contextOf(t)
 		go func() {
-			m.recordProfiles(ctx)
+			m.recordProfiles(ctx, m.state.Load().profiles)
 			close(done)
 		}()
 		time.Sleep(11*time.Minute + time.Second)

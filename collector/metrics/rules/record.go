@@ -35,25 +35,25 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	return m
 }
 
-// recordProfiles computes the profile series, one window of one after the other, until ctx ends.
-func (m *Manager) recordProfiles(ctx context.Context) {
-	if len(m.profiles) == 0 {
+// recordProfiles computes profile series, one window of one after the other, until ctx ends.
+func (m *Manager) recordProfiles(ctx context.Context, all []*compiled) {
+	if len(all) == 0 {
 		return
 	}
 	now := time.Now()
-	next := make([]time.Time, len(m.profiles)) // ends of the windows that are due next
-	for i, c := range m.profiles {
+	next := make([]time.Time, len(all)) // ends of the windows that are due next
+	for i, c := range all {
 		next[i] = now.Add(-c.delay).Truncate(c.every).Add(c.every)
 	}
-	failing := make([]bool, len(m.profiles))
+	failing := make([]bool, len(all))
 	for {
 		first := 0
-		for i, c := range m.profiles {
-			if next[i].Add(c.delay).Before(next[first].Add(m.profiles[first].delay)) {
+		for i, c := range all {
+			if next[i].Add(c.delay).Before(next[first].Add(all[first].delay)) {
 				first = i
 			}
 		}
-		c := m.profiles[first]
+		c := all[first]
 		if !sleepUntil(ctx, next[first].Add(c.delay)) {
 			return
 		}
