@@ -177,3 +177,5 @@ func BenchmarkRound(b *testing.B) {
 	b.ReportMetric(float64(len(m.r.out)), "samples")
 	runtime.KeepAlive(s)
 }
+
+func TestMain(m *testing.M) { os.Exit(discovertest.Main(m)) }

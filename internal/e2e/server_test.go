@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/sonde-io/sonde/collector/discover/discovertest"
 )
 
 // buildDir holds the command while the tests run.
@@ -37,7 +39,7 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	buildDir = dir
-	code := m.Run()
+	code := discovertest.Main(m)
 	os.RemoveAll(dir)
 	os.Exit(code)
 }
