@@ -14,7 +14,7 @@ import { choose, toggle } from "./url";
 export function ChartsTab() {
   const { data: s, error, loading } = shown.value;
   const all = charts.map((c) => chartData[c.id].value);
-  const busy = loading || all.some((c) => c.loading);
+  const busy = loading || (s !== undefined && all.some((c) => c.loading));
   const empty = s && !busy && all.every((c) => !c.error && !c.data?.lines.length);
   return (
     <section class="runtime" aria-label="Time line" aria-busy={busy}>

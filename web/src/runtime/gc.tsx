@@ -26,7 +26,7 @@ interface Cycles {
 }
 
 const cycles = loaded<Cycles>();
-const maxCycles = 1000;
+const maxCycles = 500;
 
 const wanted = computed(() => {
   const r = range.value, matchers = matchersOf(view.value.query);

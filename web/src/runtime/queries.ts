@@ -5,11 +5,26 @@ import { literal } from "./prom";
 
 export type Unit = "cores" | "bytes" | "bytes/s" | "seconds" | "share" | "count" | "/min";
 
-/** Scope is what all charts share: matchers without braces, the window of rates, the label that is grouped by ("": none). */
+/**
+ * Scope is what all charts share: matchers without braces, the window of rates, how long a value counts that is not followed by another, and the label that is grouped by ("": none).
+ * Prometheus lets a value count for five minutes: after a restart the old process would be added to the new one for as long.
+ */
 export interface Scope {
   matchers: string;
   window: string;
+  recent: string;
   by: string;
+}
+
+/** scopeOf makes the windows out of the chart's step and of how often samples come, both in seconds: four samples, a minute at least. */
+export function scopeOf(matchers: string, by: string, step: number, interval: number): Scope {
+  const recent = Math.min(300, Math.max(60, Math.ceil(4 * interval)));
+  return { matchers, by, window: `${Math.max(recent, step)}s`, recent: `${recent}s` };
+}
+
+/** intervalQuery tells how many samples a usual process had in the last five minutes. */
+export function intervalQuery(matchers: string): string {
+  return `quantile(0.5, ${["process_resident_memory_bytes", "go_goroutines", "go_sched_goroutines_goroutines"].map((n) => `count_over_time(${n}{${matchers}}[5m])`).join(" or ")})`;
 }
 
 export interface Line {
@@ -28,8 +43,8 @@ export interface Chart {
   none: string; // why there may be no data, and what brings some
 }
 
-const of = (s: Scope, name: string) => `${name}{${s.matchers}}`;
-const rate = (s: Scope, name: string) => `rate(${of(s, name)}[${s.window}])`;
+const of = (s: Scope, name: string) => `last_over_time(${name}{${s.matchers}}[${s.recent}])`;
+const rate = (s: Scope, name: string) => `rate(${name}{${s.matchers}}[${s.window}])`;
 const agg = (s: Scope, how: string, expr: string, also = "") => {
   const by = [s.by, also].filter(Boolean).join(", ");
   return `${how}${by ? ` by (${by})` : ""} (${expr})`;
@@ -85,7 +100,7 @@ export const charts: readonly Chart[] = [
     lines: [
       { id: "p99", name: "p99", expr: quantile(0.99, "go_gc_pauses_seconds") },
       { id: "p50", name: "p50", expr: quantile(0.5, "go_gc_pauses_seconds") },
-      { id: "longest", name: "longest traced", expr: (s) => agg(s, "max", `max_over_time(${of(s, "gctrace_pause_seconds")}[${s.window}])`) },
+      { id: "longest", name: "longest traced", expr: (s) => agg(s, "max", `max_over_time(gctrace_pause_seconds{${s.matchers}}[${s.window}])`) },
     ],
   },
   {
@@ -132,8 +147,8 @@ const telling = ["k8s_pod_name", "host_name", "process_pid"];
 
 /** groupsQuery finds the n groups that use the most CPU over the range; those of which no CPU time is known come last. */
 export function groupsQuery(matchers: string, by: string, range: string, n: number): string {
-  const labels = by === "service_instance_id" ? [by, ...telling].join(", ") : by;
   const known = [`__name__=~"process_resident_memory_bytes|go_goroutines|go_sched_goroutines_goroutines|gctrace_cycle"`, matchers].filter(Boolean).join(",");
+  const labels = by === "service_instance_id" ? [by, ...telling].join(", ") : by;
   return `topk(${n}, sum by (${labels}) (rate(process_cpu_seconds_total{${matchers}}[${range}])) or 0 * max by (${labels}) (last_over_time({${known}}[${range}])))`;
 }
 

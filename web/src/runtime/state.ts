@@ -8,7 +8,7 @@ import { chartStep, rebin } from "../series";
 import { isRelative, parseTime, toParam } from "../time";
 import { defaultView as explorer, formatView as explorerAddress } from "../url";
 import { column, gridOf, instant, ranged, resample, type Grid } from "./prom";
-import { chartQuery, charts, groupName, groupsQuery, matchersOf, onlyGroups, type Chart } from "./queries";
+import { chartQuery, charts, groupName, groupsQuery, intervalQuery, matchersOf, onlyGroups, scopeOf, type Chart } from "./queries";
 import { chosen, formatView, parseView, type View } from "./url";
 
 export const view = signal<View>(parseView(globalThis.location?.search ?? "")); // the unit tests have no address
@@ -67,6 +67,7 @@ export interface Shown extends Span {
   matchers: string;
   by: string;
   groups: Group[];
+  interval: number; // of samples, seconds, as is usual here
 }
 
 /** Drawn is one line of a chart. group is "" where nothing is grouped. */
@@ -96,17 +97,19 @@ export const picked = signal(0);
 export const lineOf = (c: Chart) => c.lines.find((l) => l.id === chosen(view.value.show, c.id)) ?? c.lines[0];
 
 async function loadShown(p: Shown, stop: AbortSignal): Promise<Shown> {
-  if (!p.by) return p;
   const seconds = Math.max(60, Math.ceil((p.to - p.from) / 1000));
-  const found = await instant(groupsQuery(p.matchers, p.by, `${seconds}s`, maxGroups), p.to, stop);
+  const [counted, found] = await Promise.all([
+    instant(intervalQuery(p.matchers), p.to, stop), p.by ? instant(groupsQuery(p.matchers, p.by, `${seconds}s`, maxGroups), p.to, stop) : [],
+  ]);
   const groups = found.map((s) => ({ value: s.metric[p.by] ?? "", name: groupName(p.by, s.metric) }));
-  return { ...p, groups: groups.filter((g, i) => groups.findIndex((x) => x.value === g.value) === i) };
+  const samples = Number(counted[0]?.value?.[1]);
+  return { ...p, groups: groups.filter((g, i) => groups.findIndex((x) => x.value === g.value) === i), interval: samples > 0 ? 300 / samples : 15 };
 }
 
 async function loadChart(c: Chart, line: string, s: Shown, stop: AbortSignal): Promise<ChartData> {
   if (s.by && !s.groups.length) return { shown: s, lines: [] };
   const matchers = s.by ? onlyGroups(s.matchers, s.by, s.groups.map((g) => g.value)) : s.matchers;
-  const scope = { matchers, by: s.by, window: `${Math.max(60, s.grid.step / 1000)}s` };
+  const scope = scopeOf(matchers, s.by, s.grid.step / 1000, s.interval);
   const asked = s.by ? c.lines.filter((l) => l.id === line) : c.lines;
   const profiled = c.id === "cpu" && !s.by ? loadProfiled(s, stop) : null;
   const found = await ranged(chartQuery(asked, scope), s.grid, stop);
@@ -134,7 +137,7 @@ const tab = computed(() => view.value.tab);
 const wanted = computed(() => {
   const r = range.value, matchers = matchersOf(view.value.query);
   if (tab.value !== "charts" || !r || matchers === null) return "";
-  const s: Shown = { ...r, grid: gridOf(r.from, r.to, chartStep(r.to - r.from)), query: view.value.query, matchers, by: by.value, groups: [] };
+  const s: Shown = { ...r, grid: gridOf(r.from, r.to, chartStep(r.to - r.from)), query: view.value.query, matchers, by: by.value, groups: [], interval: 0 };
   return JSON.stringify(s);
 });
 const spanned = computed(() => JSON.stringify(range.value && { ...range.value }));

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { cyclesOf, quantile } from "../../src/runtime/cycles";
 import { levels, tickCount, ticks, top, unitText } from "../../src/runtime/draw";
 import { column, gridOf, resample } from "../../src/runtime/prom";
-import { chartQuery, charts, groupName, groupsQuery, matchersOf, onlyGroups } from "../../src/runtime/queries";
+import { chartQuery, charts, groupName, groupsQuery, matchersOf, onlyGroups, scopeOf } from "../../src/runtime/queries";
 import { choose, chosen, defaultView, formatView, parseView, toggle } from "../../src/runtime/url";
 
 test("the address holds the whole view", () => {
@@ -34,13 +34,21 @@ test("selectors become matchers, and values of labels what matches only them", (
 test("a chart is one query, whose lines are told apart by a label", () => {
   const memory = charts.find((c) => c.id === "memory")!;
   assert.equal(
-    chartQuery(memory.lines.slice(0, 2), { matchers: 'a="b"', by: "", window: "60s" }),
-    'label_replace(sum (process_resident_memory_bytes{a="b"}), "line", "rss", "", "") or label_replace(sum (go_memory_classes_heap_objects_bytes{a="b"} or go_memstats_heap_alloc_bytes{a="b"}), "line", "heap", "", "")',
+    chartQuery(memory.lines.slice(0, 2), scopeOf('a="b"', "", 30, 15)),
+    'label_replace(sum (last_over_time(process_resident_memory_bytes{a="b"}[60s])), "line", "rss", "", "") or label_replace(sum (last_over_time(go_memory_classes_heap_objects_bytes{a="b"}[60s]) or last_over_time(go_memstats_heap_alloc_bytes{a="b"}[60s])), "line", "heap", "", "")',
   );
   const pause = charts.find((c) => c.id === "pause")!;
-  assert.match(chartQuery([pause.lines[0]], { matchers: "", by: "v", window: "60s" }), /sum by \(v\) \(rate\(go_gc_pauses_seconds\{\}\[60s\]\)\)\) or .*sum by \(v, le\)/);
+  assert.match(chartQuery([pause.lines[0]], scopeOf("", "v", 30, 10)), /sum by \(v\) \(rate\(go_gc_pauses_seconds\{\}\[60s\]\)\)\) or .*sum by \(v, le\)/);
   assert.match(groupsQuery("", "service_instance_id", "3600s", 8), /^topk\(8, sum by \(service_instance_id, k8s_pod_name, host_name, process_pid\)/);
   for (const c of charts) assert.equal(new Set(c.lines.map((l) => l.id)).size, c.lines.length, c.id);
+});
+
+test("windows hold four samples, and rates no less than a step; a value counts no longer than that", () => {
+  const windows = (step: number, interval: number) => { const { window, recent } = scopeOf("", "", step, interval); return [window, recent]; };
+  assert.deepEqual(windows(30, 10), ["60s", "60s"]);
+  assert.deepEqual(windows(3600, 15), ["3600s", "60s"]);
+  assert.deepEqual(windows(30, 60), ["240s", "240s"]);
+  assert.deepEqual(windows(30, 300), ["300s", "300s"]);
 });
 
 test("an instance is named by its pod, else by host and pid, else by the start of its id", () => {
