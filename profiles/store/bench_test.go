@@ -94,3 +94,57 @@ func mergeFigures(b *testing.B, s *Store, q Query, limit float64) {
 	b.ReportMetric(add, "ns-add")
 	b.ReportMetric(samples, "samples")
 }
+
+// BenchmarkSeenFunctions asks which of 500 functions ran in half an hour of 60 instances, by instance and minute, beside a merge of the same: where none of them is in the
+// service, where one hardly ever runs, and where one is on every stack.
+//
+//	go test ./profiles/store -run '^$' -bench SeenFunctions -benchtime 1x
+func BenchmarkSeenFunctions(b *testing.B) {
+	const instances, windows = 60, 120
+	r := bench.NewReplicas(b, instances, "cpu")
+	e := newEnv(b, nil)
+	for w := range windows {
+		e.clock.set(bench.Epoch + int64(w+1)*bench.ReplicaPeriod)
+		r.Send(b, w, appendReplicas(b, e.store))
+	}
+	settle(b, e, bench.Epoch+(windows+1)*bench.ReplicaPeriod)
+	q := Query{Type: profiles.Type{Profile: "cpu", Sample: "cpu"}, From: bench.Epoch, To: bench.Epoch + 31*60_000,
+		Matchers: []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, serviceLabel, bench.ReplicaService)}}
+	merged, err := e.store.Merge(b.Context(), q)
+	must(b, err)
+	top := profiles.NewTop(merged, nil, profiles.TopOptions{Limit: -1})
+	rare, common := top.Rows[0], top.Rows[0]
+	for _, row := range top.Rows {
+		if row.Total < rare.Total {
+			rare = row
+		}
+		if row.Total > common.Total {
+			common = row
+		}
+	}
+	merge := bench.PerCall(b, func() {
+		_, err := e.store.Merge(b.Context(), q)
+		must(b, err)
+	})
+	for _, c := range []struct{ name, function string }{{"none", "example.com/nobody.F"}, {"rare", rare.Function}, {"common", common.Function}} {
+		b.Run(c.name, func(b *testing.B) {
+			wanted := map[string][]int{c.function: {499}}
+			for i := range 499 {
+				wanted["example.com/nobody.F"+string(rune('a'+i))] = []int{i}
+			}
+			var seen []SeenFunction
+			ask := func() {
+				var err error
+				seen, err = e.store.SeenFunctions(b.Context(), FunctionsQuery{Query: q, By: "service_instance_id", Match: func(name string) []int { return wanted[name] }})
+				must(b, err)
+			}
+			for b.Loop() {
+				ask()
+			}
+			took := bench.PerCall(b, ask)
+			b.ReportMetric(float64(took.Nanoseconds())/1e6, "ms-seen")
+			b.ReportMetric(float64(merge.Nanoseconds())/1e6, "ms-merge")
+			b.ReportMetric(float64(len(seen)), "seen")
+		})
+	}
+}
