@@ -98,6 +98,9 @@ func TestEdgesShareARegistry(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	if err := w.Close(); err != nil {
+		t.Errorf("closed again: %v", err)
+	}
 }
 
 // TestOTLPBounds: a data point over a limit is left out and counted, the others are kept.

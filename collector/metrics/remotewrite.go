@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -72,9 +73,13 @@ type RemoteWriterConfig struct {
 }
 
 // RemoteWriter sends what a Store takes on to other servers.
-type RemoteWriter struct{ storage *remote.Storage }
+type RemoteWriter struct {
+	storage *remote.Storage
+	once    sync.Once
+	closed  error
+}
 
-// NewRemoteWriter begins to follow the write-ahead log. It is called before anything is appended. Close the RemoteWriter, by the end of Run, before the Store.
+// NewRemoteWriter begins to follow the write-ahead log. It is called before anything is appended. It is closed, by the end of Run or by Close, before the Store.
 // As with Prometheus nothing is lost while a server is away for less than the log reaches back (about two hours), but what a server did not take before this program ends is not sent later.
 func (s *Store) NewRemoteWriter(cfg RemoteWriterConfig) (*RemoteWriter, error) {
 	to, err := cfg.To.config(cfg.Dir)
@@ -87,10 +92,10 @@ func (s *Store) NewRemoteWriter(cfg RemoteWriterConfig) (*RemoteWriter, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	w := &RemoteWriter{remote.NewStorage(cfg.Logger, cfg.Registerer, func() (int64, error) { return 0, nil }, s.cfg.Dir, cfg.FlushDeadline, nil, false)}
+	w := &RemoteWriter{storage: remote.NewStorage(cfg.Logger, cfg.Registerer, func() (int64, error) { return 0, nil }, s.cfg.Dir, cfg.FlushDeadline, nil, false)}
 	s.db.SetWriteNotified(w.storage)
 	if err := w.storage.ApplyConfig(to); err != nil {
-		return nil, errors.Join(fmt.Errorf("begin remote write: %w", err), w.storage.Close())
+		return nil, errors.Join(fmt.Errorf("begin remote write: %w", err), w.Close())
 	}
 	return w, nil
 }
@@ -98,8 +103,15 @@ func (s *Store) NewRemoteWriter(cfg RemoteWriterConfig) (*RemoteWriter, error) {
 // Run sends until ctx ends, then what is queued, within FlushDeadline.
 func (w *RemoteWriter) Run(ctx context.Context) error {
 	<-ctx.Done()
-	if err := w.storage.Close(); err != nil {
-		return fmt.Errorf("end remote write: %w", err)
-	}
-	return nil
+	return w.Close()
+}
+
+// Close sends what is queued, within FlushDeadline, and ends. It may be called twice.
+func (w *RemoteWriter) Close() error {
+	w.once.Do(func() {
+		if err := w.storage.Close(); err != nil {
+			w.closed = fmt.Errorf("end remote write: %w", err)
+		}
+	})
+	return w.closed
 }
