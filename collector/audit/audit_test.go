@@ -262,7 +262,8 @@ func TestSeen(t *testing.T) {
 
 // old is a build of which the catalogue knows only the Go version.
 func old(version string) *build.Info {
-	return &build.Info{GNUBuildID: strings.Repeat("ab", 20), GoVersion: version, Mod: &debug.BuildInfo{GoVersion: version, Path: "example.com/old"}}
+	mod := &debug.BuildInfo{GoVersion: version, Path: "example.com/old", Main: debug.Module{Path: "example.com/old", Version: "(devel)"}}
+	return &build.Info{GNUBuildID: strings.Repeat("ab", 20), GoVersion: version, Mod: mod}
 }
 
 func TestUnsupported(t *testing.T) {
@@ -271,6 +272,12 @@ func TestUnsupported(t *testing.T) {
 	r := f.get(t, "?service=cart")
 	if len(r.Unsupported) != 1 || r.Unsupported[0].Since != "2024-08-13" || r.Unsupported[0].Go != "go1.21.13" || !slices.Equal(r.Unsupported[0].Services, []string{"cart"}) {
 		t.Errorf("unsupported %+v", r.Unsupported)
+	}
+	debian := old("go1.19.8")
+	debian.GNUBuildID, debian.Mod = strings.Repeat("cd", 20), &debug.BuildInfo{GoVersion: "go1.19.8", Path: "go.etcd.io/etcd/cmd/etcd"}
+	f.runs(t, "etcd", "e1", debian, time.Hour, nil)
+	if r := f.get(t, "?service=etcd"); len(r.Unknown) != 1 || !strings.Contains(r.Unknown[0].Why, "without modules") || len(r.Unsupported) != 1 {
+		t.Errorf("of a build without modules: %+v", r)
 	}
 	if r.Database != nil || !strings.Contains(r.Note, "builds.vulndb") || len(r.Vulns) != 0 {
 		t.Errorf("without a database: %+v", r)

@@ -194,6 +194,9 @@ func (a *Auditor) judge(b *ran, now time.Time, r *Report) {
 		info = nil
 		r.Unknown = append(r.Unknown, Unknown{b.ID, b.services, fmt.Sprintf("what is in it cannot be read: %v", err)})
 	}
+	if info != nil && info.Main.Path == "" && len(info.Deps) == 0 {
+		r.Unknown = append(r.Unknown, Unknown{b.ID, b.services, "it was built without modules, as distributions do: only its Go version is judged"})
+	}
 	b.content = vulns.ReadBuild(b.GoVersion, info)
 	// The program's own module rarely has a version, and rarely an entry.
 	missing := slices.DeleteFunc(slices.Clone(b.content.Unknown), func(m string) bool { return info != nil && m == info.Main.Path })
