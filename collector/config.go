@@ -139,7 +139,7 @@ func DefaultConfig() Config {
 		QueryTimeout:         Duration(30 * time.Second),
 		Limits:               defaultLimits,
 		Discover:             true,
-		Gather:               []string{GatherScrape, GatherGops, GatherPerf, GatherMemory},
+		Gather:               []string{GatherScrape, GatherGops, GatherPerf, GatherMemory, GatherMetrics},
 		ScrapePeriod:         Duration(15 * time.Second),
 		CPUPeriod:            Duration(time.Minute),
 		CPUDuration:          Duration(10 * time.Second),

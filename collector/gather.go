@@ -23,11 +23,14 @@ import (
 	"github.com/sonde-io/sonde/collector/discover"
 	"github.com/sonde-io/sonde/collector/discover/kube"
 	"github.com/sonde-io/sonde/collector/discover/sd"
+	"github.com/sonde-io/sonde/collector/exposed"
 	"github.com/sonde-io/sonde/collector/inspect"
 	"github.com/sonde-io/sonde/collector/perf"
 	"github.com/sonde-io/sonde/collector/privacy"
+	"github.com/sonde-io/sonde/collector/procstat"
 	"github.com/sonde-io/sonde/collector/rotate"
 	"github.com/sonde-io/sonde/collector/scrape"
+	"github.com/sonde-io/sonde/collector/series"
 	"github.com/sonde-io/sonde/collector/trigger"
 	"github.com/sonde-io/sonde/internal/catalog"
 	"github.com/sonde-io/sonde/internal/rungroup"
@@ -37,16 +40,17 @@ import (
 
 // The ways of gathering from processes that no agent reports: the values of the setting gather.
 const (
-	GatherScrape = "scrape" // net/http/pprof
-	GatherGops   = "gops"   // an agent of google/gops
-	GatherPerf   = "perf"   // the CPU, by perf_event
-	GatherMemory = "memory" // goroutines, heap, mutex and block, out of the runtime's memory
-	GatherOffCPU = "offcpu" // time off the CPU, by perf's context switches
-	GatherKernel = "kernel" // kernel frames in perf's stacks
-	GatherSelf   = "self"   // this program too, as any other
+	GatherScrape  = "scrape"  // net/http/pprof
+	GatherGops    = "gops"    // an agent of google/gops
+	GatherPerf    = "perf"    // the CPU, by perf_event
+	GatherMemory  = "memory"  // goroutines, heap, mutex and block, out of the runtime's memory
+	GatherMetrics = "metrics" // what processes offer as metrics, and what the kernel knows of them
+	GatherOffCPU  = "offcpu"  // time off the CPU, by perf's context switches
+	GatherKernel  = "kernel"  // kernel frames in perf's stacks
+	GatherSelf    = "self"    // this program too, as any other
 )
 
-var gatherWays = []string{GatherScrape, GatherGops, GatherPerf, GatherMemory, GatherOffCPU, GatherKernel, GatherSelf}
+var gatherWays = []string{GatherScrape, GatherGops, GatherPerf, GatherMemory, GatherMetrics, GatherOffCPU, GatherKernel, GatherSelf}
 
 // sink takes what was gathered: the store of a collector, the spool of a sidecar.
 type sink interface {
@@ -56,6 +60,7 @@ type sink interface {
 // outlets are where gatherers leave what they found, and what they go by.
 type outlets struct {
 	sink     sink
+	series   series.Appender
 	seen     func(ctx context.Context, ps []catalog.Process)
 	events   func(ctx context.Context, es []catalog.Event) error
 	agentOf  func(id discover.Identity) (catalog.Process, bool) // the row of a process that its agent reports
@@ -81,6 +86,8 @@ type gatherers struct {
 	cover   *coverage.Reporter // nil: no discovery
 	filter  *privacy.Filter    // of what leaves; nil: everything does
 	lists   *sd.Manager        // nil: no targets from elsewhere
+	kernel  *procstat.Manager  // metrics of processes and their cgroups; nil: not asked for
+	exposed *exposed.Manager   // metrics that processes offer; nil: not asked for
 	poller  *capture.Poller    // nil: nobody is asked for captures
 
 	told map[string]int // builds whose binary was told of, and the process that has it; scans alone touch it
@@ -92,7 +99,7 @@ func (o outlets) through(f *privacy.Filter) outlets {
 		return o
 	}
 	seen, events := o.seen, o.events
-	o.sink = f.Sink(o.sink)
+	o.sink, o.series = f.Sink(o.sink), f.Series(o.series)
 	o.seen = func(ctx context.Context, ps []catalog.Process) { seen(ctx, f.Processes(ps)) }
 	o.events = func(ctx context.Context, es []catalog.Event) error { return events(ctx, f.Events(es)) }
 	return o
@@ -106,6 +113,8 @@ func newGatherers(cfg *Config, version string, log *slog.Logger, registry promet
 	}
 	g := &gatherers{cfg: cfg, log: log, out: out.through(filter), filter: filter, told: map[string]int{}}
 	g.out.sink = observed{g, g.out.sink}
+	registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "sonde_privacy_left_out_total", Help: "Samples of series, and lines, that privacy left out as a whole."},
+		func() float64 { return float64(filter.LeftOut()) }))
 	if g.host = os.Getenv(kube.NodeVariable); g.host == "" { // in a pod the host's name is the pod's
 		g.host, _ = os.Hostname() // without one it stays empty
 	}
@@ -144,6 +153,9 @@ func newGatherers(cfg *Config, version string, log *slog.Logger, registry promet
 		sc.CPUDuration = -1 // scrape's word for none
 	}
 	if g.scraper, err = scrape.New(sc); err != nil {
+		return nil, err
+	}
+	if err := g.openMetrics(registry); err != nil {
 		return nil, err
 	}
 	if !cfg.Captures.Disabled {
@@ -186,6 +198,21 @@ func (g *gatherers) openSamplers(registry prometheus.Registerer) (err error) {
 		g.memory, err = inspect.New(inspect.Config{Sink: g.out.sink, Logger: g.log, Registerer: registry})
 	}
 	return err
+}
+
+// openMetrics makes what reads the metrics of processes.
+func (g *gatherers) openMetrics(registry prometheus.Registerer) (err error) {
+	if !g.cfg.gathers(GatherMetrics) {
+		return nil
+	}
+	m := g.cfg.Metrics.WithDefaults()
+	if g.exposed, err = exposed.New(exposed.Config{Source: g.scraper, Series: g.out.series, Keep: m.Keep, Logger: g.log, Registerer: registry}); err != nil {
+		return err
+	}
+	if g.scanner != nil {
+		g.kernel = procstat.New(procstat.Config{Series: g.out.series, Given: g.exposed.Given, Logger: g.log, Registerer: registry})
+	}
+	return nil
 }
 
 // openTriggers makes what watches processes for triggers and for their end. What is gathered from here on passes by it.
@@ -286,6 +313,12 @@ func (g *gatherers) addTo(group *rungroup.Group) {
 	if g.memory != nil {
 		group.Add("memory", g.memory.Run)
 	}
+	if g.exposed != nil {
+		group.Add("exposed", g.exposed.Run)
+	}
+	if g.kernel != nil {
+		group.Add("procstat", g.kernel.Run)
+	}
 	if g.cover != nil {
 		group.Add("coverage", g.leave)
 	}
@@ -356,6 +389,9 @@ func (g *gatherers) report(ctx context.Context, r discover.Report) {
 	}
 	if g.memory != nil {
 		g.memory.SetTargets(read)
+	}
+	if g.kernel != nil {
+		g.kernel.SetTargets(procstat.Targets(r, g.host, g.out.agentOf))
 	}
 	g.trigger.SetTargets(trigger.Targets(r, g.host, g.out.agentOf))
 	g.cover.Report(ctx, r)

@@ -20,7 +20,8 @@ const MetricsDir = "metrics"
 type measured struct {
 	metrics *metrics.Store
 	lines   *godebug.Keeper
-	alerts  *rules.Manager // nil: no rules
+	writer  *metrics.RemoteWriter // nil: nothing is sent on
+	alerts  *rules.Manager        // nil: no rules
 	audit   *audit.Auditor
 }
 
@@ -32,6 +33,12 @@ func (p *parts) openMetrics(ctx context.Context) (err error) {
 		return err
 	}
 	p.closers = append(p.closers, p.metrics.Close)
+	if len(c.Metrics.RemoteWrite) > 0 {
+		if p.writer, err = p.metrics.NewRemoteWriter(metrics.RemoteWriterConfig{To: c.Metrics.RemoteWrite, Dir: filepath.Dir(c.file), FlushDeadline: c.ShutdownTimeout.D(), Logger: p.log,
+			Registerer: p.registry}); err != nil {
+			return err
+		}
+	}
 	p.lines = godebug.NewKeeper(p.cat, c.Godebug, p.log, p.registry)
 	if p.audit, err = audit.New(audit.Config{Catalog: p.cat, Profiles: p.store, Binaries: p.binaries, Settings: c.Builds.Settings, Logger: p.log, Registerer: p.registry}); err != nil {
 		return err
@@ -54,6 +61,9 @@ func (p *parts) openMetrics(ctx context.Context) (err error) {
 func (m *measured) addTo(g *rungroup.Group) {
 	if m.alerts != nil {
 		g.Add("rules", m.alerts.Run)
+	}
+	if m.writer != nil {
+		g.Add("remote write", m.writer.Run)
 	}
 	g.Add("lines", m.lines.Run)
 	g.Add("metrics", m.metrics.Run)

@@ -153,7 +153,7 @@ func (p *parts) openCaptures(ctx context.Context) (err error) {
 // openGatherers makes what finds and profiles processes.
 func (p *parts) openGatherers(context.Context) error {
 	agents := &agentIndex{cat: p.cat, now: time.Now}
-	g, err := newGatherers(p.cfg, p.opts.Version, p.log, p.registry, outlets{sink: p.store, seen: p.seen, events: p.tell, agentOf: agents.of, agentIn: agents.ofPod, turns: p.rules.turns,
+	g, err := newGatherers(p.cfg, p.opts.Version, p.log, p.registry, outlets{sink: p.store, series: p.metrics, seen: p.seen, events: p.tell, agentOf: agents.of, agentIn: agents.ofPod, turns: p.rules.turns,
 		captures: p.captures, report: coverage.Into(p.cat), reporter: "serve", binaries: p.binaries})
 	if err != nil {
 		return err

@@ -21,6 +21,7 @@ import (
 	"github.com/sonde-io/sonde/collector/coverage"
 	"github.com/sonde-io/sonde/collector/discover"
 	"github.com/sonde-io/sonde/collector/forward"
+	"github.com/sonde-io/sonde/collector/metrics/intake"
 	"github.com/sonde-io/sonde/collector/peers"
 	"github.com/sonde-io/sonde/collector/receive"
 	"github.com/sonde-io/sonde/collector/reply"
@@ -157,7 +158,7 @@ func (s *sidecar) openUpstream(context.Context) error {
 	s.client = &http.Client{Transport: transport}
 	remote := &capture.Remote{URL: url, Client: s.client, UserAgent: "sonde-sidecar/" + s.opts.Version}
 	s.relay = &capture.Relay{Upstream: remote}
-	g, err := newGatherers(s.cfg, s.opts.Version, s.log, s.registry, outlets{sink: s.forward, seen: s.forward.Seen, events: s.forward.Events, agentOf: s.agentOf, turns: s.turns,
+	g, err := newGatherers(s.cfg, s.opts.Version, s.log, s.registry, outlets{sink: s.forward, series: s.forward, seen: s.forward.Seen, events: s.forward.Events, agentOf: s.agentOf, turns: s.turns,
 		captures: remote, report: coverage.Post(url, s.client), reporter: "sidecar", binaries: s.binaries})
 	if err != nil {
 		return err
@@ -232,7 +233,7 @@ func (s *sidecar) openHTTP(ctx context.Context) error {
 func (s *sidecar) routes() *http.ServeMux {
 	mux := http.NewServeMux()
 	s.forward.Receiver().Register(mux)
-	peers.New(peers.Config{Receive: s.forward.Receiver(), Binaries: s.binaries, Registerer: s.registry}).Register(mux)
+	peers.New(peers.Config{Receive: s.forward.Receiver(), Binaries: s.binaries, Metrics: intake.New(intake.Config{Series: s.forward, Registerer: s.registry}), Registerer: s.registry}).Register(mux)
 	if !s.cfg.Captures.Disabled {
 		capture.Register(mux, s.relay, s.log)
 	}
