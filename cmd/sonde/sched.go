@@ -1,0 +1,160 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/spf13/cobra"
+)
+
+// schedRow is what schedtrace says of one process over a range: means, and the highest where a peak says more.
+type schedRow struct {
+	traceProcess
+	Lines       int64              `json:"lines"`
+	Procs       float64            `json:"gomaxprocs"`
+	Idle        float64            `json:"idleprocs"`
+	Queue       float64            `json:"runqueue"`
+	QueueMax    float64            `json:"runqueue_max"`
+	Local       float64            `json:"local_runqueue"`
+	LocalMax    float64            `json:"local_runqueue_max"` // of one processor
+	Threads     float64            `json:"threads_max"`
+	IdleThreads float64            `json:"idle_threads"`
+	Spinning    float64            `json:"spinning_threads"`
+	Goroutines  map[string]float64 `json:"goroutines,omitempty"` // by state, with scheddetail
+}
+
+func (a *app) schedCommand() *cobra.Command {
+	var f traceFlags
+	cmd := &cobra.Command{
+		Use:   "sched",
+		Short: "What schedtrace says: run queues, idle processors, threads, per process",
+		Long: `List what the lines of GODEBUG=schedtrace=MS say, one row per process: how many processors were idle, how many goroutines waited for one (in the global
+queue, and in the processors' own), on average and at most, and the threads. With scheddetail also the goroutines by state.
+
+Goroutines that wait while processors are idle mean that the process does not get the CPU time that it thinks it has: compare with
+container_cpu_cfs_throttled_seconds_total. --lines prints the lines.`,
+		Example: `  sonde sched --service cart
+  sonde sched --service cart --since 15m -o plot
+  sonde sched --service cart --lines --limit 100`,
+		Args: cobra.NoArgs,
+	}
+	f.register(cmd, "schedtrace")
+	out := outputFlag(cmd, "table", "json", "plot")
+	a.clientFlags(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		q, err := a.traceQuery(cmd, &f)
+		if err != nil {
+			return err
+		}
+		switch {
+		case f.lines && out.value == "plot":
+			return usage(cmd, "--lines is text: take -o table or json")
+		case f.lines:
+			return q.printLines(&f, "^(SCHED |  [PMG][0-9])", out.value)
+		case out.value == "plot":
+			return q.plot(schedPanels, f.limit)
+		}
+		rows, err := q.sched()
+		if err != nil {
+			return err
+		}
+		if out.value == "json" {
+			return writeJSON(a.stdout, map[string]any{"from": q.r.From, "to": q.r.To, "processes": rows})
+		}
+		if len(rows) == 0 {
+			return q.nothing("line of schedtrace", " --schedtrace 1000")
+		}
+		return a.writeSched(q, rows, f.limit)
+	}
+	return cmd
+}
+
+// schedPanels are drawn by `sonde sched -o plot`.
+var schedPanels = []tracePanel{
+	{"goroutines that wait for a processor", `max by (service_name, service_instance_id) (max_over_time(schedtrace_runqueueSELECTOR[STEP]) + max_over_time(schedtrace_local_runqueueSELECTOR[STEP]))`},
+	{"idle processors", `min by (service_name, service_instance_id) (min_over_time(schedtrace_idleprocsSELECTOR[STEP]))`},
+	{"threads", `max by (service_name, service_instance_id) (max_over_time(schedtrace_threadsSELECTOR[STEP]))`},
+}
+
+// sched asks for the figures of all processes.
+func (q *traceQuery) sched() ([]*schedRow, error) {
+	rows := map[string]*schedRow{}
+	for _, ask := range []struct {
+		expr string
+		set  func(row *schedRow, ls map[string]string, v float64)
+	}{
+		{"count_over_time(" + q.over("schedtrace_gomaxprocs") + ")", func(row *schedRow, _ map[string]string, v float64) { row.Lines = int64(v) }},
+		{"last_over_time(" + q.over("schedtrace_gomaxprocs") + ")", func(row *schedRow, _ map[string]string, v float64) { row.Procs = v }},
+		{"avg_over_time(" + q.over("schedtrace_idleprocs") + ")", func(row *schedRow, _ map[string]string, v float64) { row.Idle = v }},
+		{"avg_over_time(" + q.over("schedtrace_runqueue") + ")", func(row *schedRow, _ map[string]string, v float64) { row.Queue = v }},
+		{"max_over_time(" + q.over("schedtrace_runqueue") + ")", func(row *schedRow, _ map[string]string, v float64) { row.QueueMax = v }},
+		{"avg_over_time(" + q.over("schedtrace_local_runqueue") + ")", func(row *schedRow, _ map[string]string, v float64) { row.Local = v }},
+		{"max_over_time(" + q.over("schedtrace_local_runqueue_max") + ")", func(row *schedRow, _ map[string]string, v float64) { row.LocalMax = v }},
+		{"max_over_time(" + q.over("schedtrace_threads") + ")", func(row *schedRow, _ map[string]string, v float64) { row.Threads = v }},
+		{"avg_over_time(" + q.over("schedtrace_idle_threads") + ")", func(row *schedRow, _ map[string]string, v float64) { row.IdleThreads = v }},
+		{"avg_over_time(" + q.over("schedtrace_spinning_threads") + ")", func(row *schedRow, _ map[string]string, v float64) { row.Spinning = v }},
+		{"avg_over_time(" + q.over("schedtrace_goroutines") + ")", func(row *schedRow, ls map[string]string, v float64) {
+			if row.Goroutines == nil {
+				row.Goroutines = map[string]float64{}
+			}
+			row.Goroutines[ls["state"]] = v
+		}},
+	} {
+		series, err := q.ask("%s", ask.expr)
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range series {
+			row := rows[processOf(s.labels)]
+			if row == nil {
+				row = &schedRow{traceProcess: traceProcessOf(s.labels)}
+				rows[processOf(s.labels)] = row
+			}
+			ask.set(row, s.labels, s.points[len(s.points)-1].v)
+		}
+	}
+	out := make([]*schedRow, 0, len(rows))
+	for _, row := range rows {
+		out = append(out, row)
+	}
+	slices.SortFunc(out, func(a, b *schedRow) int {
+		return cmp.Or(cmp.Compare(b.Queue+b.Local, a.Queue+a.Local), cmp.Compare(a.Instance, b.Instance))
+	})
+	return out, nil
+}
+
+func (a *app) writeSched(q *traceQuery, rows []*schedRow, limit int) error {
+	var lines int64
+	for _, row := range rows {
+		lines += row.Lines
+	}
+	if _, err := fmt.Fprintf(a.stdout, "schedtrace%s: %s of %s\n", between(q.r.From, q.r.To), plural(lines, "line"), processCount(len(rows))); err != nil {
+		return err
+	}
+	number := func(v float64) string { return formatNumber(v, "") }
+	tab := a.newTable("SERVICE", "WHERE", ">PID", "INSTANCE", ">LINES", ">PROCS", ">IDLE", ">QUEUE", ">MAX", ">LOCAL", ">MAX OF ONE", ">THREADS", ">IDLE", ">SPINNING", "GOROUTINES")
+	for _, row := range rows[:min(limit, len(rows))] {
+		states := make([]string, 0, len(row.Goroutines))
+		for state := range row.Goroutines {
+			states = append(states, state)
+		}
+		slices.SortFunc(states, func(a, b string) int { return cmp.Compare(row.Goroutines[b], row.Goroutines[a]) })
+		text := ""
+		for i, state := range states {
+			if i > 0 {
+				text += ", "
+			}
+			text += clean(state) + " " + number(row.Goroutines[state])
+		}
+		tab.add(append(row.cells(), group(row.Lines), number(row.Procs), number(row.Idle), number(row.Queue), number(row.QueueMax), number(row.Local), number(row.LocalMax),
+			number(row.Threads), number(row.IdleThreads), number(row.Spinning), dash(text))...)
+	}
+	if err := tab.write(a.stdout); err != nil {
+		return err
+	}
+	if more := len(rows) - limit; more > 0 {
+		fmt.Fprintf(a.stderr, "%d more processes; --limit shows them\n", more)
+	}
+	return nil
+}

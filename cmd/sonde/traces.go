@@ -1,0 +1,223 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"math"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// traceFlags select what `sonde gc` and `sonde sched` show.
+type traceFlags struct {
+	queryFlags
+	lines bool
+	limit int
+}
+
+func (f *traceFlags) register(cmd *cobra.Command, trace string) {
+	fs := cmd.Flags()
+	fs.SortFlags = false
+	fs.StringVarP(&f.service, "service", "s", "", "the service's name")
+	fs.StringVarP(&f.query, "query", "q", "", `selector, such as {service_name="cart",host_name="n1"}`)
+	f.registerTimes(cmd)
+	fs.IntVarP(&f.limit, "limit", "n", 30, "number of processes, or of lines with --lines")
+	fs.BoolVar(&f.lines, "lines", false, "print the lines of "+trace+" as the runtime wrote them")
+}
+
+// traceQuery asks for figures of traces over a range, one row per process.
+type traceQuery struct {
+	a        *app
+	cmd      *cobra.Command
+	selector string // {…} or ""
+	r        timeRange
+	notes    []string
+}
+
+func (a *app) traceQuery(cmd *cobra.Command, f *traceFlags) (*traceQuery, error) {
+	if f.limit < 1 {
+		return nil, usage(cmd, "read --limit: %d is less than 1", f.limit)
+	}
+	sel, err := f.selector(cmd)
+	if err != nil {
+		return nil, err
+	}
+	r, err := f.rangeOf(cmd, a.now())
+	if err != nil {
+		return nil, err
+	}
+	return &traceQuery{a: a, cmd: cmd, selector: sel, r: r}, nil
+}
+
+// over returns the metric with the selector over the whole range, as a range vector.
+func (q *traceQuery) over(metric string) string {
+	return fmt.Sprintf("%s%s[%dms]", metric, q.selector, q.r.To-q.r.From)
+}
+
+// ask returns the series of an expression at the range's end.
+func (q *traceQuery) ask(format string, args ...any) ([]promSeries, error) {
+	expr := fmt.Sprintf(format, args...)
+	var answer promAnswer
+	if err := q.a.ask(q.cmd.Context(), "/prometheus/api/v1/query", url.Values{"query": {expr}, "time": {promTime(q.r.To)}}, &answer); err != nil {
+		return nil, err
+	}
+	for _, note := range slices.Concat(answer.Warnings, answer.Infos) {
+		if !slices.Contains(q.notes, note) {
+			q.notes = append(q.notes, note)
+			fmt.Fprintln(q.a.stderr, "note: "+clean(note))
+		}
+	}
+	return answer.Data.series()
+}
+
+// processOf names the process of a series: by its instance, else by all of its labels but those of the series itself.
+func processOf(ls map[string]string) string {
+	if id := ls["service_instance_id"]; id != "" {
+		return id
+	}
+	var rest []string
+	for name, value := range ls {
+		if !slices.Contains([]string{"__name__", "phase", "at", "state"}, name) {
+			rest = append(rest, name+"="+value)
+		}
+	}
+	slices.Sort(rest)
+	return strings.Join(rest, ",")
+}
+
+// traceProcess is who a row is about.
+type traceProcess struct {
+	Service  string `json:"service"`
+	Instance string `json:"instance"`
+	Node     string `json:"node"`
+	Pod      string `json:"pod,omitempty"`
+	PID      string `json:"pid,omitempty"`
+}
+
+func traceProcessOf(ls map[string]string) traceProcess {
+	return traceProcess{Service: ls["service_name"], Instance: ls["service_instance_id"], Node: cmp.Or(ls["k8s_node_name"], ls["host_name"]), Pod: ls["k8s_pod_name"], PID: ls["process_pid"]}
+}
+
+// cells are a row's first cells.
+func (p *traceProcess) cells() []string {
+	return []string{dash(clean(p.Service)), dash(clean(cmp.Or(p.Pod, p.Node))), dash(clean(p.PID)), dash(clean(p.Instance[:min(len(p.Instance), 8)]))}
+}
+
+// secondsCell prints a time in seconds.
+func secondsCell(s float64) string { return formatValue(int64(math.Round(s*1e9)), "nanoseconds") }
+
+func bytesCell(b float64) string { return formatValue(int64(math.Round(b)), "bytes") }
+
+// ratioCell prints what part is of whole, in percent.
+func ratioCell(part, whole float64) string {
+	if whole == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.1f%%", 100*part/whole)
+}
+
+// nothing says that no line was found, and what to try.
+func (q *traceQuery) nothing(trace, flag string) error {
+	of := ""
+	if q.selector != "" {
+		of = " of " + clean(q.selector)
+	}
+	_, err := fmt.Fprintf(q.a.stdout, "no %s%s%s; start the program with `sonde run%s -- PROG`, or follow its log (`lines.files` in the collector's configuration)\n", trace, of, between(q.r.From, q.r.To), flag)
+	return err
+}
+
+// tracePanel is one expression of a plot; in it SELECTOR stands for the selector, STEP for the step and SECONDS for that in seconds.
+type tracePanel struct{ title, expr string }
+
+// plot draws the panels one after the other, each on its own scale.
+func (q *traceQuery) plot(panels []tracePanel, limit int) error {
+	length := time.Duration(q.r.To-q.r.From) * time.Millisecond
+	step := max(time.Second, (length / promValues).Round(time.Second))
+	params := url.Values{"start": {promTime(q.r.From)}, "end": {promTime(q.r.To)}, "step": {fmt.Sprintf("%g", step.Seconds())}}
+	found := false
+	for _, p := range panels {
+		params.Set("query", strings.NewReplacer("SELECTOR", q.selector, "STEP", fmt.Sprintf("%dms", step.Milliseconds()), "SECONDS", params.Get("step")).Replace(p.expr))
+		var answer promAnswer
+		if err := q.a.ask(q.cmd.Context(), "/prometheus/api/v1/query_range", params, &answer); err != nil {
+			return err
+		}
+		series, err := answer.Data.series()
+		if err != nil {
+			return err
+		}
+		if len(series) == 0 {
+			continue
+		}
+		if found {
+			fmt.Fprintln(q.a.stdout)
+		}
+		found = true
+		if _, err := fmt.Fprintln(q.a.stdout, p.title); err != nil {
+			return err
+		}
+		if err := q.a.plotProm(series, params, limit); err != nil {
+			return err
+		}
+	}
+	if !found {
+		_, err := fmt.Fprintf(q.a.stdout, "nothing to draw%s\n", between(q.r.From, q.r.To))
+		return err
+	}
+	return nil
+}
+
+// linesAnswer is the answer of /api/v1/lines.
+type linesAnswer struct {
+	Lines []traceLine `json:"lines"`
+	More  bool        `json:"more"`
+	Next  int64       `json:"next"`
+}
+
+type traceLine struct {
+	Time     int64  `json:"time"` // Unix ms
+	Service  string `json:"service"`
+	Instance string `json:"instance"`
+	Source   string `json:"source"`
+	Text     string `json:"text"`
+}
+
+// printLines prints the lines themselves, oldest first.
+func (q *traceQuery) printLines(f *traceFlags, grep, format string) error {
+	if f.query != "" {
+		return usage(q.cmd, "--lines knows services: give --service in place of --query")
+	}
+	params := url.Values{"from": {unixMs(q.r.From)}, "to": {unixMs(q.r.To)}, "grep": {grep}, "limit": {fmt.Sprint(f.limit)}}
+	if f.service != "" {
+		params.Set("service", f.service)
+	}
+	var answer linesAnswer
+	if err := q.a.ask(q.cmd.Context(), "/api/v1/lines", params, &answer); err != nil {
+		return err
+	}
+	if format == "json" {
+		return writeJSON(q.a.stdout, answer)
+	}
+	var out bytes.Buffer
+	for _, l := range answer.Lines {
+		fmt.Fprintf(&out, "%s  %-8s  %s\n", time.UnixMilli(l.Time).Format("2006-01-02 15:04:05.000"), clean(l.Instance[:min(len(l.Instance), 8)]), clean(l.Text))
+	}
+	if _, err := out.WriteTo(q.a.stdout); err != nil {
+		return err
+	}
+	if answer.More {
+		fmt.Fprintf(q.a.stderr, "there are more, from %s on: --limit takes more, --from %d goes on\n", stamp(answer.Next), answer.Next)
+	}
+	return nil
+}
+
+func processCount(n int) string {
+	if n == 1 {
+		return "1 process"
+	}
+	return group(int64(n)) + " processes"
+}
