@@ -64,6 +64,8 @@ type Auditor struct {
 	inside   map[string]*inside
 	reports  map[string]kept
 
+	posting chan struct{} // held by who reads a database that came with a request
+
 	closing  sync.Once
 	requests *prometheus.CounterVec
 	duration prometheus.Histogram
@@ -90,7 +92,7 @@ func New(cfg Config) (*Auditor, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Auditor{cfg: cfg, releases: releases, turn: make(chan struct{}, 1), inside: map[string]*inside{}, reports: map[string]kept{}}
+	a := &Auditor{cfg: cfg, releases: releases, turn: make(chan struct{}, 1), posting: make(chan struct{}, 1), inside: map[string]*inside{}, reports: map[string]kept{}}
 	a.requests = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sonde_audit_requests_total", Help: "Requests for vulnerabilities by HTTP status."}, []string{"code"})
 	a.duration = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "sonde_audit_duration_seconds", Help: "Time to answer a request for vulnerabilities, its waiting included.",
 		Buckets: prometheus.ExponentialBuckets(0.01, 2, 14)})
@@ -154,8 +156,8 @@ type inside struct {
 }
 
 // binary says which of the vulnerable functions of a build are in its binary. What was read is kept until the database changes: a build does not.
-func (a *Auditor) binary(b *ran) *inside {
-	if in := a.inside[b.ID]; in != nil {
+func (a *Auditor) binary(db *vulns.Database, b *ran) *inside {
+	if in := a.inside[b.ID]; in != nil && db == a.database {
 		return in
 	}
 	if a.cfg.Binaries == nil {
@@ -180,6 +182,9 @@ func (a *Auditor) binary(b *ran) *inside {
 		}
 		return true
 	})
+	if db != a.database {
+		return in
+	}
 	if len(a.inside) >= maxBinaries {
 		clear(a.inside)
 	}

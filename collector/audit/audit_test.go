@@ -235,7 +235,7 @@ func TestSeen(t *testing.T) {
 		!slices.Equal(has.Services, []string{"has", "runs"}) || !slices.Contains(has.Present, vulnerable) || !slices.Contains(has.Aliases, "CVE-2021-38561") || has.Summary == "" {
 		t.Errorf("of the build that has it: %+v", has)
 	}
-	if len(has.Seen) != 1 || has.Seen[0].Function != vulnerable || has.Seen[0].Service != "runs" || has.Seen[0].Instances != 2 {
+	if len(has.Seen) != 1 || has.Seen[0].Function != vulnerable || has.Seen[0].Symbol != vulnerable || has.Seen[0].Service != "runs" || has.Seen[0].Instances != 2 {
 		t.Fatalf("seen %+v, want Parse in two processes of runs", has.Seen)
 	}
 	first, last := now.Add(-3*time.Hour).UnixMilli(), now.Add(-time.Hour).UnixMilli()
@@ -319,6 +319,35 @@ func TestDatabaseComesLater(t *testing.T) {
 	}
 	if r := f.get(t, "?since=now-4h"); r.Database == nil || r.Database.Modified.Year() != 2026 {
 		t.Errorf("with a database that became unreadable: %+v", r.Database)
+	}
+}
+
+// TestPostedDatabase judges by a database that comes with the request, and keeps nothing of it.
+func TestPostedDatabase(t *testing.T) {
+	f := newFixture(t, vulns.Settings{}, true)
+	f.runs(t, "cart", "c1", old("go1.17"), time.Hour, nil)
+	var db bytes.Buffer
+	if err := vulns.Zip(&db, database); err != nil {
+		t.Fatal(err)
+	}
+	post := func(body string) *httptest.ResponseRecorder {
+		w := httptest.NewRecorder()
+		f.mux.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/api/v1/vulns?service=cart", strings.NewReader(body)))
+		return w
+	}
+	w := post(db.String())
+	var r Report
+	if err := json.Unmarshal(w.Body.Bytes(), &r); err != nil || w.Code != http.StatusOK || len(r.Vulns) != 2 || r.Database == nil || r.Database.Entries != 18 || r.Note != "" {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	if w := post("no zip"); w.Code != http.StatusUnprocessableEntity || !strings.Contains(w.Body.String(), "no Go vulnerability database") {
+		t.Errorf("of no zip file: %d %s", w.Code, w.Body)
+	}
+	if w := post(strings.Repeat("x", maxDatabase+1)); w.Code != http.StatusRequestEntityTooLarge || !strings.Contains(w.Body.String(), "max_database_bytes") {
+		t.Errorf("of too much: %d %s", w.Code, w.Body)
+	}
+	if r := f.get(t, "?service=cart"); r.Database != nil || len(r.Vulns) != 0 {
+		t.Errorf("afterwards: %+v", r)
 	}
 }
 

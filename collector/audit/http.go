@@ -1,8 +1,10 @@
 package audit
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -12,27 +14,51 @@ import (
 	"github.com/sonde-io/sonde/collector/reply"
 	"github.com/sonde-io/sonde/profiles"
 	"github.com/sonde-io/sonde/profiles/store"
+	"github.com/sonde-io/sonde/symbols/vulns"
 )
 
 // Register adds the endpoint to mux.
 func (a *Auditor) Register(mux *http.ServeMux) {
-	mux.HandleFunc("GET /api/v1/vulns", func(w http.ResponseWriter, r *http.Request) {
-		start := time.Now()
-		report, err := a.serve(r)
-		status := http.StatusOK
-		if err != nil {
-			e := a.refusal(r, err)
-			status = e.Status
-			reply.Fail(w, e)
-		} else {
-			reply.JSON(w, report)
-		}
-		a.requests.WithLabelValues(strconv.Itoa(status)).Inc()
-		a.duration.Observe(time.Since(start).Seconds())
-	})
+	mux.HandleFunc("GET /api/v1/vulns", a.answer)
+	mux.HandleFunc("POST /api/v1/vulns", a.answer)
 }
 
-func (a *Auditor) serve(r *http.Request) (*Report, error) {
+// answer answers by the configured database, or, to a POST, by the zip file that is its body.
+func (a *Auditor) answer(w http.ResponseWriter, r *http.Request) {
+	start := time.Now()
+	report, err := a.serve(w, r)
+	status := http.StatusOK
+	if err != nil {
+		e := a.refusal(r, err)
+		status = e.Status
+		reply.Fail(w, e)
+	} else {
+		reply.JSON(w, report)
+	}
+	a.requests.WithLabelValues(strconv.Itoa(status)).Inc()
+	a.duration.Observe(time.Since(start).Seconds())
+}
+
+// maxDatabase bounds a database that comes with a request, in bytes. The real one has some 10 MiB.
+const maxDatabase = 64 << 20
+
+// posted reads the database that comes with a request.
+func posted(w http.ResponseWriter, r *http.Request) (*vulns.Database, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxDatabase))
+	if _, large := errors.AsType[*http.MaxBytesError](err); large {
+		return nil, &reply.Error{Status: http.StatusRequestEntityTooLarge, Message: "the vulnerability database is too large", Limit: "max_database_bytes", Max: maxDatabase, Cause: err}
+	}
+	if err != nil {
+		return nil, &reply.Error{Status: http.StatusBadRequest, Message: "the vulnerability database did not come whole", Cause: err}
+	}
+	db, err := vulns.OpenZip(bytes.NewReader(body), int64(len(body)))
+	if err != nil {
+		return nil, &reply.Error{Status: http.StatusUnprocessableEntity, Message: err.Error(), Hint: "it is a zip file as https://vuln.go.dev/vulndb.zip", Cause: err}
+	}
+	return db, nil
+}
+
+func (a *Auditor) serve(w http.ResponseWriter, r *http.Request) (*Report, error) {
 	v, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return nil, reply.Errorf(http.StatusBadRequest, "read parameters: %v", err)
@@ -59,6 +85,19 @@ func (a *Auditor) serve(r *http.Request) (*Report, error) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), a.cfg.Timeout)
 	defer cancel()
+	if r.Method == http.MethodPost {
+		select {
+		case a.posting <- struct{}{}: // one database in memory at a time
+			defer func() { <-a.posting }()
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		db, err := posted(w, r)
+		if err != nil {
+			return nil, err
+		}
+		return a.ReportBy(ctx, db, v.Get("service"), time.UnixMilli(from), now)
+	}
 	return a.Report(ctx, v.Get("service"), time.UnixMilli(from), now)
 }
 

@@ -55,7 +55,8 @@ type Vuln struct {
 
 // Seen is a vulnerable function that ran, in processes of the build.
 type Seen struct {
-	Function  string   `json:"function"`
+	Function  string   `json:"function"` // as profiles have it: net/http.(*conn).serve
+	Symbol    string   `json:"symbol"`   // as the database has it: net/http.conn.serve
 	Service   string   `json:"service"`
 	Instances int      `json:"instances"`
 	First     int64    `json:"first"` // Unix ms
@@ -88,6 +89,19 @@ type ran struct {
 	seen     map[seenKey]*Seen
 }
 
+// ReportBy makes a report by a database that is not the configured one.
+func (a *Auditor) ReportBy(ctx context.Context, db *vulns.Database, service string, from, to time.Time) (*Report, error) {
+	if err := a.wait(ctx); err != nil {
+		return nil, err
+	}
+	defer func() { <-a.turn }()
+	r, err := a.report(ctx, db, service, from, to)
+	if err != nil {
+		return nil, fmt.Errorf("look for vulnerabilities: %w", err)
+	}
+	return r, nil
+}
+
 // Report makes the report about what ran in [from, to), of one service or ("") of all.
 func (a *Auditor) Report(ctx context.Context, service string, from, to time.Time) (*Report, error) {
 	if err := a.wait(ctx); err != nil {
@@ -98,9 +112,13 @@ func (a *Auditor) Report(ctx context.Context, service string, from, to time.Time
 	if k, ok := a.reports[key]; ok && a.cfg.Now().Sub(k.at) < fresh {
 		return k.report, nil
 	}
-	r, err := a.report(ctx, service, from, to)
+	problem := a.load()
+	r, err := a.report(ctx, a.database, service, from, to)
 	if err != nil {
 		return nil, fmt.Errorf("look for vulnerabilities: %w", err)
+	}
+	if a.database == nil {
+		r.Note = a.noDatabase(problem)
 	}
 	if len(a.reports) >= maxReports {
 		clear(a.reports)
@@ -109,25 +127,23 @@ func (a *Auditor) Report(ctx context.Context, service string, from, to time.Time
 	return r, nil
 }
 
-func (a *Auditor) report(ctx context.Context, service string, from, to time.Time) (*Report, error) {
+func (a *Auditor) report(ctx context.Context, db *vulns.Database, service string, from, to time.Time) (*Report, error) {
 	r := &Report{From: from.UnixMilli(), To: to.UnixMilli(), Vulns: []Vuln{}, Unsupported: []Unsupported{}, Unknown: []Unknown{}, Types: []string{}, Releases: a.releases.AsOf().Format(time.DateOnly)}
 	f, err := a.fleet(ctx, service, r)
 	if err != nil {
 		return nil, err
 	}
-	if err := a.load(); err != nil || a.database == nil {
-		r.Note = a.noDatabase(err)
-	} else {
-		r.Database = &Database{a.database.Modified(), a.database.Entries()}
+	if db != nil {
+		r.Database = &Database{db.Modified(), db.Entries()}
 	}
 	for _, b := range f.builds {
-		a.judge(b, to, r)
+		a.judge(db, b, to, r)
 	}
 	if err := a.look(ctx, f, r); err != nil {
 		return nil, err
 	}
 	for _, b := range f.builds {
-		a.list(b, r)
+		a.list(db, b, r)
 	}
 	slices.SortFunc(r.Vulns, order)
 	return r, nil
@@ -181,7 +197,7 @@ func (a *Auditor) fleet(ctx context.Context, service string, r *Report) (*fleet,
 }
 
 // judge finds out what is wrong with b by what it is made of.
-func (a *Auditor) judge(b *ran, now time.Time, r *Report) {
+func (a *Auditor) judge(db *vulns.Database, b *ran, now time.Time, r *Report) {
 	if since, out := a.releases.Unsupported(b.GoVersion, now); out {
 		r.Unsupported = append(r.Unsupported, Unsupported{b.ID, b.Version, b.GoVersion, since.Format(time.DateOnly), b.services})
 	}
@@ -203,20 +219,20 @@ func (a *Auditor) judge(b *ran, now time.Time, r *Report) {
 	if len(missing) > 0 {
 		r.Unknown = append(r.Unknown, Unknown{b.ID, b.services, "no version is known of " + strings.Join(missing, ", ")})
 	}
-	if r.Database == nil {
+	if db == nil {
 		return
 	}
-	if b.findings, err = a.database.Find(&b.content); err != nil {
+	if b.findings, err = db.Find(&b.content); err != nil {
 		r.Unknown = append(r.Unknown, Unknown{b.ID, b.services, err.Error()})
 	}
 }
 
 // list adds the vulnerabilities of b to the report.
-func (a *Auditor) list(b *ran, r *Report) {
+func (a *Auditor) list(db *vulns.Database, b *ran, r *Report) {
 	if len(b.findings) == 0 {
 		return
 	}
-	in := a.binary(b)
+	in := a.binary(db, b)
 	for i := range b.findings {
 		f := &b.findings[i]
 		var functions vulns.Functions

@@ -13,7 +13,7 @@ import (
 )
 
 // seenKey is a vulnerable function in a service.
-type seenKey struct{ function, service string }
+type seenKey struct{ symbol, service string }
 
 // look asks the profiles of every service which vulnerable functions of its builds ran.
 func (a *Auditor) look(ctx context.Context, f *fleet, r *Report) error {
@@ -56,9 +56,15 @@ func (a *Auditor) lookIn(ctx context.Context, f *fleet, r *Report, service strin
 			mains = append(mains, b.content.Main)
 		}
 	}
+	names := map[int]string{} // as profiles have them; of those that the compiler made of one function its own is the shortest
 	match := func(name string) (ids []int) {
 		for _, main := range mains {
 			ids = functions.Match(ids, name, main)
+		}
+		for _, id := range ids {
+			if have, ok := names[id]; !ok || len(name) < len(have) {
+				names[id] = name
+			}
 		}
 		return ids
 	}
@@ -80,7 +86,7 @@ func (a *Auditor) lookIn(ctx context.Context, f *fleet, r *Report, service strin
 			if b == nil {
 				continue
 			}
-			counted[b.saw(functions.Name(s.Function), service, t.Profile, s)]++
+			counted[b.saw(seenKey{functions.Name(s.Function), service}, names[s.Function], t.Profile, s)]++
 		}
 		for s, n := range counted {
 			s.Instances = max(s.Instances, n) // the same ones, more or less, show in several types
@@ -90,11 +96,10 @@ func (a *Auditor) lookIn(ctx context.Context, f *fleet, r *Report, service strin
 }
 
 // saw notes that processes of b ran a function.
-func (b *ran) saw(function, service, typ string, s store.SeenFunction) *Seen {
-	key := seenKey{function, service}
+func (b *ran) saw(key seenKey, function, typ string, s store.SeenFunction) *Seen {
 	known := b.seen[key]
 	if known == nil {
-		known = &Seen{Function: function, Service: service, First: s.First, Last: s.Last}
+		known = &Seen{Function: function, Symbol: key.symbol, Service: key.service, First: s.First, Last: s.Last}
 		b.seen[key] = known
 	}
 	known.First, known.Last = min(known.First, s.First), max(known.Last, s.Last)

@@ -63,6 +63,65 @@ func Open(name string) (*Database, error) {
 	return d, nil
 }
 
+// OpenZip opens the database in a zip file of size bytes. r is used as long as the database is.
+func OpenZip(r io.ReaderAt, size int64) (*Database, error) {
+	z, err := zip.NewReader(r, size)
+	if err != nil {
+		return nil, fmt.Errorf("open vulnerability database: %w: %w", ErrNoDatabase, err)
+	}
+	d := &Database{files: z, entries: map[string]*Entry{}, modules: map[string][]string{}}
+	if err := d.readIndex(); err != nil {
+		return nil, fmt.Errorf("open vulnerability database: %w", err)
+	}
+	return d, nil
+}
+
+// Zip writes the database at name, a directory or a zip file, as a zip file.
+func Zip(w io.Writer, name string) error {
+	st, err := os.Stat(name)
+	if err != nil {
+		return fmt.Errorf("pack vulnerability database: %w", err)
+	}
+	if !st.IsDir() {
+		f, err := os.Open(name)
+		if err == nil {
+			_, err = io.Copy(w, f)
+			err = errors.Join(err, f.Close())
+		}
+		if err != nil {
+			return fmt.Errorf("pack vulnerability database: %w", err)
+		}
+		return nil
+	}
+	z := zip.NewWriter(w)
+	root := os.DirFS(name)
+	for _, pattern := range []string{"index/*.json", "ID/*.json", "*.json"} {
+		files, err := fs.Glob(root, pattern)
+		for i := 0; i < len(files) && err == nil; i++ {
+			err = addToZip(z, root, files[i])
+		}
+		if err != nil {
+			return fmt.Errorf("pack vulnerability database %s: %w", name, err)
+		}
+	}
+	if err := z.Close(); err != nil {
+		return fmt.Errorf("pack vulnerability database: %w", err)
+	}
+	return nil
+}
+
+func addToZip(z *zip.Writer, root fs.FS, name string) error {
+	b, err := fs.ReadFile(root, name)
+	if err != nil {
+		return err
+	}
+	w, err := z.Create(name)
+	if err == nil {
+		_, err = w.Write(b)
+	}
+	return err
+}
+
 // Close closes the file. The database must not be asked any more. It may be called again.
 func (d *Database) Close() error {
 	if d.closer == nil {

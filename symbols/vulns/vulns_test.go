@@ -2,6 +2,7 @@ package vulns
 
 import (
 	"archive/zip"
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -86,6 +87,35 @@ func TestOpen(t *testing.T) {
 		if es, err := d.Module("example.com/none"); err != nil || len(es) != 0 {
 			t.Errorf("%s: a module of nobody has %v, %v", name, es, err)
 		}
+	}
+}
+
+// TestZip packs the sample, as a directory and as what that made, and reads it from memory.
+func TestZip(t *testing.T) {
+	var first bytes.Buffer
+	if err := Zip(&first, sample); err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(t.TempDir(), "again.zip")
+	if err := os.WriteFile(name, first.Bytes(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var second bytes.Buffer
+	if err := Zip(&second, name); err != nil || !bytes.Equal(first.Bytes(), second.Bytes()) {
+		t.Errorf("a zip file is packed into another one: %v", err)
+	}
+	d, err := OpenZip(bytes.NewReader(first.Bytes()), int64(first.Len()))
+	if err != nil || d.Entries() != 18 {
+		t.Fatal(err)
+	}
+	if es, err := d.Module("golang.org/x/text"); err != nil || len(es) != 2 {
+		t.Errorf("x/text has %v, %v", es, err)
+	}
+	if _, err := OpenZip(strings.NewReader("PK no zip"), 9); !errors.Is(err, ErrNoDatabase) {
+		t.Errorf("no zip file: %v", err)
+	}
+	if err := Zip(&second, filepath.Join(t.TempDir(), "none")); err == nil {
+		t.Error("nothing is packed")
 	}
 }
 
