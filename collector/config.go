@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/sonde-io/sonde/collector/capture"
+	"github.com/sonde-io/sonde/collector/discover"
 	"github.com/sonde-io/sonde/collector/discover/sd"
 	"github.com/sonde-io/sonde/collector/godebug"
 	"github.com/sonde-io/sonde/collector/metrics"
@@ -81,9 +82,15 @@ type Config struct {
 	file    string            // the file that was read, "" for none
 }
 
-// Builds says what builds are compared with.
+// Builds says what builds are compared with, and what of a process's start is told besides its build.
 type Builds struct {
-	vulns.Settings `yaml:",inline"`
+	vulns.Settings         `yaml:",inline"`
+	discover.BuildSettings `yaml:",inline"`
+}
+
+// Validate reports what is wrong with b.
+func (b *Builds) Validate() error {
+	return errors.Join(b.Settings.Validate(), b.BuildSettings.Validate())
 }
 
 // Target is a static target: a base URL under which net/http/pprof answers.

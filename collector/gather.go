@@ -113,7 +113,7 @@ func newGatherers(cfg *Config, version string, log *slog.Logger, registry promet
 	}
 	g := &gatherers{cfg: cfg, log: log, out: out.through(filter), filter: filter, told: map[string]int{}}
 	g.out.sink = observed{g, g.out.sink}
-	registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "sonde_privacy_left_out_total", Help: "Samples of series, and lines, that privacy left out as a whole."},
+	registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "sonde_privacy_samples_left_out_total", Help: "Samples of series that did not leave: a label of theirs was dropped, or redaction made them those of another."},
 		func() float64 { return float64(filter.LeftOut()) }))
 	if g.host = os.Getenv(kube.NodeVariable); g.host == "" { // in a pod the host's name is the pod's
 		g.host, _ = os.Hostname() // without one it stays empty
@@ -169,7 +169,7 @@ func (g *gatherers) openScanner(version string) error {
 	if err != nil {
 		return err
 	}
-	dc := discover.Config{Version: version, Host: g.host, Logger: g.log, AgentSeen: g.agentSeen, Rules: rules, Sampled: g.sampled, Self: g.cfg.gathers(GatherSelf)}
+	dc := discover.Config{Version: version, Host: g.host, Logger: g.log, AgentSeen: g.agentSeen, Rules: rules, Sampled: g.sampled, Self: g.cfg.gathers(GatherSelf), Env: g.cfg.Builds.Env}
 	if g.lists != nil {
 		dc.Placed, dc.Relabel = g.lists.Placed(), g.lists.Relabel()
 	}

@@ -107,6 +107,10 @@ func (p *parts) routes() (*http.ServeMux, error) {
 		Started: p.started, MaxAge: c.RetentionAge.D(), MaxBytes: int64(c.RetentionSize), Logger: p.log, Registerer: p.registry})
 	queryAPI.Register(queries)
 	queryAPI.RegisterLines(queries, p.cat)
+	queryAPI.RegisterPGO(queries, p.cat, p.binaries)
+	for _, tell := range []string{"POST /api/v1/builds", "POST /api/v1/events"} {
+		mux.Handle(tell, queries)
+	}
 	if err := p.measured.register(mux, queries); err != nil {
 		return nil, err
 	}

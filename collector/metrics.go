@@ -21,7 +21,7 @@ type measured struct {
 	metrics *metrics.Store
 	lines   *godebug.Keeper
 	writer  *metrics.RemoteWriter // nil: nothing is sent on
-	alerts  *rules.Manager        // nil: no rules
+	alerts  *rules.Manager
 	audit   *audit.Auditor
 }
 
@@ -44,14 +44,11 @@ func (p *parts) openMetrics(ctx context.Context) (err error) {
 		return err
 	}
 	p.closers = append(p.closers, p.audit.Close)
-	if c.Rules.IsZero() {
-		return nil
-	}
 	c.Rules.SetDirectory(filepath.Dir(c.file))
 	p.alerts, err = rules.New(rules.Config{Settings: c.Rules, Engine: p.metrics.Engine(), Queryable: p.metrics.Queryable(), Appendable: p.metrics.Appendable(), Series: p.metrics, Profiles: p.store,
 		Timeout: c.QueryTimeout.D(), Log: p.log, Registerer: p.registry})
 	if err != nil {
-		return fmt.Errorf("setting rules: %w", err)
+		return fmt.Errorf("setting %w", err)
 	}
 	p.metrics.ShowRules(p.alerts, p.alerts)
 	return nil
@@ -59,9 +56,7 @@ func (p *parts) openMetrics(ctx context.Context) (err error) {
 
 // addTo adds what runs of m. Rules come before what they read.
 func (m *measured) addTo(g *rungroup.Group) {
-	if m.alerts != nil {
-		g.Add("rules", m.alerts.Run)
-	}
+	g.Add("rules", m.alerts.Run)
 	if m.writer != nil {
 		g.Add("remote write", m.writer.Run)
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"time"
@@ -21,7 +22,7 @@ type Options struct {
 	Stdout  io.Writer         // a few lines at start: what is kept, where it listens, what was found; nil: the log says it
 	Stderr  io.Writer         // the log; nil: os.Stderr
 
-	// Reload, on each receive, reads the configuration again through Load and takes targets and agent rules from it. nil: never.
+	// Reload, on each receive, reads the configuration again through Load and takes targets and rules from it. nil: never.
 	Reload <-chan os.Signal
 	Load   func() (Config, error)
 }
@@ -159,9 +160,9 @@ func (p *parts) announce(ctx context.Context) error {
 }
 
 // reloaded are the settings that reload takes over.
-var reloaded = []string{"targets", "agent_rules", "triggers"}
+var reloaded = []string{"targets", "agent_rules", "triggers", "rules"}
 
-// reload takes targets and agent rules anew whenever it is told to. A configuration that is wrong changes nothing.
+// reload takes targets and rules anew whenever it is told to. A configuration that is wrong changes nothing.
 func (p *parts) reload(ctx context.Context) error {
 	for {
 		select {
@@ -197,6 +198,10 @@ func (p *parts) reloadOnce() {
 func (p *parts) apply(cfg *Config) error {
 	if err := p.gather.scraper.SetTargets(scrapeTargets(cfg.Targets)); err != nil {
 		return err
+	}
+	cfg.Rules.SetDirectory(filepath.Dir(cfg.file))
+	if err := p.alerts.Reload(cfg.Rules); err != nil {
+		return fmt.Errorf("setting %w", err)
 	}
 	rules := cfg.captureRules()
 	p.captures.SetRules(rules)

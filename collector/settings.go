@@ -58,7 +58,7 @@ var settings = []setting{
 	{"metrics", "the time series database: retention_age (30d), retention_size (10GB), out_of_order (1d), max_series (500000), max_concurrent_queries, max_query_samples, query_timeout, query_url (a Prometheus-compatible server that answers instead), remote_write (servers that all is sent on to, as Prometheus writes it), keep (names of a scraped /metrics) (file only)", "the defaults"},
 	{"rules", "what is evaluated over time series and profiles: groups and files as Prometheus writes rules, profile_series, alertmanagers (file only)", "none"},
 	{"godebug", "lines of GODEBUG traces: max_age (7d), max_bytes (512MiB), files (logs that are followed) (file only)", "no log is followed"},
-	{"builds", "what builds are compared with: vulndb (a copy of the Go vulnerability database), go_releases (a table in place of the built-in one) (file only)", "no vulnerabilities are looked for"},
+	{"builds", "what builds are compared with: vulndb (a copy of the Go vulnerability database), go_releases (a table in place of the built-in one); env (variables of processes, besides the Go runtime's own, whose change is an event) (file only)", "no vulnerabilities are looked for"},
 	{"upstream", "URL of the collector that a sidecar forwards to, http(s)://HOST:PORT (sidecar only)", "a sidecar needs one"},
 	{"upstream_token_file", "file with the bearer token for the upstream (sidecar only)", "none is sent"},
 	{"spool_bytes", "most bytes that a sidecar keeps on disk for its upstream; beyond it the oldest are dropped and counted (sidecar only)", zeroDefault},
@@ -197,7 +197,7 @@ func Markdown() string {
 	b.WriteString("# Settings\n\n")
 	b.WriteString("Flags beat the environment, the environment beats the file named by `--config` (or `SONDE_CONFIG`). `sonde config` prints what is in\n")
 	b.WriteString("force and where each value came from. Unknown keys in the file are errors. Durations: `15s`, `10m`, `36h`, `7d`, `2w`. Sizes: `500MB` (powers\nof 1000), `16MiB` (powers of 1024), or bytes. ")
-	b.WriteString("Lists are comma-separated in flags and in the environment. SIGHUP reads `targets` and `agent_rules` again.\n\n")
+	b.WriteString("Lists are comma-separated in flags and in the environment. SIGHUP reads `targets`, `agent_rules`, `triggers` and `rules` again.\n\n")
 	b.WriteString("This file is made by `go test ./collector -run TestSettingsDocument -update`.\n\n")
 	b.WriteString("| file | flag | environment | default | meaning | 0 or empty |\n|---|---|---|---|---|---|\n")
 	def := DefaultConfig()
