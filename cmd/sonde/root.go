@@ -88,6 +88,7 @@ func (a *app) root() *cobra.Command {
 		a.psCommand(), a.coverageCommand(),
 		a.topCommand(), a.flameCommand(), a.callersCommand(), a.getCommand(), a.diffCommand(), a.pushCommand(),
 		a.captureCommand(),
+		a.buildsCommand(), a.eventCommand(),
 		a.runCommand(),
 		a.vulnsCommand(), a.compareCommand(),
 		a.promqlCommand(),
