@@ -115,3 +115,24 @@ func TestSecretNames(t *testing.T) {
 		t.Errorf("one of %v is a secret", names)
 	}
 }
+
+// FuzzConditions: whatever a process is started with, no value that may be a secret is among what is told.
+func FuzzConditions(f *testing.F) {
+	f.Add("serve --verbose --port 80", "GOGC=50\nDB_PASSWORD=hunter2", "9f86d081884c7d659a2feaa0c55ad015:4711")
+	f.Add("-token x -- -password", "=\n=x\nA", ":")
+	f.Fuzz(func(t *testing.T, args, environ, variable string) {
+		words := strings.Fields(args)
+		for name, value := range conditions(&Config{SendArgs: []string{"port"}, SendEnv: []string{"*"}}, words, strings.Split(environ, "\n")) {
+			if len(value) > MaxLabelValue || !utf8.ValidString(value) {
+				t.Errorf("%s is %q", name, value)
+			}
+		}
+		told := knownArgs([]string{"*"}, append(words, "--password", "hunter2hunter2", "-token=hunter2hunter2"))
+		if strings.Contains(told, "hunter2hunter2") && !strings.Contains(args, "hunter2hunter2") {
+			t.Errorf("a secret is told: %s", told)
+		}
+		if id, problem := chooseInstance(env(instanceVariable, variable), -1); len(id) != 32 || problem == "" && variable != "" && len(variable) < 34 {
+			t.Errorf("instance %q, problem %q of %q", id, problem, variable)
+		}
+	})
+}

@@ -55,3 +55,13 @@ func TestMemory(t *testing.T) {
 }
 
 func same(a, b float64) bool { return a == b || math.IsNaN(a) && math.IsNaN(b) }
+
+func FuzzMemory(f *testing.F) {
+	f.Add([]byte("1 (a) b (c)) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 1000 7 0"), []byte{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 24, 0, 4, '.', 0, 0, 0, 0})
+	f.Fuzz(func(t *testing.T, stat, entries []byte) {
+		memory(stat, 4096)
+		if n := dirents(entries); n > len(entries)/18 {
+			t.Errorf("%d entries in %d bytes", n, len(entries))
+		}
+	})
+}
