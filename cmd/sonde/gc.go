@@ -79,10 +79,10 @@ agent (sonde query go_gc_pauses_seconds); gctrace tells it cycle by cycle. --lin
 
 // gcPanels are drawn by `sonde gc -o plot`.
 var gcPanels = []tracePanel{
-	{"longest pause", `max by (service_name, service_instance_id) (max_over_time(gctrace_pause_secondsSELECTOR[STEP]))`},
-	{"heap, at its highest", `max by (service_name, service_instance_id) (max_over_time(gctrace_heap_bytesSELECTOR[STEP]))`},
-	{"goal of the heap", `max by (service_name, service_instance_id) (max_over_time(gctrace_goal_bytesSELECTOR[STEP]))`},
-	{"CPU of the collector, in CPUs", `sum by (service_name, service_instance_id) (sum_over_time(gctrace_cpu_secondsSELECTOR[STEP])) / SECONDS`},
+	{"longest pause", "gctrace_pause_seconds", `max by (service_name, service_instance_id) (max_over_time(gctrace_pause_secondsSELECTOR[STEP]))`},
+	{"heap, at its highest", "gctrace_heap_bytes", `max by (service_name, service_instance_id) (max_over_time(gctrace_heap_bytesSELECTOR[STEP]))`},
+	{"goal of the heap", "gctrace_goal_bytes", `max by (service_name, service_instance_id) (max_over_time(gctrace_goal_bytesSELECTOR[STEP]))`},
+	{"CPU of the collector, in CPUs", "gctrace_cpus", `sum by (service_name, service_instance_id) (sum_over_time(gctrace_cpu_secondsSELECTOR[STEP])) / SECONDS`},
 }
 
 // gc asks for the figures of all processes.

@@ -89,7 +89,7 @@ func (a *app) root() *cobra.Command {
 		a.topCommand(), a.flameCommand(), a.callersCommand(), a.getCommand(), a.diffCommand(), a.pushCommand(),
 		a.captureCommand(),
 		a.buildsCommand(), a.eventCommand(),
-		a.runCommand(),
+		a.runCommand(), a.gcCommand(), a.schedCommand(),
 		a.vulnsCommand(), a.compareCommand(),
 		a.promqlCommand(),
 		a.pinCommand(), a.deleteCommand(), a.backupCommand(), a.restoreCommand(), a.checkCommand(), a.migrateCommand(),

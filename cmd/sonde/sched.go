@@ -72,9 +72,9 @@ container_cpu_cfs_throttled_seconds_total. --lines prints the lines.`,
 
 // schedPanels are drawn by `sonde sched -o plot`.
 var schedPanels = []tracePanel{
-	{"goroutines that wait for a processor", `max by (service_name, service_instance_id) (max_over_time(schedtrace_runqueueSELECTOR[STEP]) + max_over_time(schedtrace_local_runqueueSELECTOR[STEP]))`},
-	{"idle processors", `min by (service_name, service_instance_id) (min_over_time(schedtrace_idleprocsSELECTOR[STEP]))`},
-	{"threads", `max by (service_name, service_instance_id) (max_over_time(schedtrace_threadsSELECTOR[STEP]))`},
+	{"goroutines that wait for a processor", "schedtrace_runqueue", `max by (service_name, service_instance_id) (max_over_time(schedtrace_runqueueSELECTOR[STEP]) + max_over_time(schedtrace_local_runqueueSELECTOR[STEP]))`},
+	{"idle processors", "schedtrace_idleprocs", `min by (service_name, service_instance_id) (min_over_time(schedtrace_idleprocsSELECTOR[STEP]))`},
+	{"threads", "schedtrace_threads", `max by (service_name, service_instance_id) (max_over_time(schedtrace_threadsSELECTOR[STEP]))`},
 }
 
 // sched asks for the figures of all processes.

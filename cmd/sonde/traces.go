@@ -132,7 +132,11 @@ func (q *traceQuery) nothing(trace, flag string) error {
 }
 
 // tracePanel is one expression of a plot; in it SELECTOR stands for the selector, STEP for the step and SECONDS for that in seconds.
-type tracePanel struct{ title, expr string }
+type tracePanel struct {
+	title string
+	name  string // of the values, which tells their unit
+	expr  string
+}
 
 // plot draws the panels one after the other, each on its own scale.
 func (q *traceQuery) plot(panels []tracePanel, limit int) error {
@@ -152,6 +156,9 @@ func (q *traceQuery) plot(panels []tracePanel, limit int) error {
 		}
 		if len(series) == 0 {
 			continue
+		}
+		for i := range series {
+			series[i].labels["__name__"] = p.name
 		}
 		if found {
 			fmt.Fprintln(q.a.stdout)
