@@ -175,12 +175,20 @@ func stoppedSource(ctx context.Context, data string) (_ *backup.Session, _ backu
 	}
 	closers = append(closers, func() error { return os.RemoveAll(temp) })
 	h := &backup.Host{Dir: temp, Catalog: stopped{cat}, Blobs: blobs}
+	if series := filepath.Join(data, collector.MetricsDir); exists(series) {
+		h.Metrics = func(context.Context, string) (string, error) { return series, nil }
+	}
 	closers = append(closers, h.Close)
 	s, err := h.Begin(ctx)
 	if err != nil {
 		return nil, nil, nil, err
 	}
 	return s, local{h, s.ID}, end, nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 func (a *app) restoreCommand() *cobra.Command {
@@ -226,7 +234,7 @@ func restore(ctx context.Context, from, data string) (*backedUp, *checked, error
 	if _, err := os.Stat(from); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, withHint(fmt.Errorf("restore backup: %w", err), "BACKUP is what sonde backup wrote: a directory or a .tar")
 	}
-	m, err := backup.Restore(ctx, from, data, backup.Layout{Catalog: collector.CatalogFile, Blobs: collector.BlobDir, Lock: collector.LockFile})
+	m, err := backup.Restore(ctx, from, data, backup.Layout{Catalog: collector.CatalogFile, Blobs: collector.BlobDir, Metrics: collector.MetricsDir, Lock: collector.LockFile})
 	if err != nil {
 		return nil, nil, err
 	}

@@ -180,7 +180,14 @@ func (s *Store) Snapshot(dir string) error {
 	if s.closed {
 		return fmt.Errorf("copy metrics: %w", ErrClosed)
 	}
-	if err := s.db.Snapshot(dir, true); err != nil {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("copy metrics: %w", err)
+	}
+	// What came out of order is apart until it is compacted, and Snapshot leaves it out.
+	if err := s.db.CompactOOOHead(context.Background()); err != nil {
+		return fmt.Errorf("copy metrics to %s: %w", dir, err)
+	}
+	if err := s.db.Snapshot(dir, s.db.Head().NumSeries() > 0); err != nil {
 		return fmt.Errorf("copy metrics to %s: %w", dir, err)
 	}
 	if err := s.meta.saveTo(filepath.Join(dir, metaFile)); err != nil {

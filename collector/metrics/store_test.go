@@ -203,13 +203,19 @@ func TestTogether(t *testing.T) {
 func TestSnapshot(t *testing.T) {
 	s := open(t, Config{})
 	now := time.Now()
-	appendAll(t, s, series.Batch{Process: process("cart", "i1"), Samples: []series.Sample{sample("x", now, 3)}, Metadata: []series.Metadata{{Name: "x", Help: "X."}}})
+	nothing := filepath.Join(t.TempDir(), "nothing")
+	if err := s.Snapshot(nothing); err != nil {
+		t.Fatal(err)
+	}
+	wantLines(t, "copy of nothing", ask(t, open(t, Config{Dir: nothing}), "x", now))
+	appendAll(t, s, series.Batch{Process: process("cart", "i1"), Samples: []series.Sample{sample("x", now, 3), sample("x", now.Add(-3*time.Hour), 2)}, Metadata: []series.Metadata{{Name: "x", Help: "X."}}})
 	dir := filepath.Join(t.TempDir(), "copy")
 	if err := s.Snapshot(dir); err != nil {
 		t.Fatal(err)
 	}
 	copied := open(t, Config{Dir: dir})
 	wantLines(t, "copy", ask(t, copied, "sum(x)", now), "{} 3")
+	wantLines(t, "copy of what came late", ask(t, copied, "sum(sum_over_time(x[4h]))", now), "{} 5")
 	if m, _ := copied.meta.get("x"); m.Help != "X." {
 		t.Errorf("metadata of the copy: %v", m)
 	}

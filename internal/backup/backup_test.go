@@ -23,7 +23,7 @@ func must(t testing.TB, err error) {
 	}
 }
 
-var layout = Layout{Catalog: "catalog.db", Blobs: "blobs", Lock: "lock"}
+var layout = Layout{Catalog: "catalog.db", Blobs: "blobs", Metrics: "metrics", Lock: "lock"}
 
 // data is a data directory with some blobs.
 type data struct {
@@ -267,7 +267,9 @@ func TestHost(t *testing.T) {
 func TestManifest(t *testing.T) {
 	for text, ok := range map[string]bool{
 		`{"v":1,"catalog":"catalog-1.db","files":[{"name":"catalog-1.db"},{"name":"blobs/blocks/A"}]}`:   true,
-		`{"v":2,"catalog":"catalog-1.db","files":[{"name":"catalog-1.db"}]}`:                             false,
+		`{"v":2,"catalog":"catalog-1.db","files":[{"name":"catalog-1.db"},{"name":"metrics/wal/1"}]}`:    true,
+		`{"v":2,"catalog":"catalog-1.db","files":[{"name":"catalog-1.db"},{"name":"metrics/../x"}]}`:     false,
+		`{"v":3,"catalog":"catalog-1.db","files":[{"name":"catalog-1.db"}]}`:                             false,
 		`{"v":1,"catalog":"catalog-1.db","files":[]}`:                                                    false,
 		`{"v":1,"catalog":"blobs/x","files":[{"name":"blobs/x"}]}`:                                       false,
 		`{"v":1,"catalog":"catalog-1.db","files":[{"name":"catalog-1.db"},{"name":"catalog-1.db"}]}`:     false,
@@ -278,5 +280,47 @@ func TestManifest(t *testing.T) {
 		if _, err := decodeManifest([]byte(text)); (err == nil) != ok {
 			t.Errorf("%s: %v, want ok %v", text, err, ok)
 		}
+	}
+}
+
+// TestBackupOfMetrics: time series are copied when it begins; of what is there already, blocks are not read again and all else is.
+func TestBackupOfMetrics(t *testing.T) {
+	d := newData(t, 1)
+	const block = "01JD0000000000000000000000/meta.json"
+	files := map[string]string{block: "block", "metadata.json": "first", "wal/checkpoint.0001/0000": "log", "metadata.json.tmp": "half"}
+	d.host.Metrics = func(_ context.Context, dir string) (string, error) {
+		for name, text := range files {
+			must(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o700))
+			must(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
+		}
+		return dir, nil
+	}
+	to := t.TempDir()
+	for round, second := range []string{"first", "other"} {
+		files["metadata.json"] = second
+		s, err := d.host.Begin(t.Context())
+		must(t, err)
+		w, err := ToDir(t.Context(), s.Manifest, &from{h: d.host, id: s.ID}, to)
+		must(t, err)
+		if want := []int64{int64(len(content("B00"))) + 9 + 13, 8}[round]; w.Fetched-w.Files[0].Size != want {
+			t.Errorf("round %d: %d bytes were read besides the catalogue, want %d", round, w.Fetched-w.Files[0].Size, want)
+		}
+		must(t, d.host.End(t.Context(), s.ID))
+	}
+	if left, err := filepath.Glob(filepath.Join(d.dir, "backup-*")); err != nil || len(left) > 0 {
+		t.Errorf("copies are left: %q, %v", left, err)
+	}
+	restored := filepath.Join(t.TempDir(), "data")
+	_, err := Restore(t.Context(), to, restored, layout)
+	must(t, err)
+	for name, want := range map[string]string{block: "block", "metadata.json": "other", "wal/checkpoint.0001/0000": "log", "metadata.json.tmp": ""} {
+		if got, _ := os.ReadFile(filepath.Join(restored, "metrics", name)); string(got) != want {
+			t.Errorf("%s is %q, want %q", name, got, want)
+		}
+	}
+	must(t, os.MkdirAll(filepath.Join(d.dir, "backup-0123.metrics", "x"), 0o700))
+	must(t, d.host.Sweep())
+	if left, _ := filepath.Glob(filepath.Join(d.dir, "backup-*")); len(left) != 0 {
+		t.Errorf("copies of a program that was killed are left: %q", left)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -36,11 +37,13 @@ type Catalog interface {
 	Snapshot(ctx context.Context, path string) error
 }
 
-// Host gives backups of a data directory out. Dir is where the copies of the catalogue are while they are read.
+// Host gives backups of a data directory out. Dir is where the copies of the catalogue and of the time series are while they are read.
 type Host struct {
 	Dir     string
 	Catalog Catalog
 	Blobs   blob.Store
+	// Metrics copies the time series database into the directory copyTo, which is missing, and returns it; or returns another, whose files do not change meanwhile. nil: there is none.
+	Metrics func(ctx context.Context, copyTo string) (dir string, err error)
 
 	mu   sync.Mutex
 	open map[string]*session
@@ -55,6 +58,8 @@ type Session struct {
 type session struct {
 	Session
 	path  string // of the catalogue's copy
+	copy  string // of the time series
+	dir   string // where these are read: copy, or a directory that is not ours
 	sizes map[string]int64
 	end   *time.Timer
 	held  time.Time
@@ -83,7 +88,7 @@ func (h *Host) begin(ctx context.Context) (_ *session, err error) {
 	var random [8]byte
 	rand.Read(random[:]) // never fails
 	id := hex.EncodeToString(random[:])
-	s := &session{path: filepath.Join(h.Dir, snapshotPrefix+id+".db"), held: time.Now(), sizes: map[string]int64{}}
+	s := &session{path: filepath.Join(h.Dir, snapshotPrefix+id+".db"), copy: filepath.Join(h.Dir, snapshotPrefix+id+metricsSuffix), held: time.Now(), sizes: map[string]int64{}}
 	s.ID, s.Manifest = id, Manifest{Version: manifestVersion, Created: time.Now().UnixMilli(), Catalog: catalogPrefix + id + ".db"}
 	// The hold before the copy: what the copy lists is not deleted from then on.
 	if err := h.Catalog.Hold(ctx, id, 2*holdFor); err != nil {
@@ -100,14 +105,45 @@ func (h *Host) begin(ctx context.Context) (_ *session, err error) {
 	if err := s.list(ctx, h.Blobs); err != nil {
 		return nil, err
 	}
+	if h.Metrics != nil {
+		if s.dir, err = h.Metrics(ctx, s.copy); err != nil {
+			return nil, err
+		}
+		if err := s.listMetrics(); err != nil {
+			return nil, err
+		}
+	}
 	for _, f := range s.Files {
 		s.sizes[f.Name] = f.Size
 	}
 	return s, nil
 }
 
+// listMetrics adds the files of the time series; what is being written has a name that is none of a backup.
+func (s *session) listMetrics() error {
+	return filepath.WalkDir(s.dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		rel, err := filepath.Rel(s.dir, path)
+		if err != nil {
+			return err
+		}
+		name := metricsPrefix + filepath.ToSlash(rel)
+		st, err := e.Info()
+		if err != nil || checkName(name) != nil {
+			return err
+		}
+		s.Files = append(s.Files, File{Name: name, Size: st.Size()})
+		return nil
+	})
+}
+
 // snapshotPrefix starts the names of the copies that are being read.
-const snapshotPrefix = "backup-"
+const (
+	snapshotPrefix = "backup-"
+	metricsSuffix  = ".metrics"
+)
 
 // list fills in the files: the copy's own, what it lists, and all other blobs, such as tombstones, that rows do not name.
 func (s *session) list(ctx context.Context, blobs blob.Store) error {
@@ -163,7 +199,10 @@ func (h *Host) Open(ctx context.Context, id, name string) (io.ReadCloser, int64,
 	if s.end.Reset(holdFor); renew {
 		s.held = time.Now()
 	}
-	path, isCatalog := s.path, name == s.Catalog
+	path, isFile := s.path, name == s.Catalog
+	if inner, ok := strings.CutPrefix(name, metricsPrefix); ok {
+		path, isFile = filepath.Join(s.dir, filepath.FromSlash(inner)), true
+	}
 	h.mu.Unlock()
 	if !ok {
 		return nil, 0, fmt.Errorf("read file %.200q of backup %s: %w", name, id, ErrUnknown)
@@ -173,7 +212,7 @@ func (h *Host) Open(ctx context.Context, id, name string) (io.ReadCloser, int64,
 			return nil, 0, fmt.Errorf("read backup %s: %w", id, err)
 		}
 	}
-	if isCatalog {
+	if isFile {
 		f, err := os.Open(path)
 		return f, size, err
 	}
@@ -208,7 +247,7 @@ func (h *Host) release(ctx context.Context, s *session) error {
 	if errors.Is(err, os.ErrNotExist) {
 		err = nil
 	}
-	return errors.Join(err, h.Catalog.Hold(ctx, s.ID, 0))
+	return errors.Join(err, os.RemoveAll(s.copy), h.Catalog.Hold(ctx, s.ID, 0))
 }
 
 // Close ends all backups, and removes what those of a program that was killed left behind.
@@ -226,11 +265,15 @@ func (h *Host) Close() error {
 	return errors.Join(append(errs, h.Sweep())...)
 }
 
-// Sweep removes copies of the catalogue of which nobody reads: those of a program that was killed.
+// Sweep removes copies of the catalogue and of time series of which nobody reads: those of a program that was killed.
 func (h *Host) Sweep() error {
-	paths, err := filepath.Glob(filepath.Join(h.Dir, snapshotPrefix+"*.db*"))
-	if err != nil {
-		return err
+	var paths []string
+	for _, suffix := range [...]string{".db*", metricsSuffix} {
+		some, err := filepath.Glob(filepath.Join(h.Dir, snapshotPrefix+"*"+suffix))
+		if err != nil {
+			return err
+		}
+		paths = append(paths, some...)
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -238,7 +281,7 @@ func (h *Host) Sweep() error {
 	for _, p := range paths {
 		id, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(p), snapshotPrefix), ".")
 		if h.open[id] == nil {
-			errs = append(errs, os.Remove(p))
+			errs = append(errs, os.RemoveAll(p))
 		}
 	}
 	return errors.Join(errs...)

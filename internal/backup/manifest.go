@@ -13,8 +13,9 @@ import (
 const ManifestName = "manifest.json"
 
 const (
-	manifestVersion = 1
+	manifestVersion = 2 // 1 had no time series
 	blobPrefix      = "blobs/"
+	metricsPrefix   = "metrics/"
 	catalogPrefix   = "catalog-" // and the backup's id: a backup into the directory of an earlier one must not write over its catalogue
 	maxManifest     = 256 << 20
 )
@@ -24,10 +25,10 @@ type Manifest struct {
 	Version int    `json:"v"`
 	Created int64  `json:"created"` // Unix ms: what was acknowledged before is in it
 	Catalog string `json:"catalog"` // the file of the catalogue
-	Files   []File `json:"files"`   // the catalogue's and those of the blobs
+	Files   []File `json:"files"`   // the catalogue's, those of the blobs and those of the time series
 }
 
-// File is one file of a backup: catalog-ID.db, or blobs/ and the name of a blob.
+// File is one file of a backup: catalog-ID.db, blobs/ and the name of a blob, or metrics/ and that of a file of the time series database.
 type File struct {
 	Name   string `json:"name"`
 	Size   int64  `json:"size"`
@@ -44,8 +45,8 @@ func (m *Manifest) Bytes() (n int64) {
 
 // check returns an error unless every name is one that may be made into a path.
 func (m *Manifest) check() error {
-	if m.Version != manifestVersion {
-		return fmt.Errorf("the backup has version %d, this program reads %d", m.Version, manifestVersion)
+	if m.Version < 1 || m.Version > manifestVersion {
+		return fmt.Errorf("the backup has version %d, this program reads up to %d", m.Version, manifestVersion)
 	}
 	seen := map[string]bool{}
 	for _, f := range m.Files {
@@ -64,8 +65,10 @@ func (m *Manifest) check() error {
 }
 
 func checkName(name string) error {
-	if inner, ok := strings.CutPrefix(name, blobPrefix); ok {
-		return blob.CheckName(inner)
+	for _, prefix := range [...]string{blobPrefix, metricsPrefix} {
+		if inner, ok := strings.CutPrefix(name, prefix); ok {
+			return blob.CheckName(inner)
+		}
 	}
 	if !strings.HasPrefix(name, catalogPrefix) || strings.Contains(name, "/") {
 		return fmt.Errorf("file name %.100q is none of a backup", name)
@@ -82,4 +85,15 @@ func decodeManifest(data []byte) (*Manifest, error) {
 		return nil, fmt.Errorf("read %s: %w", ManifestName, err)
 	}
 	return m, nil
+}
+
+// immutable reports whether a file of that name never changes: blobs, and blocks of time series, whose folders are named by ULIDs.
+func immutable(name string) bool {
+	inner, ok := strings.CutPrefix(name, metricsPrefix)
+	if !ok {
+		return strings.HasPrefix(name, blobPrefix)
+	}
+	folder, _, below := strings.Cut(inner, "/")
+	const ulid = 26
+	return below && len(folder) == ulid && strings.Trim(folder, "0123456789ABCDEFGHJKMNPQRSTVWXYZ") == ""
 }

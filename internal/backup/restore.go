@@ -18,6 +18,7 @@ import (
 type Layout struct {
 	Catalog string // file name of the catalogue
 	Blobs   string // folder of the blobs
+	Metrics string // folder of the time series database
 	Lock    string // a lock file, which an empty directory may hold
 }
 
@@ -37,7 +38,7 @@ func restore(ctx context.Context, from, data string, l Layout) (_ *Manifest, err
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, os.RemoveAll(filepath.Join(data, l.Blobs)), remove(filepath.Join(data, l.Catalog+partSuffix)))
+			err = errors.Join(err, os.RemoveAll(filepath.Join(data, l.Blobs)), os.RemoveAll(filepath.Join(data, l.Metrics)), remove(filepath.Join(data, l.Catalog+partSuffix)))
 		}
 	}()
 	st, err := os.Stat(from)
@@ -181,6 +182,8 @@ func (r *restorer) put(name string, in io.Reader, size int64) error {
 	path := filepath.Join(r.data, r.l.Catalog+partSuffix)
 	if inner, ok := strings.CutPrefix(name, blobPrefix); ok {
 		path = filepath.Join(r.data, r.l.Blobs, filepath.FromSlash(inner))
+	} else if inner, ok := strings.CutPrefix(name, metricsPrefix); ok {
+		path = filepath.Join(r.data, r.l.Metrics, filepath.FromSlash(inner))
 	} else if r.catalog != "" {
 		return fmt.Errorf("there are two catalogues: %s and %s", r.catalog, name)
 	} else {

@@ -60,7 +60,7 @@ func toDir(ctx context.Context, m Manifest, src Source, dir string) (Written, er
 	for i := range out.Files {
 		f := &out.Files[i]
 		path := filepath.Join(dir, filepath.FromSlash(f.Name))
-		if sum, err := sumOf(path, f.Size); err == nil && (before[f.Name].SHA256 == "" || before[f.Name].SHA256 == sum) {
+		if sum, err := sumOf(path, f.Size); err == nil && immutable(f.Name) && (before[f.Name].SHA256 == "" || before[f.Name].SHA256 == sum) {
 			f.SHA256 = sum
 			continue
 		}
@@ -104,7 +104,7 @@ func ours(dir string) error {
 	}
 	for _, e := range entries {
 		name := strings.TrimSuffix(e.Name(), partSuffix)
-		if name != ManifestName && name+"/" != blobPrefix && checkName(name) != nil {
+		if name != ManifestName && name+"/" != blobPrefix && name+"/" != metricsPrefix && checkName(name) != nil {
 			return fmt.Errorf("there is %s in it: name a directory that is empty or holds a backup", e.Name())
 		}
 	}
