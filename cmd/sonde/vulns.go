@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"net/url"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/sonde-io/sonde/collector/audit"
 	"github.com/sonde-io/sonde/profiles"
+	"github.com/sonde-io/sonde/symbols/vulns"
 )
 
 func (a *app) vulnsCommand() *cobra.Command {
@@ -23,19 +25,19 @@ SEEN says what nobody else can: whether a profile shows that a vulnerable functi
 seen does not mean not run, since profiles are samples; seen is certain. BINARY says whether a vulnerable function is in
 the binary at all: the linker leaves out what nothing calls. It is unknown where the collector has no copy of the binary.
 
-The collector looks things up in its own copy of the Go vulnerability database (setting builds.vulndb). With FILEs, which
-are Go binaries on this machine, no collector is asked, and --db names the copy: a directory or a zip file such as
-https://vuln.go.dev/vulndb.zip. Nothing is sent anywhere.`,
+The collector looks things up in its own copy of the Go vulnerability database (setting builds.vulndb), or in the one that
+--db names, which is sent along: a directory or a zip file such as https://vuln.go.dev/vulndb.zip. With FILEs, which are Go
+binaries on this machine, no collector is asked. Nothing is asked of the internet.`,
 		Example: `  sonde vulns
   sonde vulns --service cart --since 30d
-  sonde vulns -o sarif > sonde.sarif
+  sonde vulns --db vulndb.zip -o sarif > sonde.sarif
   sonde vulns --db vulndb.zip /usr/local/bin/*`,
 	}
 	fs := cmd.Flags()
 	fs.SortFlags = false
 	fs.StringVarP(&service, "service", "s", "", "the service's name; none: all services")
 	fs.StringVar(&since, "since", "", "how far back from now: 1d, 7d (default 7d)")
-	fs.StringVar(&db, "db", "", "with FILEs: the vulnerability database, a directory or a zip file")
+	fs.StringVar(&db, "db", "", "the vulnerability database, a directory or a zip file (default: the collector's own)")
 	fs.StringVar(&releases, "releases", "", "with FILEs: a table of Go releases in place of the built-in one")
 	out := outputFlag(cmd, "table", "json", "sarif")
 	a.clientFlags(cmd)
@@ -48,11 +50,10 @@ https://vuln.go.dev/vulndb.zip. Nothing is sent anywhere.`,
 			}
 			r, err = a.vulnsOfFiles(cmd.Context(), args, db, releases)
 		} else {
-			if db != "" || releases != "" {
-				return withHint(usage(cmd, "--db and --releases are for FILEs, and none is given"),
-					"the collector has its own database: set builds.vulndb and builds.go_releases in its configuration")
+			if releases != "" {
+				return withHint(usage(cmd, "--releases is for FILEs, and none is given"), "set builds.go_releases in the collector's configuration")
 			}
-			r, err = a.vulnsOfFleet(cmd, service, since)
+			r, err = a.vulnsOfFleet(cmd, service, since, db)
 		}
 		if err != nil {
 			return err
@@ -68,8 +69,8 @@ https://vuln.go.dev/vulndb.zip. Nothing is sent anywhere.`,
 	return cmd
 }
 
-// vulnsOfFleet asks the collector.
-func (a *app) vulnsOfFleet(cmd *cobra.Command, service, since string) (r audit.Report, err error) {
+// vulnsOfFleet asks the collector, by its own database or by the one at db.
+func (a *app) vulnsOfFleet(cmd *cobra.Command, service, since, db string) (r audit.Report, err error) {
 	q := url.Values{}
 	if service != "" {
 		q.Set("service", service)
@@ -81,7 +82,33 @@ func (a *app) vulnsOfFleet(cmd *cobra.Command, service, since string) (r audit.R
 		}
 		q.Set("since", unixMs(a.now().Add(-d).UnixMilli()))
 	}
-	return r, a.ask(cmd.Context(), "/api/v1/vulns", q, &r)
+	if db == "" {
+		return r, a.ask(cmd.Context(), "/api/v1/vulns", q, &r)
+	}
+	if err := a.checkDatabase(db); err != nil {
+		return r, err
+	}
+	var packed bytes.Buffer
+	if err := vulns.Zip(&packed, db); err != nil {
+		return r, err
+	}
+	c, err := a.client()
+	if err != nil {
+		return r, err
+	}
+	defer c.Close()
+	ctx, cancel := a.within(cmd.Context())
+	defer cancel()
+	return r, c.Upload(ctx, "/api/v1/vulns", q, "application/zip", packed.Bytes(), &r)
+}
+
+// checkDatabase opens the database at name, so that a mistake is found here.
+func (a *app) checkDatabase(name string) error {
+	d, err := vulns.Open(name)
+	if err != nil {
+		return withHint(err, "it is a directory or a zip file with index/modules.json and ID/*.json, as https://vuln.go.dev/vulndb.zip")
+	}
+	return d.Close()
 }
 
 func (a *app) writeVulns(r *audit.Report) error {

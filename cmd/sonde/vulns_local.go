@@ -37,9 +37,7 @@ func (a *app) vulnsOfFiles(ctx context.Context, files []string, db, releases str
 	if db == "" {
 		return r, withHint(errors.New("look for vulnerabilities: no database is named"), "download https://vuln.go.dev/vulndb.zip, and name it with --db")
 	}
-	if d, err := vulns.Open(db); err != nil {
-		return r, withHint(err, "it is a directory or a zip file with index/modules.json and ID/*.json, as https://vuln.go.dev/vulndb.zip")
-	} else if err := d.Close(); err != nil {
+	if err := a.checkDatabase(db); err != nil {
 		return r, err
 	}
 	f := &fileFleet{paths: map[string]string{}}

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
+	"io"
+	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
@@ -9,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sonde-io/sonde/symbols/vulns"
 )
 
 const vulnDB = "../../symbols/vulns/testdata/vulndb"
@@ -48,6 +53,27 @@ go1.21.13  2024-08-13  bb     v3       old
 	}
 	if r := sonde(t, answers("/api/v1/vulns", `{"vulns":[],"note":"no vulnerability database is configured"}`, nil), "", "vulns"); r.code != 0 || !strings.Contains(r.stderr, "were not looked for: no vuln") {
 		t.Errorf("without a database: %+v", r)
+	}
+}
+
+// TestVulnsByOwnDatabase sends the database along.
+func TestVulnsByOwnDatabase(t *testing.T) {
+	entries := 0
+	h := func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err == nil {
+			var d *vulns.Database
+			if d, err = vulns.OpenZip(bytes.NewReader(body), int64(len(body))); err == nil {
+				entries = d.Entries()
+			}
+		}
+		if err != nil || r.Method != http.MethodPost || r.URL.Path != "/api/v1/vulns" || r.URL.Query().Get("service") != "cart" {
+			t.Errorf("%s %s: %v", r.Method, r.URL, err)
+		}
+		io.WriteString(w, vulnsJSON)
+	}
+	if r := sonde(t, h, "", "vulns", "--db", vulnDB, "--service", "cart"); r.code != 0 || !strings.Contains(r.stdout, "GO-2021-0113") || entries != 18 {
+		t.Errorf("%d entries came: %+v", entries, r)
 	}
 }
 
@@ -98,7 +124,8 @@ func TestVulnsOfFiles(t *testing.T) {
 	}{
 		{[]string{tiny}, "--db"},
 		{[]string{"--db", dir, tiny}, "no Go vulnerability database"},
-		{[]string{"--db", vulnDB}, "builds.vulndb"},
+		{[]string{"--db", dir}, "no Go vulnerability database"},
+		{[]string{"--releases", "none"}, "builds.go_releases"},
 		{[]string{"--service", "cart", "--db", vulnDB, tiny}, "FILEs are given"},
 		{[]string{"--since", "soon"}, "--since"},
 		{[]string{"--db", vulnDB, filepath.Join(dir, "none")}, "no such file"},
