@@ -8,8 +8,8 @@ import { tickCount, ticks } from "./draw";
 import { events, go, hover, picked, profilesAt, service, view, type Shown } from "./state";
 import { toggle } from "./url";
 
-// People choose the kinds of their events: names of objects' own fields among them.
-const signs = new Map([["deploy", "▲"], ["restart", "↻"], ["change", "◆"], ["oom_kill", "✕"], ["exit", "■"], ["capture", "●"], ["note", "✎"]]);
+// In this order they lie on top of each other, the last the lowest. People choose the kinds of their events: names of objects' own fields among them.
+const signs = new Map([["oom_kill", "✕"], ["deploy", "▲"], ["change", "◆"], ["note", "✎"], ["restart", "↻"], ["exit", "■"], ["capture", "●"]]);
 const sign = (kind: string) => signs.get(kind) ?? "○";
 const classes = (e: Event) => `${e.kind === "oom_kill" ? "oom_kill" : ""} ${picked.value === e.id ? "picked" : ""}`;
 
@@ -17,6 +17,13 @@ const classes = (e: Event) => `${e.kind === "oom_kill" ? "oom_kill" : ""} ${pick
 function visible(): Event[] {
   const hidden = view.value.hide.split(",");
   return (events.value.data ?? []).filter((e) => !hidden.includes(e.kind)).sort((a, b) => b.time - a.time);
+}
+
+/** drawn are those of the range, the most telling last: it is drawn over the others. */
+function drawn(s: Shown): Event[] {
+  const order = [...signs.keys()];
+  const place = (e: Event) => (order.indexOf(e.kind) + order.length + 1) % (order.length + 1);
+  return visible().slice(0, 300).filter((e) => e.time >= s.from && e.time <= s.to).sort((a, b) => place(b) - place(a));
 }
 
 const share = (s: Shown, t: number) => (100 * (t - s.from)) / (s.to - s.from);
@@ -38,7 +45,7 @@ export function Lane(p: { s: Shown }) {
       <div class="about num">{at === null ? <span class="note">{zone === "utc" ? "UTC" : "local time"}</span> : clock(at, zone)}</div>
       <div class="times-line" ref={box}>
         <div class="inner">
-          {visible().slice(0, 300).filter((e) => e.time >= s.from && e.time <= s.to).map((e) => (
+          {drawn(s).map((e) => (
             <button
               key={e.id} class={`mark ${classes(e)}`} style={{ left: `${share(s, e.time)}%` }} aria-label={`${e.kind} ${clock(e.time, zone, "time")}: ${e.text}`} title={`${clock(e.time, zone, "time")} ${e.text}`}
               onMouseEnter={() => (hover.value = e.time)}
@@ -62,7 +69,7 @@ export function Marks(p: { s: Shown }) {
   const { s } = p;
   return (
     <>
-      {visible().slice(0, 300).filter((e) => e.time >= s.from && e.time <= s.to).map((e) => <div key={e.id} class={`line ${classes(e)}`} style={{ left: `${share(s, e.time)}%` }} />)}
+      {drawn(s).map((e) => <div key={e.id} class={`line ${classes(e)}`} style={{ left: `${share(s, e.time)}%` }} />)}
     </>
   );
 }

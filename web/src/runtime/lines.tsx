@@ -8,10 +8,8 @@ import { fetching, loaded } from "../loading";
 import { clock } from "../time";
 import { go, range, service, view } from "./state";
 
-/** RawLine is a line as it was printed, at some time between from and to: those of its chunk. */
 interface RawLine {
-  from: number;
-  to: number;
+  time: number;
   service: string;
   instance: string;
   source: string;
@@ -54,29 +52,28 @@ export function LinesTab() {
           <Command what="the command" text={`sonde run --service ${service.value || "cart"} --schedtrace 1000 -- ./${service.value || "cart"}`} />
         </div>
       )}
-      {data && data.lines.length > 0 && (
-        <div class={`raw ${loading ? "stale" : ""}`} tabIndex={0}>
-          {chunks(data.lines).map((c) => (
-            <div key={`${c[0].instance} ${c[0].source} ${c[0].from}`}>
-              <h2 class="note num">{clock(c[0].from, v.zone)} – {clock(c[0].to, v.zone, "time")} {c[0].service} {c[0].instance.slice(0, 8)} {c[0].source}</h2>
-              <pre class="mono">{c.map((l) => l.text).join("\n")}</pre>
-            </div>
-          ))}
-        </div>
-      )}
+      {data && data.lines.length > 0 && <Text list={data.lines} stale={loading} />}
     </section>
   );
 }
 
-/** chunks groups lines that were kept together. */
-function chunks(list: readonly RawLine[]): RawLine[][] {
-  const out: RawLine[][] = [];
-  for (const l of list) {
-    const last = out[out.length - 1]?.[0];
-    if (last && last.instance === l.instance && last.source === l.source && last.from === l.from) out[out.length - 1].push(l);
-    else out.push([l]);
-  }
-  return out;
+/** Text is the lines with their times; where they are of several processes, also of which. */
+function Text(p: { list: readonly RawLine[]; stale: boolean }) {
+  const zone = view.value.zone;
+  const several = p.list.some((l) => l.instance !== p.list[0].instance);
+  const day = (l: RawLine) => clock(l.time, zone).slice(0, 10);
+  return (
+    <pre class={`raw mono ${p.stale ? "stale" : ""}`} tabIndex={0}>
+      {p.list.map((l, i) => (
+        <div key={i}>
+          <span class="note" title={`${day(l)} ${l.service} ${l.instance} ${l.source}`}>
+            {(i === 0 || day(l) !== day(p.list[i - 1])) && `${day(l)}\n`}{clock(l.time, zone, "time")}.{String(l.time % 1000).padStart(3, "0")}{several && ` ${l.service} ${l.instance.slice(0, 8)}`}{"  "}
+          </span>
+          {l.text}
+        </div>
+      ))}
+    </pre>
+  );
 }
 
 /** Field is a text of the view that Enter applies. */

@@ -47,11 +47,12 @@ export function column(values: readonly [number, string][], g: Grid): (number | 
   return out;
 }
 
-/** resample puts the steps of a profile's series on the grid, each value divided by div. */
+/** resample puts the steps of a profile's series on the grid, each value divided by div. Before the first profile and after the last one there is nothing, rather than zero: the next is on its way. */
 export function resample(values: readonly number[], from: number, step: number, g: Grid, div: number): (number | null)[] {
+  const first = values.findIndex((v) => v !== 0), last = values.findLastIndex((v) => v !== 0);
   return Array.from({ length: g.n }, (_, i) => {
     const k = Math.floor((g.start + i * g.step - 1 - from) / step);
-    return k >= 0 && k < values.length ? values[k] / div : null;
+    return first >= 0 && k >= first && k <= last ? values[k] / div : null;
   });
 }
 

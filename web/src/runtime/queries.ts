@@ -43,7 +43,7 @@ export interface Chart {
   none: string; // why there may be no data, and what brings some
 }
 
-const of = (s: Scope, name: string) => `last_over_time(${name}{${s.matchers}}[${s.recent}])`;
+const of = (s: Scope, name: string, own = "") => `last_over_time(${name}{${[s.matchers, own].filter(Boolean).join(",")}}[${s.recent}])`;
 const rate = (s: Scope, name: string) => `rate(${name}{${s.matchers}}[${s.window}])`;
 const agg = (s: Scope, how: string, expr: string, also = "") => {
   const by = [s.by, also].filter(Boolean).join(", ");
@@ -77,8 +77,8 @@ export const charts: readonly Chart[] = [
     lines: [
       { id: "rss", name: "RSS", expr: sum((s) => of(s, "process_resident_memory_bytes")) },
       { id: "heap", name: "heap objects", expr: sum((s) => first(s, "go_memory_classes_heap_objects_bytes", "go_memstats_heap_alloc_bytes")) },
-      { id: "live", name: "heap live", expr: sum((s) => of(s, "go_gc_heap_live_bytes")) },
-      { id: "goal", name: "heap goal", expr: sum((s) => first(s, "go_gc_heap_goal_bytes", "go_memstats_next_gc_bytes")) },
+      { id: "live", name: "heap live", expr: sum((s) => `${of(s, "go_gc_heap_live_bytes")} or ignoring (at) ${of(s, "gctrace_heap_bytes", 'at="live"')}`) },
+      { id: "goal", name: "heap goal", expr: sum((s) => first(s, "go_gc_heap_goal_bytes", "go_memstats_next_gc_bytes", "gctrace_goal_bytes")) },
       // Without a limit GOMEMLIMIT is the largest int64.
       { id: "gomemlimit", name: "GOMEMLIMIT", limit: true, expr: sum((s) => `${of(s, "go_gc_gomemlimit_bytes")} < 4e18`) },
       { id: "limit", name: "cgroup limit", limit: true, expr: sum((s) => of(s, "container_spec_memory_limit_bytes")) },
@@ -91,7 +91,10 @@ export const charts: readonly Chart[] = [
   {
     id: "cycles", title: "GC cycles", unit: "/min", profile: "heap:alloc_space", none: "GC cycles are known of processes with the agent, a /metrics endpoint or gops, or under sonde run.",
     lines: [
-      { id: "all", name: "cycles", expr: sum((s) => `60 * (${rate(s, "go_gc_cycles_total_gc_cycles_total")} or ${rate(s, "go_gc_duration_seconds_count")})`) },
+      {
+        id: "all", name: "cycles", // traces tell each cycle by one sample
+        expr: sum((s) => `60 * (${rate(s, "go_gc_cycles_total_gc_cycles_total")} or ${rate(s, "go_gc_duration_seconds_count")} or count_over_time(gctrace_cycle{${s.matchers}}[${s.window}]) / ${parseInt(s.window)})`),
+      },
       { id: "forced", name: "forced", expr: sum((s) => `60 * ${rate(s, "go_gc_cycles_forced_gc_cycles_total")}`) },
     ],
   },

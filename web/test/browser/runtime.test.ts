@@ -248,8 +248,8 @@ function traced(path: string, p: URLSearchParams): Answer | undefined {
 }
 
 const printed = { from: at, to: at, lines: [
-  { from: at - 12_000, to: at - 2000, service: "cart", instance: instances[0], source: "gctrace", text: "gc 89 @120.1s 2%: 0.02+4.2+0.90 ms clock, 0.16+1.0/3.0/0+7.2 ms cpu, 64->66->31 MB, 65 MB goal, 0 MB stacks, 0 MB globals, 8 P (forced)" },
-  { from: at - 12_000, to: at - 2000, service: "cart", instance: instances[0], source: "gctrace", text: "<b>gc 90</b>" },
+  { time: at - 12_000, service: "cart", instance: instances[0], source: "stderr", text: "gc 89 @120.1s 2%: 0.02+4.2+0.90 ms clock, 0.16+1.0/3.0/0+7.2 ms cpu, 64->66->31 MB, 65 MB goal, 0 MB stacks, 0 MB globals, 8 P (forced)" },
+  { time: at - 2000, service: "cart", instance: instances[1], source: "stderr", text: "<b>gc 90</b>" },
 ], more: true };
 
 test("GC cycles: a table of one process, and from a cycle to its raw line", async () => {
@@ -268,11 +268,11 @@ test("GC cycles: a table of one process, and from a cycle to its raw line", asyn
   await page.goto(url("&tab=gc"));
   await idle(page);
   await page.getByRole("link", { name: "raw lines" }).nth(2).click();
-  await page.waitForFunction(() => document.querySelector(".raw pre"));
+  await page.waitForFunction(() => document.querySelector(".raw"));
   assert.deepEqual([param(page, "grep"), param(page, "instance")], ["^gc 89 @", instances[0]]);
   const q = asked("lines").at(-1)!;
   assert.equal(Number(q.get("to")) - Number(q.get("from")), 10_000);
-  assert.match(await page.locator(".raw").innerText(), /2026-11-21 11:59:48 – 11:59:58 cart 0a1b2c3d gctrace\s+gc 89 @120\.1s[^\n]*\n<b>gc 90<\/b>/);
+  assert.match(await page.locator(".raw").innerText(), /2026-11-21\s+11:59:48\.000 cart 0a1b2c3d\s+gc 89 @120\.1s[^\n]*\s+11:59:58\.000 cart 1a1b2c3d\s+<b>gc 90<\/b>/);
   assert.match(await page.locator(".tools").innerText(), /2 lines, the first of more/);
   await shot(page, "lines");
   await done();

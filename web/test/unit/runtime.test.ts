@@ -68,6 +68,8 @@ test("values lie on the grid; what is no number is a gap", () => {
   assert.deepEqual(resample([10, 20, 30, 40], 990_000, 30_000, g, 10), [1, 2, 3, 4]);
   assert.deepEqual(resample([10, 20], 990_000, 60_000, g, 10), [1, 1, 2, 2]);
   assert.deepEqual(resample([10], 990_000, 30_000, g, 10), [1, null, null, null]);
+  assert.deepEqual(resample([0, 10, 0, 20, 0], 960_000, 30_000, g, 10), [1, 0, 2, null]);
+  assert.deepEqual(resample([0, 0], 990_000, 30_000, g, 10), [null, null, null, null]);
 });
 
 test("axes have round values, and units", () => {
