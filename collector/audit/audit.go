@@ -196,7 +196,7 @@ func (a *Auditor) binary(db *vulns.Database, b *ran) *inside {
 func (a *Auditor) noDatabase(err error) string {
 	switch {
 	case a.cfg.Settings.Database == "":
-		return "no vulnerability database is configured: set builds.vulndb to a directory or a zip file, such as a copy of https://vuln.go.dev/vulndb.zip"
+		return "no vulnerability database is configured: set builds.vulndb to a directory or a zip file, such as a copy of https://vuln.go.dev/vulndb.zip, or send one with `sonde vulns --db`"
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Sprintf("there is no vulnerability database at %s", a.cfg.Settings.Database)
 	case err != nil:
