@@ -237,7 +237,10 @@ func (f *Forwarder) seenPushes(ps []catalog.Process) ([]*spool.Push, error) {
 		for len(all) > 0 {
 			n, size := 0, 0
 			for n < len(all) && n < maxOwnSeen && size < maxOwnBytes {
-				size += 512 + len(all[n].Exe) + len(all[n].Reason)
+				size += 512 + len(all[n].Exe) + len(all[n].Reason) + 2*len(all[n].BuildInfo) // its line breaks and tabs are escaped
+				for name, value := range all[n].Conditions {
+					size += len(name) + len(value)
+				}
 				n++
 			}
 			p, err := f.own(uint8(lane), func(m *wire.Meta) { m.Seen = all[:n] })

@@ -56,7 +56,7 @@ func (f *Filter) Process(p catalog.Process) catalog.Process {
 	if f == nil {
 		return p
 	}
-	p.Labels, p.Reason = f.Labels(p.Labels), f.value(p.Reason)
+	p.Labels, p.Reason, p.Build = f.Labels(p.Labels), f.value(p.Reason), f.Build(p.Build)
 	if len(p.Conditions) > 0 {
 		conditions := make(map[string]string, len(p.Conditions))
 		for key, value := range p.Conditions {

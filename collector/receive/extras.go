@@ -62,9 +62,12 @@ func (h *Handler) putSeen(ctx context.Context, m *wire.Meta) error {
 		if at <= 0 || at > now {
 			at = now
 		}
-		row, _, err := h.row(&s.Process, s.Instance, at)
+		row, b, err := h.row(&s.Process, s.Instance, at)
 		if err != nil {
 			return err
+		}
+		if s.BuildInfo != "" {
+			row.Build = b
 		}
 		rows[i] = *row
 	}

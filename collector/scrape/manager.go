@@ -22,6 +22,9 @@ const (
 	slotsDecode = 2                // targets whose profiles are decoded and stored at the same time: each of them may be made to take half a gigabyte
 	slotsFirst  = 4                // first CPU profiles taken out of turn at the same time
 	settled     = 10 * time.Second // age at which Seen is told of a process that is not profiled: compilers and the like come and go
+	retellBuild = time.Hour        // how long no other process tells of the same build
+	maxBuilds   = 10_000           // that are remembered as told of
+	maxSeenInfo = 256 << 10        // bytes of what a build says of itself that is told with a process
 	retell      = time.Minute      // Seen is told again of a process that did not change, so that its last_seen is no older
 )
 
@@ -48,6 +51,7 @@ type Manager struct {
 	scanned    bool            // the first scan is over, well or not
 	skipped    []Status        // listed targets that something else gathers from
 	told       map[string]told
+	builds     map[string]time.Time // when Seen was told of each
 	joined     map[string]time.Time // listed targets that led to a process of this machine, by address
 	names      map[string]lookup    // by host
 	looking    bool
@@ -321,6 +325,9 @@ func (m *Manager) news(r discover.Report) []catalog.Process {
 			}
 		}
 		m.told[p.Instance] = told{row, r.Time}
+		if !known {
+			row.Build = m.newBuild(p, r.Time)
+		}
 		out = append(out, row)
 	}
 	for instance, old := range m.told {
@@ -331,6 +338,22 @@ func (m *Manager) news(r discover.Report) []catalog.Process {
 		}
 	}
 	return out
+}
+
+// newBuild returns p's build where Seen was not told of it in the last hour. m.mu is held.
+func (m *Manager) newBuild(p discover.Process, now time.Time) *catalog.Build {
+	if when, ok := m.builds[p.BuildID]; p.State == discover.Denied || ok && now.Sub(when) < retellBuild {
+		return nil
+	}
+	b := BuildOf(p)
+	if b == nil || len(b.Info) > maxSeenInfo {
+		return nil
+	}
+	if m.builds == nil || len(m.builds) >= maxBuilds {
+		m.builds = map[string]time.Time{}
+	}
+	m.builds[p.BuildID] = now
+	return b
 }
 
 // Processes returns the catalogue's rows of the processes that the last scan found, by pid.

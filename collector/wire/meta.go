@@ -124,6 +124,9 @@ func ProcessOf(row *catalog.Process, b *catalog.Build) Process {
 			p.Labels[name] = value
 		}
 	}
+	if b == nil {
+		b = row.Build
+	}
 	if b != nil {
 		p.BuildInfo, p.GoBuildID, p.GNUBuildID, p.BinarySize, p.Stripped = b.Info, b.GoBuildID, b.GNUBuildID, b.Size, b.Stripped
 	}

@@ -98,3 +98,16 @@ func TestModulesOfAnEarlierRelease(t *testing.T) {
 		t.Errorf("%v, %v", with, err)
 	}
 }
+
+// TestABuildToldWithAProcess: who only sees a process tells of its binary all the same.
+func TestABuildToldWithAProcess(t *testing.T) {
+	db := open(t)
+	must(t, db.PutProcesses(t.Context(), []Process{{Instance: "i", Service: "cart", BuildID: "b1", LastSeen: 5, Build: &Build{ID: "b1", Info: tinyInfo, Size: 9}}}))
+	b, err := db.Build(t.Context(), "b1")
+	must(t, err)
+	p, err := db.Process(t.Context(), "i")
+	must(t, err)
+	if b.Size != 9 || p.BuildID != "b1" || p.Build != nil {
+		t.Errorf("build %+v, process %+v", b, p)
+	}
+}

@@ -89,6 +89,9 @@ type Process struct {
 
 	// Conditions are what it was started with besides its build: args, env_NAME, gogc, gomemlimit, gomaxprocs, cgroup_cpu (CPUs), cgroup_memory (bytes), node_kind. Nil: unknown.
 	Conditions map[string]string
+
+	// Build is what is told of its build with it, stored as PutBuilds does. It is nil in what is read.
+	Build *Build
 }
 
 // Build is the binary a process runs.

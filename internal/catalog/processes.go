@@ -79,6 +79,11 @@ func (t *tx) putProcess(p Process) error {
 	if p.Instance == "" {
 		return errors.New("it has no instance id")
 	}
+	if p.Build != nil {
+		if err := t.putBuilds([]Build{*p.Build}); err != nil {
+			return err
+		}
+	}
 	old, isNew, err := t.standing(p.Instance)
 	if err != nil {
 		return err

@@ -115,7 +115,8 @@ func TestSymbolize(t *testing.T) {
 			if len(args) > 0 && strings.HasPrefix(args[0], "-ldflags") {
 				path = compile(t, args...) // laid out alike, but for what is left out at its end
 			}
-			s := open(t, Config{})
+			var told *build.Info
+			s := open(t, Config{Told: func(_ context.Context, i *build.Info) error { told = i; return nil }})
 			f, err := os.Open(path)
 			if err != nil {
 				t.Fatal(err)
@@ -132,6 +133,9 @@ func TestSymbolize(t *testing.T) {
 			info, err := build.ReadFile(path)
 			if err != nil {
 				t.Fatal(err)
+			}
+			if told == nil || told.Key() != info.Key() || told.Size != info.Size || told.Stripped != info.Stripped {
+				t.Errorf("told of %+v, the build is %+v", told, info)
 			}
 			if ids.GNU != info.GNUBuildID || ids.Go != build.Key("", info.GoBuildID) || len(ids.Hash) != 32 {
 				t.Errorf("ids %+v, the build is %q, %q", ids, info.GNUBuildID, info.GoBuildID)

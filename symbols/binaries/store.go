@@ -16,6 +16,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/sonde-io/sonde/symbols/build"
 )
 
 // Limits that are not settings.
@@ -37,6 +39,9 @@ type Config struct {
 	MaxFile  int64            // of one file as it comes; 0: 1 GiB
 	Now      func() time.Time // nil: time.Now
 	Logger   *slog.Logger     // nil: discard
+
+	// Told is called with the build of each Go program that Put takes, before Put returns; its error is Put's. nil: nobody is told.
+	Told func(ctx context.Context, info *build.Info) error
 }
 
 // Store is a folder of binaries.
@@ -256,7 +261,19 @@ func (s *Store) Put(ctx context.Context, r io.Reader) (IDs, error) {
 	if err != nil {
 		return IDs{}, err // the reader's, which says what it is
 	}
-	return s.keep(ctx, f, n)
+	ids, err := s.keep(ctx, f, n)
+	if err != nil || s.cfg.Told == nil {
+		return ids, err
+	}
+	info, err := build.Read(f)
+	if err != nil {
+		return ids, nil // it is not of Go, and has its symbols all the same
+	}
+	info.Size = n
+	if err := s.cfg.Told(ctx, info); err != nil {
+		return ids, fmt.Errorf("tell of a binary: %w", err)
+	}
+	return ids, nil
 }
 
 // keep copies a file of size bytes into the folder.
