@@ -4,6 +4,7 @@ GO ?= go
 BIN := .cache/bin
 STATICCHECK := $(BIN)/staticcheck
 STATICCHECK_VERSION := v0.8.2
+MODULES := . agent agent/prom agent/otelspan
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 
 .PHONY: build test web lint fresh bench fuzz overhead clean help
@@ -15,22 +16,23 @@ build: ## one static binary: ./sonde
 	CGO_ENABLED=0 $(GO) build -trimpath -o sonde ./cmd/sonde
 
 # profiles/... is all arithmetic: under -race its long tests run shortened, and whole without. The end-to-end tests mostly wait: three packages at once keep two cores busy.
-test: ## all tests: both modules under -race, the web page in a real browser (installs what they need)
+test: ## all tests: every module under -race, the web page in a real browser (installs what they need)
 	.ci/setup
 	$(GO) test -race -short -p 3 -timeout 14m ./...
 	$(GO) test ./profiles/... ./internal/testgo
 	cd agent && $(GO) test -race -timeout 10m ./...
 	cd agent && $(GO) test -run 'TestLooksAllocateNothing|TestMemory$$' . # what the race detector's own memory would hide
+	cd agent/prom && $(GO) test -race ./...
+	cd agent/otelspan && $(GO) test -race ./...
 	cd internal/peertest && GOWORK=off $(GO) test ./...
 	cd web && npm test
 
 web: ## build web/dist from its TypeScript
 	cd web && npm ci --no-audit --no-fund && npm run build
 
-lint: $(STATICCHECK) ## gofmt, go vet and staticcheck over both modules
+lint: $(STATICCHECK) ## gofmt, go vet and staticcheck over every module
 	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "gofmt -w these:"; echo "$$out"; exit 1; fi
-	$(GO) vet ./... && $(GO) -C agent vet ./...
-	$(STATICCHECK) ./... && cd agent && $(CURDIR)/$(STATICCHECK) ./...
+	@for module in $(MODULES); do echo "vet, staticcheck $$module" && (cd $$module && $(GO) vet ./... && $(CURDIR)/$(STATICCHECK) ./...) || exit 1; done
 
 fresh: ## fail if a built file or a generated document is stale
 	.ci/fresh

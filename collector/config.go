@@ -106,6 +106,7 @@ type Target struct {
 type AgentRule struct {
 	Selector string     `yaml:"selector" json:"selector"`
 	Enabled  *bool      `yaml:"enabled" json:"enabled,omitempty"`
+	Metrics  *bool      `yaml:"metrics" json:"metrics,omitempty"` // false: the agent sends none
 	Types    []string   `yaml:"types" json:"types,omitempty"`
 	CPURate  int        `yaml:"cpu_rate" json:"cpu_rate,omitempty"` // samples per second
 	Period   Duration   `yaml:"period" json:"period,omitempty"`     // of a window

@@ -33,9 +33,7 @@ func (p *parts) openHTTP(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	panics := prometheus.NewCounter(prometheus.CounterOpts{Name: "sonde_http_panics_total", Help: "Requests whose handler panicked."})
-	p.registry.MustRegister(panics)
-	p.handler = observe(p.log, panics, mux)
+	p.observe(mux)
 	l, err := listen.Open(ctx, p.cfg.policy(), p.log)
 	if err != nil {
 		return err
@@ -43,6 +41,13 @@ func (p *parts) openHTTP(ctx context.Context) error {
 	p.closers = append(p.closers, l.Close)
 	p.serve = func(ctx context.Context) error { return p.serveOn(ctx, l, mux) }
 	return nil
+}
+
+// observe sets the handler: mux, with what logs requests, catches panics, and makes spans of them.
+func (p *parts) observe(mux http.Handler) {
+	panics := prometheus.NewCounter(prometheus.CounterOpts{Name: "sonde_http_panics_total", Help: "Requests whose handler panicked."})
+	p.registry.MustRegister(panics)
+	p.handler = p.telemetry.Handler(observe(p.log, panics, mux))
 }
 
 // serveOn answers requests until ctx ends, then drains.

@@ -38,6 +38,7 @@ func (p *parts) openMetrics(ctx context.Context) (err error) {
 			Registerer: p.registry}); err != nil {
 			return err
 		}
+		p.closers = append(p.closers, p.writer.Close)
 	}
 	p.lines = godebug.NewKeeper(p.cat, c.Godebug, p.log, p.registry)
 	if p.audit, err = audit.New(audit.Config{Catalog: p.cat, Profiles: p.store, Binaries: p.binaries, Settings: c.Builds.Settings, Logger: p.log, Registerer: p.registry}); err != nil {

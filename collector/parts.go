@@ -2,6 +2,7 @@ package collector
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -25,6 +26,7 @@ import (
 	"github.com/sonde-io/sonde/internal/blob"
 	"github.com/sonde-io/sonde/internal/catalog"
 	"github.com/sonde-io/sonde/internal/fsys"
+	"github.com/sonde-io/sonde/internal/telemetry"
 	"github.com/sonde-io/sonde/profiles/store"
 	"github.com/sonde-io/sonde/symbols/binaries"
 )
@@ -39,13 +41,14 @@ const (
 
 // parts are the parts of one running collector. open makes them, close ends what has no actor of its own.
 type parts struct {
-	cfg      *Config
-	opts     *Options
-	log      *slog.Logger
-	registry *prometheus.Registry
-	started  time.Time
-	rules    agentSettings
-	ready    readiness
+	cfg       *Config
+	opts      *Options
+	log       *slog.Logger
+	registry  *prometheus.Registry
+	telemetry *telemetry.Telemetry // nil: not sent anywhere
+	started   time.Time
+	rules     agentSettings
+	ready     readiness
 
 	closers  []func() error // in order of opening
 	cat      catalog.Catalog
@@ -80,6 +83,14 @@ func open(ctx context.Context, cfg *Config, opts *Options) (_ *parts, err error)
 		}
 	}
 	return p, p.apply(cfg)
+}
+
+// describe registers what this program says of itself, and sends it where the environment wants it.
+func (p *parts) describe(ctx context.Context, name string) (err error) {
+	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(p.opts.Version))
+	p.telemetry, err = telemetry.New(ctx, telemetry.Config{Service: name, Version: p.opts.Version, Instance: rand.Text(), Gatherer: p.registry, Logger: p.log})
+	p.closers = append(p.closers, p.telemetry.Close)
+	return err
 }
 
 // close ends what open began, last first.

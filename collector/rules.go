@@ -51,7 +51,7 @@ func (r *agentSettings) set(cfg *Config) error {
 			return fmt.Errorf("agent_rules[%d]: %w", i, err)
 		}
 		c := agentRule{matchers: ms, rotation: a.rotation(),
-			settings: receive.Settings{Rev: a.Rev(), Enabled: a.Enabled, Types: slices.Clone(a.Types), CPURate: a.CPURate, PeriodMs: a.Period.D().Milliseconds()}}
+			settings: receive.Settings{Rev: a.Rev(), Enabled: a.Enabled, Metrics: a.Metrics, Types: slices.Clone(a.Types), CPURate: a.CPURate, PeriodMs: a.Period.D().Milliseconds()}}
 		if a.Until != nil {
 			c.until = *a.Until
 			c.settings.Until = a.Until.UnixMilli()

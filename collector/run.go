@@ -72,6 +72,7 @@ func Run(ctx context.Context, cfg Config, opts Options) (err error) {
 	g.Add("binaries", p.binaries.Run)
 	p.measured.addTo(&g)
 	g.Add("store", p.store.Run)
+	g.Add("telemetry", p.telemetry.Run)
 	err = g.Run(ctx)
 	p.log.Info("stopped")
 	return err

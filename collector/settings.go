@@ -51,7 +51,7 @@ var settings = []setting{
 	{"cpu_duration", "length of the CPU profile taken in each cpu_period", "no CPU profiles by scraping"},
 	{"targets", "static targets: service, url, labels, types (file only)", "none"},
 	{"service_discovery", "targets from elsewhere, and relabeling, as Prometheus writes them: kubernetes, scrape_configs, process_relabel_configs (file only)", "none"},
-	{"agent_rules", "settings given to agents: selector, enabled, types, cpu_rate, period, until, replicas, rotate_types; the first that matches counts (file only)", "agents keep their own settings"},
+	{"agent_rules", "settings given to agents: selector, enabled, metrics, types, cpu_rate, period, until, replicas, rotate_types; the first that matches counts (file only)", "agents keep their own settings"},
 	{"captures", "bounds of captures: disabled, shadow, max_running, max_expensive, per_minute, max_age, max_bytes (file only)", "the defaults below"},
 	{"triggers", "what takes captures by itself: name, selector, metric, above, jump, for, take, duration, cooldown, shadow (file only)", "heap and goroutines at 90 % of the memory limit"},
 	{"privacy", "what leaves the machine: keep_labels, drop_labels (of samples), redact (file only)", "everything"},

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/prometheus/model/labels"
 
@@ -74,6 +73,7 @@ func RunSidecar(ctx context.Context, cfg Config, opts Options) (err error) {
 	g.Add("announce", s.announce)
 	g.Add("binaries", s.binaries.Run)
 	g.Add("forward", s.forward.Run)
+	g.Add("telemetry", s.telemetry.Run)
 	err = g.Run(ctx)
 	s.log.Info("stopped")
 	return err
@@ -83,7 +83,9 @@ func (s *sidecar) open(ctx context.Context) (err error) {
 	if s.log, err = newLogger(s.cfg, s.opts.Stderr); err != nil {
 		return err
 	}
-	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(s.opts.Version))
+	if err := s.describe(ctx, "sonde-sidecar"); err != nil {
+		return err
+	}
 	for _, step := range []func(context.Context) error{s.openSpool, s.openUpstream, s.openHTTP} {
 		if err := step(ctx); err != nil {
 			return err
@@ -211,9 +213,7 @@ const maxSocketPath = 103
 // openHTTP opens the listeners: what is set, and a socket in the data directory where none is.
 func (s *sidecar) openHTTP(ctx context.Context) error {
 	mux := s.routes()
-	panics := prometheus.NewCounter(prometheus.CounterOpts{Name: "sonde_http_panics_total", Help: "Requests whose handler panicked."})
-	s.registry.MustRegister(panics)
-	s.handler = observe(s.log, panics, mux)
+	s.observe(mux)
 	policy := s.cfg.policy()
 	// Whoever may send to loopback may send by the socket; who may come to it its directory says.
 	policy.SocketMode = 0o666

@@ -116,6 +116,17 @@ func (t *toldBuild) build(now int64) (*catalog.Build, error) {
 		Info: t.Info, FirstSeen: now, Size: t.Size, Stripped: t.Stripped}, nil
 }
 
+// BinaryTold returns the binaries.Config.Told of a collector: a binary that somebody puts is a build that is known.
+func BinaryTold(put func(ctx context.Context, bs []catalog.Build) error) func(ctx context.Context, info *build.Info) error {
+	return func(ctx context.Context, info *build.Info) error {
+		if info.Key() == "" {
+			return nil // nobody can ask for it
+		}
+		return put(ctx, []catalog.Build{{ID: info.Key(), GoBuildID: info.GoBuildID, GNUBuildID: info.GNUBuildID, GoVersion: info.GoVersion, Module: info.Module(), Version: info.Version(),
+			Info: info.Mod.String(), Size: info.Size, Stripped: info.Stripped}})
+	}
+}
+
 // toldEvent is what people and pipelines tell of.
 type toldEvent struct {
 	Time    json.RawMessage   `json:"time"` // as in parameters, a number or a text; none: now

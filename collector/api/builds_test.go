@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"testing"
@@ -250,6 +251,21 @@ func TestAddBuild(t *testing.T) {
 	must(t, err)
 	if b.Size != 5 || b.Stripped != "no" || b.Module != "example.com/cart" || b.GoVersion != "go1.25.1" || b.FirstSeen != ms(0) {
 		t.Errorf("%+v", b)
+	}
+}
+
+func TestBinaryTold(t *testing.T) {
+	f := newFixture(t, nil)
+	tell := BinaryTold(f.cat.PutBuilds)
+	must(t, tell(t.Context(), &build.Info{GNUBuildID: "abcdef0123", GoVersion: "go1.26.8", Size: 9, Stripped: "no", Mod: &debug.BuildInfo{Path: "example.com/cart/cmd/x"}}))
+	must(t, tell(t.Context(), &build.Info{Mod: &debug.BuildInfo{}}))
+	b, err := f.cat.Build(t.Context(), "abcdef0123")
+	must(t, err)
+	if b.Size != 9 || b.Stripped != "no" || b.Module != "example.com/cart" || b.FirstSeen == 0 {
+		t.Errorf("%+v", b)
+	}
+	if all, err := f.cat.Builds(t.Context(), ""); err != nil || len(all) != 1 {
+		t.Errorf("%d builds, %v", len(all), err)
 	}
 }
 

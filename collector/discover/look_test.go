@@ -100,3 +100,19 @@ func TestSampledIsAskedForWhatNothingElseGathersFrom(t *testing.T) {
 		t.Errorf("second scan: by %q, asked %d times", p.Gatherer, asked[watched.PID])
 	}
 }
+
+// TestConditionsOfARealProcess: what it was started with is read where the kernel keeps it.
+func TestConditionsOfARealProcess(t *testing.T) {
+	proc := discovertest.Start(t, discovertest.Build(t), discovertest.Options{Env: []string{"GOGC=70", "FEATURE_X=on", "DB_PASSWORD=hunter2"}}, "-mute=127.0.0.1:0")
+	s := scanner(t, func(c *discover.Config) { c.Env = []string{"FEATURE_*"} })
+	got, err := s.Look(context.Background(), proc.PID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := got.Conditions; c["env_GOGC"] != "70" || c["env_FEATURE_X"] != "on" || c["env_DB_PASSWORD"] != "" || c["args"] != "-mute=127.0.0.1:0" || c["node_kind"] == "" {
+		t.Errorf("conditions %q", c)
+	}
+	if got.Build.Size == 0 || got.Build.Stripped == "" {
+		t.Errorf("build %+v", got.Build)
+	}
+}

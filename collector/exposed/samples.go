@@ -60,6 +60,7 @@ func convert(families []*dto.MetricFamily, process labels.Labels, t int64, max i
 			}
 		}
 	}
+	c.out.Samples = series.Canonical(c.out.Samples)
 	return c.out, c.left, nil
 }
 
