@@ -1,5 +1,6 @@
 import { useEffect, useState } from "preact/hooks";
 import { needToken, refresh } from "../loading";
+import { withService } from "../selector";
 import { isDark, nextTheme } from "../theme";
 import { TokenDialog } from "../token";
 import { CapturesTab } from "./captures";
@@ -46,6 +47,7 @@ function Bar() {
       <a class="brand" href="/" title="Sonde: profiles">sonde</a>
       <nav class="tabs" aria-label="Fleet">
         <a href="/">profiles</a>
+        <a href={`/runtime${v.service ? `?${new URLSearchParams({ query: withService("", v.service) })}` : ""}`} title="Runtime metrics, GC and builds on one time line with the profiles">runtime</a>
         {tabs.map((t) => (
           <a
             key={t} href={`?tab=${t}`} aria-current={v.tab === t ? "page" : undefined}

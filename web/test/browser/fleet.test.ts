@@ -122,6 +122,7 @@ test("filters: search, node, service, state and gatherer are in the address, and
   await page.getByLabel("Only this service").fill("etcd");
   await page.keyboard.press("Enter");
   await page.waitForFunction(() => [...document.querySelectorAll(".rows tbody td:first-child")].every((td) => td.textContent === "etcd"));
+  assert.equal(new URL((await page.getByRole("link", { name: "runtime", exact: true }).getAttribute("href"))!, server.url).searchParams.get("query"), '{service_name="etcd"}');
   await page.getByRole("button", { name: "Any node" }).click();
   await page.waitForFunction(() => !location.search.includes("node="));
   await page.getByLabel("gathered by").selectOption("none");
