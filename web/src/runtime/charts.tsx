@@ -27,7 +27,7 @@ export function ChartsTab() {
   );
 }
 
-const groupBy = [["none", "sum of all"], ["service_instance_id", "instance"], ["service_version", "version"], ["service_name", "service"], ["host_name", "host"], ["k8s_pod_name", "pod"], ["k8s_namespace_name", "namespace"]] as const;
+const groupBy = [["none", "sum of all"], ["max", "largest of all"], ["service_instance_id", "instance"], ["service_version", "version"], ["service_name", "service"], ["host_name", "host"], ["k8s_pod_name", "pod"], ["k8s_namespace_name", "namespace"]] as const;
 
 const groupColour = (i: number) => `--s${(i % 10) + 1}`;
 
@@ -38,7 +38,7 @@ function Groups(p: { s: Shown }) {
   return (
     <div class="tools">
       <label class="by">by
-        <select value={s.by || "none"} aria-label="Group by" onChange={(e) => go({ by: e.currentTarget.value, show: "" }, true)}>
+        <select value={s.by || (s.how === "max" ? "max" : "none")} aria-label="Group by" onChange={(e) => go({ by: e.currentTarget.value, show: "" }, true)}>
           {options.map(([l, name]) => <option key={l} value={l}>{name}</option>)}
         </select>
       </label>
@@ -98,7 +98,7 @@ function keys(e: KeyboardEvent, s: Shown): void {
   if (!profile || e.ctrlKey || e.metaKey || e.altKey) return;
   const at = hover.value ?? s.to, length = s.to - s.from;
   if (e.key === "ArrowLeft" || e.key === "ArrowRight") hover.value = snap(s, at + (e.key === "ArrowLeft" ? -1 : 1) * (e.shiftKey ? 10 : 1) * s.grid.step);
-  else if (e.key === "Enter") openProfile(s, profile, at, false);
+  else if (e.key === "Enter" || e.key === " ") openProfile(s, profile, at, false);
   else if (e.key === "+" || e.key === "=") zoom(at - length / 4, at + length / 4);
   else if (e.key === "-") zoom(at - length, at + length);
   else if (e.key === "Escape") hover.value = null;

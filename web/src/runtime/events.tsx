@@ -47,7 +47,7 @@ export function Lane(p: { s: Shown }) {
         <div class="inner">
           {drawn(s).map((e) => (
             <button
-              key={e.id} class={`mark ${classes(e)}`} style={{ left: `${share(s, e.time)}%` }} aria-label={`${e.kind} ${clock(e.time, zone, "time")}: ${e.text}`} title={`${clock(e.time, zone, "time")} ${e.text}`}
+              key={e.id} tabIndex={-1} class={`mark ${classes(e)}`} style={{ left: `${share(s, e.time)}%` }} aria-label={`${e.kind} ${clock(e.time, zone, "time")}: ${e.text}`} title={`${clock(e.time, zone, "time")} ${e.text}`}
               onMouseEnter={() => (hover.value = e.time)}
               onClick={() => {
                 picked.value = e.id;

@@ -6,7 +6,8 @@ import { literal } from "./prom";
 export type Unit = "cores" | "bytes" | "bytes/s" | "seconds" | "share" | "count" | "/min";
 
 /**
- * Scope is what all charts share: matchers without braces, the window of rates, how long a value counts that is not followed by another, and the label that is grouped by ("": none).
+ * Scope is what all charts share: matchers without braces, the window of rates, how long a value counts that is not followed by another, the label that is grouped by ("": none), and
+ * whether processes are added up or the largest is taken.
  * Prometheus lets a value count for five minutes: after a restart the old process would be added to the new one for as long.
  */
 export interface Scope {
@@ -14,12 +15,13 @@ export interface Scope {
   window: string;
   recent: string;
   by: string;
+  how: "sum" | "max";
 }
 
 /** scopeOf makes the windows out of the chart's step and of how often samples come, both in seconds: four samples, a minute at least. */
-export function scopeOf(matchers: string, by: string, step: number, interval: number): Scope {
+export function scopeOf(matchers: string, by: string, step: number, interval: number, how: Scope["how"] = "sum"): Scope {
   const recent = Math.min(300, Math.max(60, Math.ceil(4 * interval)));
-  return { matchers, by, window: `${Math.max(recent, step)}s`, recent: `${recent}s` };
+  return { matchers, by, how, window: `${Math.max(recent, step)}s`, recent: `${recent}s` };
 }
 
 /** intervalQuery tells how many samples a usual process had in the last five minutes. */
@@ -49,7 +51,7 @@ const agg = (s: Scope, how: string, expr: string, also = "") => {
   const by = [s.by, also].filter(Boolean).join(", ");
   return `${how}${by ? ` by (${by})` : ""} (${expr})`;
 };
-const sum = (expr: (s: Scope) => string) => (s: Scope) => agg(s, "sum", expr(s));
+const all = (expr: (s: Scope) => string) => (s: Scope) => agg(s, s.how, expr(s));
 const first = (s: Scope, ...names: string[]) => names.map((n) => of(s, n)).join(" or ");
 
 /** quantile is of a native histogram; where a process has only classic buckets, of those. */
@@ -60,9 +62,9 @@ export const charts: readonly Chart[] = [
   {
     id: "cpu", title: "CPU", unit: "cores", profile: "cpu:cpu", none: "No CPU time of a process in this range.",
     lines: [
-      { id: "process", name: "process", expr: sum((s) => rate(s, "process_cpu_seconds_total")) },
-      { id: "gc", name: "in the GC", expr: sum((s) => rate(s, "go_cpu_classes_gc_total_cpu_seconds_total")) },
-      { id: "limit", name: "cgroup limit", limit: true, expr: sum((s) => `${of(s, "container_spec_cpu_quota")} / ${of(s, "container_spec_cpu_period")}`) },
+      { id: "process", name: "process", expr: all((s) => rate(s, "process_cpu_seconds_total")) },
+      { id: "gc", name: "in the GC", expr: all((s) => rate(s, "go_cpu_classes_gc_total_cpu_seconds_total")) },
+      { id: "limit", name: "cgroup limit", limit: true, expr: all((s) => `${of(s, "container_spec_cpu_quota")} / ${of(s, "container_spec_cpu_period")}`) },
     ],
   },
   {
@@ -75,27 +77,27 @@ export const charts: readonly Chart[] = [
   {
     id: "memory", title: "Memory", unit: "bytes", profile: "heap:inuse_space", none: "No memory of a process in this range.",
     lines: [
-      { id: "rss", name: "RSS", expr: sum((s) => of(s, "process_resident_memory_bytes")) },
-      { id: "heap", name: "heap objects", expr: sum((s) => first(s, "go_memory_classes_heap_objects_bytes", "go_memstats_heap_alloc_bytes")) },
-      { id: "live", name: "heap live", expr: sum((s) => `${of(s, "go_gc_heap_live_bytes")} or ignoring (at) ${of(s, "gctrace_heap_bytes", 'at="live"')}`) },
-      { id: "goal", name: "heap goal", expr: sum((s) => first(s, "go_gc_heap_goal_bytes", "go_memstats_next_gc_bytes", "gctrace_goal_bytes")) },
+      { id: "rss", name: "RSS", expr: all((s) => of(s, "process_resident_memory_bytes")) },
+      { id: "heap", name: "heap objects", expr: all((s) => first(s, "go_memory_classes_heap_objects_bytes", "go_memstats_heap_alloc_bytes")) },
+      { id: "live", name: "heap live", expr: all((s) => `${of(s, "go_gc_heap_live_bytes")} or ignoring (at) ${of(s, "gctrace_heap_bytes", 'at="live"')}`) },
+      { id: "goal", name: "heap goal", expr: all((s) => first(s, "go_gc_heap_goal_bytes", "go_memstats_next_gc_bytes", "gctrace_goal_bytes")) },
       // Without a limit GOMEMLIMIT is the largest int64.
-      { id: "gomemlimit", name: "GOMEMLIMIT", limit: true, expr: sum((s) => `${of(s, "go_gc_gomemlimit_bytes")} < 4e18`) },
-      { id: "limit", name: "cgroup limit", limit: true, expr: sum((s) => of(s, "container_spec_memory_limit_bytes")) },
+      { id: "gomemlimit", name: "GOMEMLIMIT", limit: true, expr: all((s) => `${of(s, "go_gc_gomemlimit_bytes")} < 4e18`) },
+      { id: "limit", name: "cgroup limit", limit: true, expr: all((s) => of(s, "container_spec_memory_limit_bytes")) },
     ],
   },
   {
     id: "alloc", title: "Allocation", unit: "bytes/s", profile: "heap:alloc_space", none: "Allocation is known of processes with the agent, a /metrics endpoint or gops.",
-    lines: [{ id: "rate", name: "allocated", expr: sum((s) => `${rate(s, "go_gc_heap_allocs_bytes_total")} or ${rate(s, "go_memstats_alloc_bytes_total")}`) }],
+    lines: [{ id: "rate", name: "allocated", expr: all((s) => `${rate(s, "go_gc_heap_allocs_bytes_total")} or ${rate(s, "go_memstats_alloc_bytes_total")}`) }],
   },
   {
     id: "cycles", title: "GC cycles", unit: "/min", profile: "heap:alloc_space", none: "GC cycles are known of processes with the agent, a /metrics endpoint or gops, or under sonde run.",
     lines: [
       {
         id: "all", name: "cycles", // traces tell each cycle by one sample
-        expr: sum((s) => `60 * (${rate(s, "go_gc_cycles_total_gc_cycles_total")} or ${rate(s, "go_gc_duration_seconds_count")} or count_over_time(gctrace_cycle{${s.matchers}}[${s.window}]) / ${parseInt(s.window)})`),
+        expr: all((s) => `60 * (${rate(s, "go_gc_cycles_total_gc_cycles_total")} or ${rate(s, "go_gc_duration_seconds_count")} or count_over_time(gctrace_cycle{${s.matchers}}[${s.window}]) / ${parseInt(s.window)})`),
       },
-      { id: "forced", name: "forced", expr: sum((s) => `60 * ${rate(s, "go_gc_cycles_forced_gc_cycles_total")}`) },
+      { id: "forced", name: "forced", expr: all((s) => `60 * ${rate(s, "go_gc_cycles_forced_gc_cycles_total")}`) },
     ],
   },
   {
@@ -109,8 +111,8 @@ export const charts: readonly Chart[] = [
   {
     id: "goroutines", title: "Goroutines", unit: "count", profile: "goroutine:goroutine", none: "Goroutines are known of processes with the agent, a /metrics endpoint or gops.",
     lines: [
-      { id: "goroutines", name: "goroutines", expr: sum((s) => first(s, "go_sched_goroutines_goroutines", "go_goroutines")) },
-      { id: "threads", name: "threads", expr: sum((s) => first(s, "process_threads", "go_threads")) },
+      { id: "goroutines", name: "goroutines", expr: all((s) => first(s, "go_sched_goroutines_goroutines", "go_goroutines")) },
+      { id: "threads", name: "threads", expr: all((s) => first(s, "process_threads", "go_threads")) },
     ],
   },
   {
@@ -123,8 +125,8 @@ export const charts: readonly Chart[] = [
   {
     id: "runqueue", title: "Run queue", unit: "count", profile: "goroutine:goroutine", none: "The length of run queues is in schedtrace: sonde run --schedtrace 1000.",
     lines: [
-      { id: "global", name: "global", expr: sum((s) => of(s, "schedtrace_runqueue")) },
-      { id: "local", name: "of the Ps", expr: sum((s) => of(s, "schedtrace_local_runqueue")) },
+      { id: "global", name: "global", expr: all((s) => of(s, "schedtrace_runqueue")) },
+      { id: "local", name: "of the Ps", expr: all((s) => of(s, "schedtrace_local_runqueue")) },
     ],
   },
 ];

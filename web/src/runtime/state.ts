@@ -50,8 +50,8 @@ export const range = computed<Span | null>(() => {
 
 export const service = computed(() => serviceOf(view.value.query));
 
-/** by is the label that charts group by, "" for none: services where none is chosen, else the sum. */
-export const by = computed(() => (view.value.by === "none" ? "" : view.value.by || (service.value ? "" : "service_name")));
+/** by is the label that charts group by, "" for none: services where none is chosen, else all together. */
+export const by = computed(() => (/^(none|max)$/.test(view.value.by) ? "" : view.value.by || (service.value ? "" : "service_name")));
 
 export const maxGroups = 8;
 
@@ -60,12 +60,13 @@ export interface Group {
   name: string;
 }
 
-/** Shown is what all charts have in common: they are drawn from it, so that they never show different ranges. */
+/** Shown is what all charts have in common. Each keeps the one that it was loaded for until the next is there. */
 export interface Shown extends Span {
   grid: Grid;
   query: string;
   matchers: string;
   by: string;
+  how: "sum" | "max";
   groups: Group[];
   interval: number; // of samples, seconds, as is usual here
 }
@@ -109,9 +110,9 @@ async function loadShown(p: Shown, stop: AbortSignal): Promise<Shown> {
 async function loadChart(c: Chart, line: string, s: Shown, stop: AbortSignal): Promise<ChartData> {
   if (s.by && !s.groups.length) return { shown: s, lines: [] };
   const matchers = s.by ? onlyGroups(s.matchers, s.by, s.groups.map((g) => g.value)) : s.matchers;
-  const scope = scopeOf(matchers, s.by, s.grid.step / 1000, s.interval);
+  const scope = scopeOf(matchers, s.by, s.grid.step / 1000, s.interval, s.how);
   const asked = s.by ? c.lines.filter((l) => l.id === line) : c.lines;
-  const profiled = c.id === "cpu" && !s.by ? loadProfiled(s, stop) : null;
+  const profiled = c.id === "cpu" && !s.by && s.how === "sum" ? loadProfiled(s, stop) : null;
   const found = await ranged(chartQuery(asked, scope), s.grid, stop);
   const lines = found.map((f) => ({ line: f.metric.line, group: s.by ? (f.metric[s.by] ?? "") : "", values: column(f.values ?? [], s.grid) }));
   const more = await profiled;
@@ -137,7 +138,7 @@ const tab = computed(() => view.value.tab);
 const wanted = computed(() => {
   const r = range.value, matchers = matchersOf(view.value.query);
   if (tab.value !== "charts" || !r || matchers === null) return "";
-  const s: Shown = { ...r, grid: gridOf(r.from, r.to, chartStep(r.to - r.from)), query: view.value.query, matchers, by: by.value, groups: [], interval: 0 };
+  const s: Shown = { ...r, grid: gridOf(r.from, r.to, chartStep(r.to - r.from)), query: view.value.query, matchers, by: by.value, how: view.value.by === "max" ? "max" : "sum", groups: [], interval: 0 };
   return JSON.stringify(s);
 });
 const spanned = computed(() => JSON.stringify(range.value && { ...range.value }));

@@ -1,5 +1,5 @@
 // What the runtime page shows, and its form in the address: /runtime?tab=gc&query={service_name="cart"}&from=now-1h&to=now&… with the explorer's names where both have them.
-// The page's own: by (a label, or none for the sum), show (the quantity of each chart when it is grouped: memory:live,pause:p50), table (charts shown as tables), hide (kinds of events),
+// The page's own: by (a label, none for the sum or max for the largest), show (the quantity of each chart when it is grouped: memory:live,pause:p50), table (charts shown as tables), hide (kinds of events),
 // instance (whose cycles or lines), grep, build (all that is known of one), a and b (builds to compare), module and version (who runs them).
 
 import type { Zone } from "../time";
@@ -12,7 +12,7 @@ export interface View {
   query: string;
   from: string;
   to: string;
-  by: string; // "": chosen by the page; "none": not grouped
+  by: string; // "": chosen by the page; "none": the sum of all; "max": the largest
   show: string;
   table: string;
   hide: string;

@@ -167,6 +167,12 @@ test("grouped: those that use the most CPU, one colour each in all charts, of on
   await idle(page);
   assert.equal(param(page, "show"), "memory:live");
   await shot(page, "instances");
+  await page.getByLabel("Group by").selectOption("max");
+  await page.waitForFunction(() => !document.querySelector(".groups li"));
+  await idle(page);
+  assert.match(asked("/prometheus/api/v1/query_range").at(-9)!.get("query")!, /label_replace\(max \(rate\(process_cpu/);
+  await page.goto(url("&by=service_instance_id"));
+  await idle(page);
   await page.locator(".groups a").first().click();
   await page.waitForFunction(() => location.search.includes("by=none"));
   assert.equal(param(page, "query"), `{service_name="cart",service_instance_id="${instances[0]}"}`);
