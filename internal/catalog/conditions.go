@@ -71,8 +71,13 @@ func traitsOf(conditions map[string]string) traits {
 	return ts
 }
 
+// maxArgs bounds the arguments that are compared, in bytes: gatherers cut them sooner.
+const maxArgs = 8 << 10
+
 // splitArgs takes the condition args apart: words with a space between, those with a space, a quote or nothing in them quoted as in Go.
+// No more than maxArgs bytes are read.
 func splitArgs(text string) (words []string) {
+	text = text[:min(len(text), maxArgs)]
 	for {
 		text = strings.TrimLeft(text, " ")
 		if text == "" {

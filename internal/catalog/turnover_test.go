@@ -194,11 +194,3 @@ func TestManyAtOnce(t *testing.T) {
 		t.Errorf("changes %q", got)
 	}
 }
-
-func TestArgsRoundTrip(t *testing.T) {
-	for _, words := range [][]string{nil, {"serve"}, {"-a", "b c", "", `"x"`, "ä\n", `\`}, {"--", "-x=1"}} {
-		if got := splitArgs(JoinArgs(words)); !slices.Equal(got, words) {
-			t.Errorf("%q became %q", words, got)
-		}
-	}
-}
