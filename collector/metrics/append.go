@@ -84,7 +84,7 @@ func (w *writer) batch(b *series.Batch) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for i := range b.Samples {
-		if err := w.sample(t, &b.Samples[i]); err != nil {
+		if err := w.sample(t, i, &b.Samples[i]); err != nil {
 			return err
 		}
 		if w.pending < commitEvery {
@@ -101,7 +101,8 @@ func (w *writer) batch(b *series.Batch) error {
 	return nil
 }
 
-func (w *writer) sample(t *target, x *series.Sample) (err error) {
+// sample appends x, number at of its batch.
+func (w *writer) sample(t *target, at int, x *series.Sample) (err error) {
 	if x.T > w.latest || x.T < earliest {
 		reason := reasonFuture
 		if x.T < earliest {
@@ -110,7 +111,7 @@ func (w *writer) sample(t *target, x *series.Sample) (err error) {
 		w.s.metrics.dropped.WithLabelValues(reason).Inc()
 		return nil
 	}
-	known := t.get(x.Labels)
+	known := t.get(at, x.Labels)
 	ref := known.ref
 	if x.H != nil {
 		ref, err = w.app.AppendHistogram(ref, known.full, x.T, nil, x.H)
@@ -151,6 +152,7 @@ type target struct {
 	mu     sync.Mutex
 	full   labels.Labels // with job and instance
 	series map[uint64]*knownSeries
+	order  []*knownSeries // of the last batch: the next one of a process is mostly in the same
 }
 
 type knownSeries struct {
@@ -189,7 +191,21 @@ func (ts *targets) forget(since time.Time) {
 	}
 }
 
-func (t *target) get(own labels.Labels) *knownSeries {
+// get returns what is known of a series that is sample number at of its batch.
+func (t *target) get(at int, own labels.Labels) *knownSeries {
+	if at < len(t.order) && labels.Equal(t.order[at].own, own) {
+		return t.order[at]
+	}
+	k := t.find(own)
+	if at < len(t.order) {
+		t.order[at] = k
+	} else if at == len(t.order) && at < maxTargetSeries {
+		t.order = append(t.order, k)
+	}
+	return k
+}
+
+func (t *target) find(own labels.Labels) *knownSeries {
 	hash := own.Hash()
 	k := t.series[hash]
 	if k == nil || !labels.Equal(k.own, own) {

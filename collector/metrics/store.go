@@ -89,8 +89,7 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	if s.meta, err = openMeta(filepath.Join(cfg.Dir, metaFile)); err != nil {
 		return nil, err
 	}
-	// Prometheus' code logs each bad sample; ours are counted.
-	if s.db, err = tsdb.Open(cfg.Dir, s.log.With("part", "metrics"), cfg.Registerer, s.options(), tsdb.NewDBStats()); err != nil {
+	if s.db, err = tsdb.Open(cfg.Dir, slog.New(quiet{s.log.Handler()}).With("part", "metrics"), cfg.Registerer, s.options(), tsdb.NewDBStats()); err != nil {
 		return nil, err
 	}
 	s.opened.Store(true)
@@ -112,7 +111,8 @@ func (s *Store) options() *tsdb.Options {
 	o.WALCompression = compression.Snappy
 	o.EnableExemplarStorage = true
 	o.MaxExemplars = maxExemplars
-	o.NoLockfile = true // the data directory has one
+	o.StripeSize = 1 << 11 // locks for series: the default of 16384 is 4 MB before there is one
+	o.NoLockfile = true    // the data directory has one
 	o.SeriesLifecycleCallback = lifecycle{s}
 	return o
 }
@@ -245,3 +245,26 @@ func (*slots) Close() error { return nil }
 func latest() int64 { return time.Now().Add(maxAhead).UnixMilli() }
 
 const earliest = math.MinInt64 / 4 // what tsdb computes with
+
+// quiet has what tsdb says at level info, such as each compaction, be of level debug.
+type quiet struct{ slog.Handler }
+
+func (q quiet) Enabled(ctx context.Context, l slog.Level) bool {
+	return q.Handler.Enabled(ctx, lower(l))
+}
+
+func (q quiet) Handle(ctx context.Context, r slog.Record) error {
+	r.Level = lower(r.Level)
+	return q.Handler.Handle(ctx, r)
+}
+
+func (q quiet) WithAttrs(as []slog.Attr) slog.Handler { return quiet{q.Handler.WithAttrs(as)} }
+
+func (q quiet) WithGroup(name string) slog.Handler { return quiet{q.Handler.WithGroup(name)} }
+
+func lower(l slog.Level) slog.Level {
+	if l == slog.LevelInfo {
+		return slog.LevelDebug
+	}
+	return l
+}
