@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -90,7 +91,8 @@ type gatherers struct {
 	exposed *exposed.Manager   // metrics that processes offer; nil: not asked for
 	poller  *capture.Poller    // nil: nobody is asked for captures
 
-	told map[string]int // builds whose binary was told of, and the process that has it; scans alone touch it
+	own  atomic.Pointer[labels.Labels] // of the process that this is, once a scan has found it
+	told map[string]int                // builds whose binary was told of, and the process that has it; scans alone touch it
 }
 
 // through returns outlets that let out only what f does.
@@ -106,7 +108,7 @@ func (o outlets) through(f *privacy.Filter) outlets {
 }
 
 // newGatherers makes the gatherers that cfg asks for. close ends them after their Run.
-func newGatherers(cfg *Config, version string, log *slog.Logger, registry prometheus.Registerer, out outlets) (_ *gatherers, err error) {
+func newGatherers(cfg *Config, version string, log *slog.Logger, registry *prometheus.Registry, out outlets) (_ *gatherers, err error) {
 	filter, err := cfg.Privacy.filter()
 	if err != nil {
 		return nil, err
@@ -201,12 +203,16 @@ func (g *gatherers) openSamplers(registry prometheus.Registerer) (err error) {
 }
 
 // openMetrics makes what reads the metrics of processes.
-func (g *gatherers) openMetrics(registry prometheus.Registerer) (err error) {
+func (g *gatherers) openMetrics(registry *prometheus.Registry) (err error) {
 	if !g.cfg.gathers(GatherMetrics) {
 		return nil
 	}
 	m := g.cfg.Metrics.WithDefaults()
-	if g.exposed, err = exposed.New(exposed.Config{Source: g.scraper, Series: g.out.series, Keep: m.Keep, Logger: g.log, Registerer: registry}); err != nil {
+	c := exposed.Config{Source: g.scraper, Series: g.out.series, Keep: m.Keep, Logger: g.log, Registerer: registry}
+	if g.cfg.gathers(GatherSelf) {
+		c.Own = &exposed.Own{Gatherer: registry, Process: g.ownLabels}
+	}
+	if g.exposed, err = exposed.New(c); err != nil {
 		return err
 	}
 	if g.scanner != nil {
@@ -374,6 +380,10 @@ func (g *gatherers) report(ctx context.Context, r discover.Report) {
 	var read []inspect.Target
 	g.tellBinaries(ctx, r.Processes)
 	for _, p := range r.Processes {
+		if p.PID == os.Getpid() {
+			own := scrape.ProcessOf(p, g.host).Labels
+			g.own.Store(&own)
+		}
 		if p.Gatherer != GatherPerf {
 			continue
 		}
@@ -395,6 +405,14 @@ func (g *gatherers) report(ctx context.Context, r discover.Report) {
 	}
 	g.trigger.SetTargets(trigger.Targets(r, g.host, g.out.agentOf))
 	g.cover.Report(ctx, r)
+}
+
+// ownLabels are those of the process that this is; none where no scan has found it yet.
+func (g *gatherers) ownLabels() labels.Labels {
+	if ls := g.own.Load(); ls != nil {
+		return *ls
+	}
+	return labels.EmptyLabels()
 }
 
 // target is what is sampled of p at now; not ok where it is another replica's turn.

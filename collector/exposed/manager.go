@@ -30,6 +30,7 @@ type Config struct {
 	Series series.Appender
 	// Keep are regular expressions (RE2) of whole names: the metrics that are kept; nil: DefaultKeep.
 	Keep       []string
+	Own        *Own          // nil: this program is no target
 	Every      time.Duration // between two looks at a target; 0: 15 s
 	MaxBody    int64         // bytes of one answer; 0: 8 MiB
 	MaxSamples int           // of one answer, once what is not kept is left out; 0: 5,000
@@ -137,6 +138,9 @@ func (m *Manager) Run(ctx context.Context) error {
 	batches := make(chan series.Batch)
 	var gathering, handing sync.WaitGroup
 	handing.Go(func() { m.handOn(context.WithoutCancel(ctx), batches) })
+	if m.cfg.Own != nil {
+		gathering.Go(func() { m.gatherOwn(ctx, batches) })
+	}
 	free := make(chan struct{}, slots)
 	for ctx.Err() == nil {
 		began := time.Now()
@@ -172,6 +176,11 @@ func (m *Manager) round() []scrape.Endpoint {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	next := make(map[string]*state, len(es))
+	if m.cfg.Own != nil {
+		if id := m.cfg.Own.Process().Get("service_instance_id"); m.states[id] != nil {
+			next[id] = m.states[id]
+		}
+	}
 	for _, e := range es {
 		s := m.states[e.Instance]
 		if s == nil || s.url != e.Metrics {
