@@ -160,6 +160,11 @@ func TestQueryURL(t *testing.T) {
 	if _, body := get(t, srv.URL+apiPrefix+"/status/tsdb"); !strings.Contains(body, `"numSeries":4`) {
 		t.Errorf("what is about this collector was asked elsewhere: %s", body)
 	}
+	seen = nil
+	req, _ = http.NewRequestWithContext(t.Context(), http.MethodDelete, srv.URL+apiPrefix+"/series?match[]=up", nil)
+	if status, _, _ := fetch(t, req); status != http.StatusMethodNotAllowed || seen != nil {
+		t.Errorf("a deletion: status %d, they were asked %v", status, seen)
+	}
 	peer.Close()
 	status, body = get(t, srv.URL+apiPrefix+"/query?query=up")
 	var e struct{ Error, Hint string }

@@ -45,6 +45,10 @@ func newProxy(set Settings, log *slog.Logger) (http.Handler, error) {
 		proxy.Transport = withToken{set.QueryTokenFile, http.DefaultTransport}
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet && r.Method != http.MethodPost {
+			reply.Fail(w, reply.Errorf(http.StatusMethodNotAllowed, "%.20s: want GET or POST", r.Method)) // there it could be a deletion
+			return
+		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxQueryBytes)
 		proxy.ServeHTTP(w, r)
 	}), nil

@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/http"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/histogram"
@@ -166,6 +169,34 @@ func TestRange(t *testing.T) {
 	}
 	if _, err := s.Range(t.Context(), "1", from, from, 0); err == nil {
 		t.Error("a range without steps is no error")
+	}
+}
+
+// TestCloseEndsAll: a store that is closed leaves no goroutine behind.
+func TestCloseEndsAll(t *testing.T) {
+	before := runtime.NumGoroutine()
+	s, err := Open(t.Context(), Config{Dir: t.TempDir(), Registerer: prometheus.NewRegistry()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Register(http.NewServeMux()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { _ = s.Run(ctx) })
+	appendAll(t, s, series.Batch{Process: process("cart", "i1"), Samples: []series.Sample{sample("x", time.Now(), 1)}})
+	ask(t, s, "x", time.Now())
+	cancel()
+	running.Wait()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(30 * time.Second); runtime.NumGoroutine() > before; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			buf := make([]byte, 1<<20)
+			t.Fatalf("there were %d goroutines, and are\n%s", before, buf[:runtime.Stack(buf, true)])
+		}
 	}
 }
 
