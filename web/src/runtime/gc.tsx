@@ -110,7 +110,7 @@ function Traces(p: { d: Cycles }) {
               <th scope="col" class="n">heap before</th><th scope="col" class="n">after</th><th scope="col" class="n">live</th><th scope="col" class="n">goal</th><th scope="col" class="n">Ps</th><th scope="col" /><th scope="col"><span class="sr">links</span></th>
             </tr>
           </thead>
-          <tbody>{list.slice(0, maxCycles).map((c) => <Row key={c.at} c={c} instance={of} />)}</tbody>
+          <tbody>{list.map((c) => <Row key={c.at} c={c} instance={of} />)}</tbody>
         </table>
       </div>
     </>

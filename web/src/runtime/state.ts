@@ -134,11 +134,14 @@ async function loadProfiled(s: Shown, stop: AbortSignal): Promise<{ lines: Drawn
 
 const tab = computed(() => view.value.tab);
 
+/** late is how long (ms) samples are on their way, from a scrape or an agent's push: before that a rate would seem to fall. */
+const late = 20_000;
+
 /** wanted is what the charts are loaded for; text, so that it changes only when it does. */
 const wanted = computed(() => {
   const r = range.value, matchers = matchersOf(view.value.query);
   if (tab.value !== "charts" || !r || matchers === null) return "";
-  const s: Shown = { ...r, grid: gridOf(r.from, r.to, chartStep(r.to - r.from)), query: view.value.query, matchers, by: by.value, how: view.value.by === "max" ? "max" : "sum", groups: [], interval: 0 };
+  const s: Shown = { ...r, grid: gridOf(r.from, Math.min(r.to, serverNow() - late), chartStep(r.to - r.from)), query: view.value.query, matchers, by: by.value, how: view.value.by === "max" ? "max" : "sum", groups: [], interval: 0 };
   return JSON.stringify(s);
 });
 const spanned = computed(() => JSON.stringify(range.value && { ...range.value }));

@@ -107,8 +107,7 @@ export function VulnsTab() {
 function NoDatabase(p: { note?: string }) {
   return (
     <div class="none">
-      {p.note && <p>{p.note}</p>}
-      <p>The collector has no copy of the Go vulnerability database. One is a file to fetch, whose place the configuration names as vulndb under builds:</p>
+      <p>No vulnerabilities are looked for{p.note && `: ${p.note}`}. The Go vulnerability database is one file to fetch:</p>
       <Command what="the command" text="curl -fsSLO https://vuln.go.dev/vulndb.zip" />
       <p class="note">Without touching the configuration: <code>sonde vulns --db vulndb.zip</code></p>
     </div>

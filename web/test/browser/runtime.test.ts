@@ -316,7 +316,7 @@ test("vulnerabilities: what was seen running, where and when; unsupported Go; wh
   server.override = (path) => (path === "vulns" ? { body: { ...vulnerable, vulns: [], unsupported: [], unknown: [], database: null, note: "no database is configured" } } : undefined);
   const none = await open(browser, url("&tab=vulns"));
   await idle(none.page);
-  assert.match(await none.page.locator(".none").innerText(), /no database is configured[\s\S]*vuln\.go\.dev\/vulndb\.zip/);
+  assert.match(await none.page.locator(".none").innerText(), /looked for: no database is configured\. [\s\S]*vuln\.go\.dev\/vulndb\.zip/);
   await none.done();
 });
 
