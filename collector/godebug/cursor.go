@@ -114,6 +114,11 @@ func (c *cursor) number(ok func(byte) bool) float64 {
 	return v
 }
 
+// ref reads the number of a thread, processor or goroutine, or that there is none: nil, before Go 1.20 -1.
+func (c *cursor) ref() {
+	c.token(20, func(b byte) bool { return isDigit(b) || b == '-' || b == 'n' || b == 'i' || b == 'l' })
+}
+
 // until reads at most limit bytes up to stop, which is not read.
 func (c *cursor) until(stop byte, limit int) string {
 	text := c.token(limit, func(b byte) bool { return b != stop && b != '\n' })

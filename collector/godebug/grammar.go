@@ -59,9 +59,9 @@ func parseScan(c *cursor, _ *Line) {
 func parseSched(c *cursor, l *Line) {
 	s := &l.Sched
 	s.NeedSpinning = -1
+	c.sure = c.sure || !c.failed() // the word is rare enough
 	s.At = c.int()
 	c.lit("ms: gomaxprocs=")
-	c.sure = c.sure || !c.failed()
 	s.Procs = c.int()
 	c.lit(" idleprocs=")
 	s.IdleProcs = c.signed()
@@ -112,7 +112,7 @@ func parseP(c *cursor, l *Line) {
 	c.lit(" syscalltick=")
 	c.int()
 	c.lit(" m=")
-	c.until(' ', 20)
+	c.ref()
 	c.lit(" runqsize=")
 	l.RunQueue = c.int() & 0xffffffff
 	if l.RunQueue >= 1<<31 {
@@ -125,7 +125,7 @@ func parseP(c *cursor, l *Line) {
 func parseM(c *cursor, _ *Line) {
 	c.int()
 	c.lit(": p=")
-	c.until(' ', 20)
+	c.ref()
 	c.lit(" curg=")
 	c.sure = c.sure || !c.failed()
 	c.rest(400)
@@ -152,9 +152,9 @@ func parseG(c *cursor, l *Line) {
 // scav N KiB work (bg), N KiB work (eager), N KiB now, N% util[ (forced)| [controller reset]]; Go 1.18 and 1.19: scav [GEN ]N KiB work, N KiB total, N% util
 func parseScav(c *cursor, l *Line) {
 	s := &l.Scav
+	c.sure = c.sure || !c.failed()
 	s.Background = c.int()
 	if c.try(" KiB work (bg), ") {
-		c.sure = c.sure || !c.failed()
 		s.Eager = c.int()
 		c.lit(" KiB work (eager), ")
 		s.Released = c.int()
@@ -165,7 +165,6 @@ func parseScav(c *cursor, l *Line) {
 			s.Background = c.int()
 			c.lit(" KiB work, ")
 		}
-		c.sure = c.sure || !c.failed()
 		s.Released = c.int()
 		c.lit(" KiB total, ")
 	}
@@ -219,9 +218,9 @@ func parseInit(c *cursor, l *Line) {
 	in := &l.Init
 	in.Package = c.until(' ', 1000)
 	c.lit(" @")
+	c.sure = c.sure || !c.failed() // scheddetail's first block often stands in the first of these lines
 	in.At = c.dec()
 	c.lit(" ms, ")
-	c.sure = c.sure || !c.failed()
 	in.Clock = c.dec()
 	c.lit(" ms clock, ")
 	in.Bytes = c.int()
