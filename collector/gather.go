@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,6 +26,7 @@ import (
 	"github.com/sonde-io/sonde/collector/discover/kube"
 	"github.com/sonde-io/sonde/collector/discover/sd"
 	"github.com/sonde-io/sonde/collector/exposed"
+	"github.com/sonde-io/sonde/collector/godebug"
 	"github.com/sonde-io/sonde/collector/inspect"
 	"github.com/sonde-io/sonde/collector/perf"
 	"github.com/sonde-io/sonde/collector/privacy"
@@ -33,6 +35,7 @@ import (
 	"github.com/sonde-io/sonde/collector/scrape"
 	"github.com/sonde-io/sonde/collector/series"
 	"github.com/sonde-io/sonde/collector/trigger"
+	"github.com/sonde-io/sonde/collector/wire"
 	"github.com/sonde-io/sonde/internal/catalog"
 	"github.com/sonde-io/sonde/internal/rungroup"
 	"github.com/sonde-io/sonde/profiles/store"
@@ -62,6 +65,7 @@ type sink interface {
 type outlets struct {
 	sink     sink
 	series   series.Appender
+	lines    wire.LinesSink
 	seen     func(ctx context.Context, ps []catalog.Process)
 	events   func(ctx context.Context, es []catalog.Event) error
 	agentOf  func(id discover.Identity) (catalog.Process, bool) // the row of a process that its agent reports
@@ -89,6 +93,7 @@ type gatherers struct {
 	lists   *sd.Manager        // nil: no targets from elsewhere
 	kernel  *procstat.Manager  // metrics of processes and their cgroups; nil: not asked for
 	exposed *exposed.Manager   // metrics that processes offer; nil: not asked for
+	logs    *godebug.Followers // nil: none is followed
 	poller  *capture.Poller    // nil: nobody is asked for captures
 
 	own  atomic.Pointer[labels.Labels] // of the process that this is, once a scan has found it
@@ -101,7 +106,7 @@ func (o outlets) through(f *privacy.Filter) outlets {
 		return o
 	}
 	seen, events := o.seen, o.events
-	o.sink, o.series = f.Sink(o.sink), f.Series(o.series)
+	o.sink, o.series, o.lines = f.Sink(o.sink), f.Series(o.series), f.Lines(o.lines)
 	o.seen = func(ctx context.Context, ps []catalog.Process) { seen(ctx, f.Processes(ps)) }
 	o.events = func(ctx context.Context, es []catalog.Event) error { return events(ctx, f.Events(es)) }
 	return o
@@ -158,6 +163,11 @@ func newGatherers(cfg *Config, version string, log *slog.Logger, registry *prome
 		return nil, err
 	}
 	if err := g.openMetrics(registry); err != nil {
+		return nil, err
+	}
+	g.logs, err = godebug.NewFollowers(godebug.FollowersConfig{Settings: cfg.Godebug, Dir: filepath.Join(cfg.Data, LogsDir), Host: g.host, Series: g.out.series, Lines: g.out.lines,
+		Redact: filter.Bytes, Logger: log, Registerer: registry})
+	if err != nil {
 		return nil, err
 	}
 	if !cfg.Captures.Disabled {
@@ -325,6 +335,9 @@ func (g *gatherers) addTo(group *rungroup.Group) {
 	if g.kernel != nil {
 		group.Add("procstat", g.kernel.Run)
 	}
+	if g.logs != nil {
+		group.Add("logs", g.logs.Run)
+	}
 	if g.cover != nil {
 		group.Add("coverage", g.leave)
 	}
@@ -400,11 +413,29 @@ func (g *gatherers) report(ctx context.Context, r discover.Report) {
 	if g.memory != nil {
 		g.memory.SetTargets(read)
 	}
+	known := procstat.Targets(r, g.host, g.out.agentOf)
 	if g.kernel != nil {
-		g.kernel.SetTargets(procstat.Targets(r, g.host, g.out.agentOf))
+		g.kernel.SetTargets(known)
+	}
+	if g.logs != nil {
+		g.logs.SetKnown(logged(r.Processes, known))
 	}
 	g.trigger.SetTargets(trigger.Targets(r, g.host, g.out.agentOf))
 	g.cover.Report(ctx, r)
+}
+
+// logged says where processes run whose logs may be followed.
+func logged(ps []discover.Process, known []procstat.Target) []godebug.Known {
+	at := make(map[int]*discover.Process, len(ps))
+	for i := range ps {
+		at[ps[i].PID] = &ps[i]
+	}
+	out := make([]godebug.Known, len(known))
+	for i, t := range known {
+		p := at[t.PID]
+		out[i] = godebug.Known{Labels: t.Labels, Started: t.Started.UnixMilli(), ContainerID: p.ContainerID, PodUID: p.PodUID, Container: p.Labels["k8s_container_name"], PID: t.PID}
+	}
+	return out
 }
 
 // ownLabels are those of the process that this is; none where no scan has found it yet.

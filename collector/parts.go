@@ -36,6 +36,7 @@ const (
 	CatalogFile = "catalog.db" // the catalogue, SQLite
 	BlobDir     = "blobs"      // segments, blocks and captures
 	BinaryDir   = "binaries"   // what frames that come as addresses are named by; it can be deleted
+	LogsDir     = "logs"       // how far the logs that are followed were read
 	LockFile    = "lock"       // held by the process that may change it
 )
 
@@ -164,7 +165,7 @@ func (p *parts) openCaptures(ctx context.Context) (err error) {
 // openGatherers makes what finds and profiles processes.
 func (p *parts) openGatherers(context.Context) error {
 	agents := &agentIndex{cat: p.cat, now: time.Now}
-	g, err := newGatherers(p.cfg, p.opts.Version, p.log, p.registry, outlets{sink: p.store, series: p.metrics, seen: p.seen, events: p.tell, agentOf: agents.of, agentIn: agents.ofPod, turns: p.rules.turns,
+	g, err := newGatherers(p.cfg, p.opts.Version, p.log, p.registry, outlets{sink: p.store, series: p.metrics, lines: p.lines, seen: p.seen, events: p.tell, agentOf: agents.of, agentIn: agents.ofPod, turns: p.rules.turns,
 		captures: p.captures, report: coverage.Into(p.cat), reporter: "serve", binaries: p.binaries})
 	if err != nil {
 		return err

@@ -160,7 +160,7 @@ func (s *sidecar) openUpstream(context.Context) error {
 	s.client = &http.Client{Transport: transport}
 	remote := &capture.Remote{URL: url, Client: s.client, UserAgent: "sonde-sidecar/" + s.opts.Version}
 	s.relay = &capture.Relay{Upstream: remote}
-	g, err := newGatherers(s.cfg, s.opts.Version, s.log, s.registry, outlets{sink: s.forward, series: s.forward, seen: s.forward.Seen, events: s.forward.Events, agentOf: s.agentOf, turns: s.turns,
+	g, err := newGatherers(s.cfg, s.opts.Version, s.log, s.registry, outlets{sink: s.forward, series: s.forward, lines: s.forward, seen: s.forward.Seen, events: s.forward.Events, agentOf: s.agentOf, turns: s.turns,
 		captures: remote, report: coverage.Post(url, s.client), reporter: "sidecar", binaries: s.binaries})
 	if err != nil {
 		return err
