@@ -119,6 +119,14 @@ func (c *cursor) ref() {
 	c.token(20, func(b byte) bool { return isDigit(b) || b == '-' || b == 'n' || b == 'i' || b == 'l' })
 }
 
+// values reads numbers, truth values or nil, the first behind what was read and each other one behind its name.
+func (c *cursor) values(names ...string) {
+	for _, name := range names {
+		c.lit(name)
+		c.token(20, func(b byte) bool { return isDigit(b) || b == '-' || b >= 'a' && b <= 'z' })
+	}
+}
+
 // until reads at most limit bytes up to stop, which is not read.
 func (c *cursor) until(stop byte, limit int) string {
 	text := c.token(limit, func(b byte) bool { return b != stop && b != '\n' })

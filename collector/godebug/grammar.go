@@ -1,5 +1,7 @@
 package godebug
 
+import "bytes"
+
 // The grammars, from runtime/mgc.go, proc.go, mgcscavenge.go and mgcpacer.go of Go 1.18 to 1.26. The line's needle has been read.
 
 // gc N @S.SSSs P%[ (checking for goroutine leaks)]: a+b+c ms clock, a+b/c/d+e ms cpu, x->y->z MB, G MB goal, K MB stacks, L MB globals, N P[ (forced)]
@@ -52,7 +54,7 @@ func parseScan(c *cursor, _ *Line) {
 	}
 	c.int()
 	c.sure = c.sure || !c.failed()
-	c.rest(200)
+	c.token(200, func(b byte) bool { return isDigit(b) || bytes.IndexByte([]byte("+= objs,pan"), b) >= 0 })
 }
 
 // SCHED Tms: gomaxprocs=N idleprocs=N threads=N spinningthreads=N[ needspinning=N] idlethreads=N runqueue=N, then [ N N ][ schedticks=[ N N ]] with spaces or without, or with scheddetail gcwaiting=B nmidlelocked=N stopwait=N sysmonwait=B
@@ -77,7 +79,7 @@ func parseSched(c *cursor, l *Line) {
 	c.lit(" runqueue=")
 	s.RunQueue = c.signed()
 	if s.Detail = c.try(" gcwaiting="); s.Detail {
-		c.rest(200)
+		c.values("", " nmidlelocked=", " stopwait=", " sysmonwait=")
 		return
 	}
 	c.lit(" [")
@@ -118,7 +120,8 @@ func parseP(c *cursor, l *Line) {
 	if l.RunQueue >= 1<<31 {
 		l.RunQueue = 0
 	}
-	c.rest(200)
+	c.lit(" gfreecnt=")
+	c.values("", " timerslen=")
 }
 
 // M0: p=0 curg=1 mallocing=0 throwing=0 preemptoff= locks=1 …
@@ -128,7 +131,14 @@ func parseM(c *cursor, _ *Line) {
 	c.ref()
 	c.lit(" curg=")
 	c.sure = c.sure || !c.failed()
-	c.rest(400)
+	c.values("", " mallocing=", " throwing=")
+	c.lit(" preemptoff=")
+	if !c.try(" ") { // mostly it is empty
+		c.until(' ', 100)
+		c.lit(" ")
+	}
+	c.lit("locks=")
+	c.values("", " dying=", " spinning=", " blocked=", " lockedg=")
 }
 
 // states are the names of the runtime's states of a goroutine, by number.
@@ -146,7 +156,13 @@ func parseG(c *cursor, l *Line) {
 	} else {
 		l.State = "other"
 	}
-	c.rest(400)
+	if !c.try(") ") { // the reason may have parentheses of its own
+		c.token(100, func(b byte) bool { return b != '=' && b != '\n' })
+	} else {
+		c.lit("m")
+	}
+	c.lit("=")
+	c.values("", " lockedm=")
 }
 
 // scav N KiB work (bg), N KiB work (eager), N KiB now, N% util[ (forced)| [controller reset]]; Go 1.18 and 1.19: scav [GEN ]N KiB work, N KiB total, N% util
@@ -183,9 +199,28 @@ func parsePacer(c *cursor, l *Line) {
 		c.sure = true
 		p.Start, p.AssistRatio = true, c.float()
 		c.lit(" (scan ")
-		c.rest(200)
+		c.int()
+		c.lit(" MB in ")
+		c.int()
+		c.lit("->")
+		c.int()
+		c.lit(" MB) workers=")
+		c.int()
+		c.lit("+")
+		c.float()
 		return
-	case c.try("sweep done at heap size "), c.try("H_m_prev="):
+	case c.try("sweep done at heap size "):
+		c.sure = true
+		c.int()
+		c.lit("MB; allocated ")
+		c.int()
+		c.lit("MB during sweep; swept ")
+		c.int()
+		c.lit(" pages at ")
+		c.float()
+		c.lit(" pages/byte")
+		return
+	case c.try("H_m_prev="):
 		c.sure = true
 		c.rest(400)
 		return
