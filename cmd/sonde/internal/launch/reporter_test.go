@@ -1,0 +1,187 @@
+package launch
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/sonde-io/sonde/collector/godebug"
+	"github.com/sonde-io/sonde/collector/series"
+	"github.com/sonde-io/sonde/collector/wire"
+)
+
+// intake is a collector as far as a Reporter knows it.
+type intake struct {
+	mu     sync.Mutex
+	cycles int
+	lines  int
+	last   map[string]float64 // by series
+	labels map[string]string  // of the last series
+	seen   []wire.Seen
+	busy   int // answers of 503 before it takes anything
+	err    error
+}
+
+func (in *intake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.busy > 0 {
+		in.busy--
+		http.Error(w, "busy", http.StatusServiceUnavailable)
+		return
+	}
+	var answer wire.BatchAnswer
+	records := wire.NewReader(r.Body)
+	for {
+		if _, err := records.Next(); err == io.EOF {
+			break
+		} else if err != nil {
+			in.err = err
+			return
+		}
+		if err := in.record(records); err != nil {
+			in.err = err
+		}
+		answer.Results = append(answer.Results, wire.Result{Status: wire.StatusOK})
+	}
+	_ = json.NewEncoder(w).Encode(answer)
+}
+
+func (in *intake) record(r *wire.Reader) error {
+	section := func() []byte {
+		if _, err := r.Section(); err != nil {
+			return nil
+		}
+		b, _ := io.ReadAll(r)
+		return b
+	}
+	var m wire.Meta
+	if err := json.Unmarshal(section(), &m); err != nil {
+		return err
+	}
+	_ = section() // the process
+	in.seen = append(in.seen, m.Seen...)
+	for _, p := range m.Parts() {
+		z, err := gzip.NewReader(bytes.NewReader(section()))
+		if err != nil {
+			return err
+		}
+		text, err := io.ReadAll(z)
+		if err != nil {
+			return err
+		}
+		if p.Kind == wire.PartLines {
+			if n := bytes.Count(text, []byte("\n")); n != m.Lines[0].Count || m.Lines[0].Labels["service_name"] == "" {
+				return fmt.Errorf("%d lines of %v, meta says %d", n, m.Lines[0].Labels, m.Lines[0].Count)
+			}
+			in.lines += m.Lines[0].Count
+			continue
+		}
+		b, err := series.Decode(text, series.Limits{Samples: wire.MaxMetricSamples})
+		if err != nil || len(text) > wire.MaxMetricsBytes {
+			return fmt.Errorf("%d bytes of metrics: %w", len(text), err)
+		}
+		for _, s := range b.Samples {
+			name := s.Labels.Get("__name__")
+			if name == "gctrace_cycle" {
+				in.cycles++
+			}
+			in.last[name+s.Labels.Get("kind")] = s.V
+			in.labels = s.Labels.Map()
+		}
+	}
+	return nil
+}
+
+func gcLine(n int) ([]byte, *godebug.Line) {
+	text := fmt.Appendf(nil, "gc %d @%d.%03ds 1%%: 0.009+6.5+0.19 ms clock, 0.019+0.43/0.059/6.2+0.39 ms cpu, 3->4->3 MB, 4 MB goal, 0 MB stacks, 0 MB globals, 2 P\n", n, n/100, n%100)
+	l, ok := godebug.Parse(text)
+	if !ok {
+		panic(string(text))
+	}
+	return text, &l
+}
+
+// TestReporter: every line arrives once, whatever the collector answers meanwhile.
+func TestReporter(t *testing.T) {
+	in := &intake{last: map[string]float64{}, busy: 2}
+	server := httptest.NewServer(in)
+	defer server.Close()
+	asked := 0
+	r := NewReporter(ReporterConfig{Client: server.Client(), URL: server.URL, Every: 5 * time.Millisecond, Labels: labels.FromStrings("service_name", "wrong", "service_instance_id", "i1"),
+		Lookup: func(context.Context) (labels.Labels, bool) {
+			asked++
+			return labels.FromStrings("service_name", "cart", "service_instance_id", "i1"), asked > 2
+		}, Seen: &wire.Seen{Instance: "i1", Process: wire.Process{Labels: map[string]string{"service_name": "cart"}, State: "running"}}}, time.Now())
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); r.Run(ctx) }()
+	const n = 20_000 // more samples than one record may have
+	for i := 1; i <= n; i++ {
+		text, l := gcLine(i)
+		r.Line(text, l, time.Now())
+	}
+	cancel()
+	<-done
+	var err error
+	for range 5 { // a busy collector is asked again, as Run would
+		if err = r.Close(t.Context(), &Ended{Code: 3, Torn: 7}); err == nil {
+			break
+		}
+	}
+	if err != nil || in.err != nil {
+		t.Fatal(err, in.err)
+	}
+	dropped := int(in.last["sonde_godebug_dropped_lines_total"])
+	if in.lines+dropped < n || in.lines > n || in.cycles < in.lines || in.cycles > n {
+		t.Errorf("%d lines and %d cycles arrived, %d were dropped; want %d", in.lines, in.cycles, dropped, n)
+	}
+	if in.last["sonde_godebug_torn_lines_total"] != 7 || in.last["sonde_godebug_lines_totalgc"] != n || in.labels["service_name"] != "cart" || in.labels["instance"] != "i1" {
+		t.Errorf("%v of %v", in.last, in.labels)
+	}
+	if len(in.seen) < 2 || in.seen[0].State != "running" || in.seen[len(in.seen)-1].State != "exited" || in.seen[len(in.seen)-1].Reason != "exit status 3" {
+		t.Errorf("seen %+v", in.seen)
+	}
+}
+
+// TestReporterNeverBlocks: a collector that takes a connection and says nothing makes nobody wait, and memory stays bounded.
+func TestReporterNeverBlocks(t *testing.T) {
+	dead, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dead.Close()
+	r := NewReporter(ReporterConfig{Client: http.DefaultClient, URL: "http://" + dead.Addr().String(), Every: time.Millisecond, Labels: labels.FromStrings("service_name", "cart")}, time.Now())
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); r.Run(ctx) }()
+	for i := 1; i <= 50_000; i++ { // a hundred times what a busy program prints in a minute
+		text, l := gcLine(i)
+		r.Line(text, l, time.Now())
+	}
+	cancel()
+	<-done
+	r.mu.Lock()
+	waiting, dropped, queued := len(r.waiting), r.dropped, r.queued
+	r.mu.Unlock()
+	if waiting > 16 || queued > maxQueued || dropped == 0 {
+		t.Errorf("%d waiting, %d bytes queued, %d lines dropped", waiting, queued, dropped)
+	}
+	short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := r.Close(short, &Ended{}); err == nil || !strings.Contains(err.Error(), "deadline") {
+		t.Errorf("closed with %v", err)
+	}
+}
