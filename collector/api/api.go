@@ -42,7 +42,7 @@ type Catalog interface {
 	PutBuilds(ctx context.Context, bs []catalog.Build) error
 	Build(ctx context.Context, id string) (catalog.Build, error)
 	BuildIDs(ctx context.Context, prefix string, limit int) ([]string, error)
-	Builds(ctx context.Context, service string) ([]catalog.Build, error)
+	BuildHeads(ctx context.Context) ([]catalog.BuildHead, error)
 	BuildUses(ctx context.Context, build string, since int64, limit int) ([]catalog.BuildUse, error)
 	BuildsWith(ctx context.Context, path string) ([]catalog.BuildModule, error)
 }

@@ -87,6 +87,9 @@ func (h *Handler) builds(ctx context.Context, r *http.Request) (any, error) {
 	if len(out) > limit {
 		out, more = out[:limit], true
 	}
+	if err := h.describeBuilds(ctx, out); err != nil {
+		return nil, err
+	}
 	return map[string]any{"builds": out, "more": more}, nil
 }
 
@@ -113,7 +116,7 @@ func (h *Handler) knownBuilds(ctx context.Context, since int64, ids map[string]b
 	if more = len(uses) > maxUses; more {
 		uses = uses[:maxUses]
 	}
-	rows, err := h.cfg.Catalog.Builds(ctx, "")
+	rows, err := h.cfg.Catalog.BuildHeads(ctx)
 	if err != nil {
 		return nil, false, err
 	}
@@ -136,7 +139,7 @@ func (h *Handler) knownBuilds(ctx context.Context, since int64, ids map[string]b
 	}
 	for i := range rows {
 		if b := &rows[i]; (ids == nil || ids[b.ID]) && (ran[b.ID] || b.FirstSeen >= since) {
-			add(buildOf(b, inventoryOf(b)))
+			add(buildJSON{ID: b.ID, GoVersion: b.GoVersion, Module: b.Module, Version: released(b.Version), Size: b.Size, Stripped: b.Stripped, Known: b.Known, FirstSeen: b.FirstSeen, Services: []buildUserJSON{}})
 		}
 	}
 	for _, u := range uses {
@@ -217,9 +220,33 @@ func inventoryOf(b *catalog.Build) *build.Inventory {
 	return inv
 }
 
-func buildOf(b *catalog.Build, inv *build.Inventory) buildJSON {
-	return buildJSON{ID: b.ID, GoVersion: inv.GoVersion, Module: cmp.Or(inv.Main.Path, b.Module), Version: inv.Main.Version, Revision: inv.Settings["vcs.revision"], RevisionTime: inv.Settings["vcs.time"],
-		Modified: inv.Settings["vcs.modified"] == "true", Modules: len(inv.Deps), Size: b.Size, Stripped: b.Stripped, Known: b.Info != "", FirstSeen: b.FirstSeen, Services: []buildUserJSON{}}
+// released leaves out what Go calls a version and is none.
+func released(version string) string {
+	if version == "(devel)" {
+		return ""
+	}
+	return version
+}
+
+// describeBuilds adds what only the texts of the builds say: of those that are shown, since texts are long.
+func (h *Handler) describeBuilds(ctx context.Context, bs []buildJSON) error {
+	for i := range bs {
+		j := &bs[i]
+		if !j.Known {
+			continue
+		}
+		b, err := h.cfg.Catalog.Build(ctx, j.ID)
+		if errors.Is(err, catalog.ErrNotFound) {
+			continue // it has just expired
+		}
+		if err != nil {
+			return err
+		}
+		inv := inventoryOf(&b)
+		j.GoVersion, j.Module, j.Modules = inv.GoVersion, cmp.Or(inv.Main.Path, j.Module), len(inv.Deps)
+		j.Revision, j.RevisionTime, j.Modified = inv.Settings["vcs.revision"], inv.Settings["vcs.time"], inv.Settings["vcs.modified"] == "true"
+	}
+	return nil
 }
 
 // ranBy is a process that ran a build, and what it was started with.

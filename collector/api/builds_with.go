@@ -53,6 +53,12 @@ func (h *Handler) buildsWith(ctx context.Context, r *http.Request) (any, error) 
 	if err != nil {
 		return nil, err
 	}
+	if len(known) > maxBuilds {
+		known, more = known[:maxBuilds], true
+	}
+	if err := h.describeBuilds(ctx, known); err != nil {
+		return nil, err
+	}
 	out := make([]withJSON, 0, len(known))
 	for _, b := range known {
 		out = append(out, withJSON{b, found[b.ID]})
@@ -88,7 +94,7 @@ func (h *Handler) modulesFound(ctx context.Context, module string, c build.Const
 
 // goFound adds the builds whose version of Go is in the range.
 func (h *Handler) goFound(ctx context.Context, c build.Constraint, out map[string]foundJSON) error {
-	bs, err := h.cfg.Catalog.Builds(ctx, "")
+	bs, err := h.cfg.Catalog.BuildHeads(ctx)
 	if err != nil {
 		return err
 	}

@@ -17,12 +17,20 @@ type BuildStore interface {
 	BuildIDs(ctx context.Context, prefix string, limit int) ([]string, error)
 	// Builds returns the builds that processes of service ran ("" for all), first seen first.
 	Builds(ctx context.Context, service string) ([]Build, error)
+	// BuildHeads returns all builds without their Info, first seen first: of many builds the texts are hundreds of megabytes.
+	BuildHeads(ctx context.Context) ([]BuildHead, error)
 	// BuildUses returns who ran which build, of the processes last seen at or after since (Unix ms), sorted by service, then the one seen last first; build "" is all, at most limit.
 	BuildUses(ctx context.Context, build string, since int64, limit int) ([]BuildUse, error)
 	// BuildsWith returns who has the module at path in it, compiled or declared, by build id. An empty path is every module that is declared or compiled anywhere.
 	BuildsWith(ctx context.Context, path string) ([]BuildModule, error)
 	// Modules returns the main modules of those builds, without the rest of them, sorted, at most limit.
 	Modules(ctx context.Context, service string, limit int) ([]string, error)
+}
+
+// BuildHead is a build without its text.
+type BuildHead struct {
+	Build      // Info is empty
+	Known bool // whether there is a text
 }
 
 // BuildUse is what the processes of one service did with one build.
@@ -122,6 +130,22 @@ func (db *DB) Builds(ctx context.Context, service string) ([]Build, error) {
 		return nil, fmt.Errorf("list builds in catalogue: %w", err)
 	}
 	return bs, nil
+}
+
+// BuildHeads implements BuildStore.
+func (db *DB) BuildHeads(ctx context.Context) ([]BuildHead, error) {
+	scan := func(rows *sql.Rows) (h BuildHead, err error) {
+		var known int
+		err = rows.Scan(&h.ID, &h.GoBuildID, &h.GNUBuildID, &h.GoVersion, &h.Module, &h.Version, &h.FirstSeen, &h.Size, &h.Stripped, &known)
+		h.Known = known != 0
+		return h, err
+	}
+	hs, err := collect(ctx, db.r, db.d, scan, `SELECT id, go_build_id, gnu_build_id, go_version, module, version, first_seen, size, stripped, CASE WHEN info = '' THEN 0 ELSE 1 END
+		FROM builds ORDER BY first_seen, id`)
+	if err != nil {
+		return nil, fmt.Errorf("list builds in catalogue: %w", err)
+	}
+	return hs, nil
 }
 
 // runningFor is how long (ms) a process counts as running that nobody saw end and that was not seen again.

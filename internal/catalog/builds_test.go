@@ -30,6 +30,11 @@ func TestModulesOfBuilds(t *testing.T) {
 			t.Errorf("%s: %+v, want %+v", tt.path, got, tt.want)
 		}
 	}
+	heads, err := db.BuildHeads(t.Context())
+	must(t, err)
+	if len(heads) != 3 || heads[0].ID != "b1" || !heads[0].Known || heads[0].Info != "" || heads[2].Known {
+		t.Errorf("heads %+v", heads)
+	}
 	all, err := db.BuildsWith(t.Context(), "")
 	must(t, err)
 	if len(all) != 4 {

@@ -94,8 +94,13 @@ func (t *tx) deleteProcesses(d Deletion, seenBefore int64, r *Removed) (err erro
 	if r.Processes, err = t.exec(`DELETE FROM processes WHERE `+where, args...); err != nil {
 		return err
 	}
-	_, err = t.exec(`DELETE FROM builds WHERE first_seen < ? AND id NOT IN (SELECT build_id FROM processes)`, seenBefore)
-	return err
+	if _, err = t.exec(`DELETE FROM turnover WHERE instance NOT IN (SELECT instance FROM processes)`); err != nil {
+		return err
+	}
+	if _, err = t.exec(`DELETE FROM builds WHERE first_seen < ? AND id NOT IN (SELECT build_id FROM processes)`, seenBefore); err != nil {
+		return err
+	}
+	return t.deleteOrphans()
 }
 
 // deleteCaptures removes the captures that d names and that were asked for in its range; their blobs become garbage.

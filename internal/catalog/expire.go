@@ -41,13 +41,8 @@ func (db *DB) Expire(ctx context.Context, keysBefore, processesBefore, eventsBef
 		if _, err := t.exec(`DELETE FROM expected WHERE reported < NOW() - ?`, nodeGone); err != nil {
 			return err
 		}
-		for _, query := range []string{
-			`DELETE FROM build_modules WHERE build_id NOT IN (SELECT id FROM builds)`,
-			`DELETE FROM conditions WHERE id NOT IN (SELECT conditions FROM processes)`,
-		} {
-			if _, err := t.exec(query); err != nil {
-				return err
-			}
+		if err := t.deleteOrphans(); err != nil {
+			return err
 		}
 		if _, err := t.exec(`DELETE FROM turnover WHERE at < NOW() - ?`, turnoverKept); err != nil {
 			return err

@@ -85,6 +85,31 @@ func (db *DB) fillModules(ctx context.Context) error {
 	})
 }
 
+// refillModules makes the rows of all builds anew.
+func (db *DB) refillModules(ctx context.Context) error {
+	err := db.write(ctx, "forget the modules of builds", func(t *tx) error {
+		_, err := t.exec(`UPDATE builds SET modules = -1`)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return db.fillModules(ctx)
+}
+
+// deleteOrphans removes the modules of builds, and the conditions of processes, that are not there any more.
+func (t *tx) deleteOrphans() error {
+	for _, query := range []string{
+		`DELETE FROM build_modules WHERE build_id NOT IN (SELECT id FROM builds)`,
+		`DELETE FROM conditions WHERE id NOT IN (SELECT conditions FROM processes)`,
+	} {
+		if _, err := t.exec(query); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // BuildsWith implements BuildStore.
 func (db *DB) BuildsWith(ctx context.Context, path string) ([]BuildModule, error) {
 	scan := func(rows *sql.Rows) (m BuildModule, err error) {

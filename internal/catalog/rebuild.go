@@ -46,7 +46,7 @@ func (db *DB) Born(ctx context.Context) (time.Time, error) {
 }
 
 // notSalvaged are the tables that Salvage leaves out: what a rebuild makes anew, and what is about programs that run.
-var notSalvaged = []string{"blocks", "datasets", "garbage", "leases", "holds", "schema_migrations"}
+var notSalvaged = []string{"blocks", "datasets", "garbage", "leases", "holds", "schema_migrations", "build_modules", "turnover"}
 
 // Salvaged is what Salvage got out of a damaged catalogue.
 type Salvaged struct {
@@ -91,6 +91,9 @@ func (db *DB) Salvage(ctx context.Context, path string) (*Salvaged, error) {
 			s.Lost = append(s.Lost, fmt.Sprintf("%s: all but %d rows: %v", table, rows, readErr))
 		}
 		s.Rows[table] = rows
+	}
+	if err := db.refillModules(ctx); err != nil {
+		return nil, fmt.Errorf("salvage catalogue %s: %w", path, err)
 	}
 	return s, nil
 }
