@@ -36,6 +36,7 @@ export function parseView(search: string): View {
   const p = new URLSearchParams(search);
   const v: View = { ...defaultView, tab: tabs.find(([t]) => t === p.get("tab"))?.[0] ?? "charts", zone: p.get("tz") === "local" ? "local" : "utc", live: p.get("live") === "1" };
   for (const k of ["query", "from", "to", "by", "show", "table", "hide", "instance", "grep", "build", "a", "b", "module", "version"] as const) v[k] = p.get(k) || defaultView[k];
+  if (!/^[a-zA-Z_]\w*$/.test(v.by)) v.by = ""; // it becomes part of queries
   return v;
 }
 

@@ -11,6 +11,7 @@ test("the address holds the whole view", () => {
   assert.deepEqual(parseView(""), defaultView);
   const v = { ...defaultView, tab: "builds" as const, query: '{service_name="a&b"}', from: "now-3h", by: "service_version", a: "x", b: "y", module: "golang.org/x/text", version: "<v0.3.8", zone: "local" as const, live: true };
   assert.deepEqual(parseView(formatView(v)), v);
+  assert.equal(parseView("?by=a)or(b").by, "");
   assert.deepEqual(parseView("?tab=nosuch&tz=mars&from=&more=1"), defaultView);
 });
 
