@@ -116,3 +116,33 @@ func TestABuildToldWithAProcess(t *testing.T) {
 		t.Errorf("build %+v, process %+v", b, p)
 	}
 }
+
+func TestModulesAndConditionsGoWithTheirProcesses(t *testing.T) {
+	db := open(t)
+	must(t, db.PutProcesses(t.Context(), []Process{
+		{Instance: "i", Service: "cart", BuildID: "b1", FirstSeen: 5, LastSeen: 5, Conditions: map[string]string{"args": "-user bob"}, Build: &Build{ID: "b1", Info: tinyInfo, FirstSeen: 5}},
+		{Instance: "k", Service: "pay", BuildID: "b2", FirstSeen: 5, LastSeen: 5, Conditions: map[string]string{"args": "serve"}, Build: &Build{ID: "b2", Info: tinyInfo, FirstSeen: 5}},
+	}))
+	_, err := db.FinishDeletion(t.Context(), Deletion{ID: "d", Service: "cart", Start: 0, End: 100}, 100)
+	must(t, err)
+	for table, want := range map[string]int{"build_modules": 4, "conditions": 1, "turnover": 1, "builds": 1} {
+		var n int
+		must(t, db.w.QueryRow(`SELECT COUNT(*) FROM `+table).Scan(&n))
+		if n != want {
+			t.Errorf("%d rows in %s, want %d", n, table, want)
+		}
+	}
+}
+
+func TestSalvagedBuildsHaveModules(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "old.db")
+	old := openAt(t, path)
+	must(t, old.PutBuilds(t.Context(), []Build{{ID: "b1", Info: tinyInfo}}))
+	must(t, old.Close())
+	db := open(t)
+	_, err := db.Salvage(t.Context(), path)
+	must(t, err)
+	if with, err := db.BuildsWith(t.Context(), "golang.org/x/text"); err != nil || len(with) != 1 {
+		t.Errorf("%v, %v", with, err)
+	}
+}
