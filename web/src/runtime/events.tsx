@@ -93,7 +93,7 @@ export function Events(p: { s: Shown }) {
       {data && !data.length && <NoEvents />}
       {list.length > 0 && (
         <div class="list">
-          <table class="rows">
+          <table class="rows wrapped">
             <thead><tr><th scope="col">time</th><th scope="col">kind</th><th scope="col">service</th><th scope="col">what</th><th scope="col"><span class="sr">profiles</span></th></tr></thead>
             <tbody>{list.slice(0, most).map((e) => <Row key={e.id} e={e} s={p.s} />)}</tbody>
           </table>

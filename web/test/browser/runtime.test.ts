@@ -384,6 +384,10 @@ test("hostile names stay text, and long ones do not break the page", async () =>
   assert.ok((await page.locator(".events").innerText()).includes(bad));
   assert.equal(await page.locator(".events tbody td:nth-child(2)").nth(1).innerText(), "○ constructor");
   assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), "the page is no wider than the window");
+  await page.setViewportSize({ width: 1000, height: 800 });
+  await page.mouse.wheel(0, 300);
+  await page.waitForFunction(() => scrollY > 200 && document.querySelector(".lane")!.getBoundingClientRect().top === 0);
+  await shot(page, "narrow");
   await page.setViewportSize({ width: 480, height: 800 });
   const wide = await page.evaluate(() => [...document.querySelectorAll("*")].filter((e) => e.getBoundingClientRect().right > innerWidth && !e.closest(".list, .legend, .values")).map((e) => e.className || e.tagName));
   assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), `nor on a phone: ${wide.join()}`);
