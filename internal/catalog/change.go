@@ -67,7 +67,9 @@ func (t *tx) addRestart(m, gone mover) error {
 	}
 	known := e != nil
 	if !known && gone.ran < settled && !gone.crashed {
-		return nil
+		if loops, err := t.loops(m, gone); err != nil || !loops {
+			return err
+		}
 	}
 	if !known {
 		e = &Event{Time: m.at, Kind: "restart", Service: m.service, Attrs: map[string]string{"build": m.build, "instance": m.instance, "replaced": gone.instance}}
@@ -103,6 +105,16 @@ func (t *tx) addRestart(m, gone mover) error {
 		return t.updateEvent(e)
 	}
 	return t.addEvents([]Event{*e})
+}
+
+// loops reports whether gone, which did not run for long, had itself taken the place of another: what is started so again and again is no job.
+func (t *tx) loops(m, gone mover) (bool, error) {
+	var replaced string
+	err := t.row(`SELECT mate FROM turnover WHERE process = ? AND came = 1`, []any{gone.process}, &replaced)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, nil
+	}
+	return replaced != "" && m.conditions == gone.conditions, err
 }
 
 // peer is another process of the same service and build.
@@ -154,6 +166,9 @@ func (t *tx) lives(o peer) (bool, error) {
 
 // addChange stores an event if m, which has just started, was started with something that no other process of its service and build runs with, and reports whether such an event tells of m. mate is whom m replaced, or nil.
 func (t *tx) addChange(p Process, m mover, mate *mover) (bool, error) {
+	if mate != nil && mate.conditions == m.conditions {
+		return false, nil
+	}
 	e, err := t.counting("change", m.service, m.build, m.at, changeGoesOn)
 	if err != nil {
 		return false, err
@@ -165,9 +180,6 @@ func (t *tx) addChange(p Process, m mover, mate *mover) (bool, error) {
 	if e != nil && now.are(e) {
 		count(e, m.at)
 		return true, t.updateEvent(e)
-	}
-	if mate != nil && mate.conditions == m.conditions {
-		return false, nil
 	}
 	others, err := t.peers(p)
 	if err != nil {

@@ -182,7 +182,7 @@ func (t *tx) hasLeft(process string) (bool, error) {
 func (t *tx) mate(m mover, came int) (*mover, error) {
 	lo, hi := m.at-inPlace, m.at+elsewhere
 	if came == 1 {
-		lo, hi = m.at-elsewhere, m.at+inPlace
+		lo, hi = max(m.at-elsewhere, m.at-m.ran+1), m.at+inPlace // who started before m did has not taken its place
 	}
 	best, err := t.bestMate(m, `came = ? AND conditions = ? AND mate = '' AND +at BETWEEN ? AND ?`, came, m.conditions, lo, hi)
 	if err == nil && best == nil {
