@@ -129,8 +129,16 @@ func (p *plot) draw(panel plotPanel, width, height int, low, high float64) []str
 			lastX = -1
 			continue
 		}
+		if panel.t[i] < p.from || panel.t[i] > p.to {
+			lastX = -1
+			continue
+		}
 		x := int(math.Round(float64(panel.t[i]-p.from) / span * float64(dotsX-1)))
-		y := int(math.Round((high - v) / (high - low) * float64(dotsY-1)))
+		down := (high/2 - v/2) / (high/2 - low/2) // in halves: the greatest numbers have a difference that is none
+		if !(down <= 1) {
+			down = 1
+		}
+		y := int(math.Round(max(0, down) * float64(dotsY-1)))
 		if lastX >= 0 && (p.step == 0 || panel.t[i]-lastT <= 3*p.step/2) {
 			line(lastX, lastY, x, y, set)
 		} else {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -206,7 +207,7 @@ func (d *promData) series() ([]promSeries, error) {
 		if len(out[i].points) == 0 {
 			return nil, bad(errors.New("a series without values"))
 		}
-		slices.SortStableFunc(out[i].points, func(a, b promPoint) int { return int(a.t - b.t) })
+		slices.SortStableFunc(out[i].points, func(a, b promPoint) int { return cmp.Compare(a.t, b.t) })
 	}
 	return out, nil
 }
