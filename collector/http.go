@@ -113,7 +113,7 @@ func (p *parts) routes() (*http.ServeMux, error) {
 	queryAPI.Register(queries)
 	queryAPI.RegisterLines(queries, p.cat)
 	queryAPI.RegisterPGO(queries, p.cat, p.binaries)
-	for _, tell := range []string{"POST /api/v1/builds", "POST /api/v1/events"} {
+	for _, tell := range []string{"POST /api/v1/builds", "POST /api/v1/events", "POST /api/v1/vulns"} {
 		mux.Handle(tell, queries)
 	}
 	if err := p.measured.register(mux, queries); err != nil {

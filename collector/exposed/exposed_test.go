@@ -239,9 +239,8 @@ func TestGopsSamples(t *testing.T) {
 
 // kept is an appender that writes down what it takes.
 type kept struct {
-	mu     sync.Mutex
-	names  map[string]map[string]float64 // by instance
-	series map[string]bool
+	mu    sync.Mutex
+	names map[string]map[string]float64 // by instance
 }
 
 func (k *kept) AppendSeries(_ context.Context, bs ...series.Batch) error {

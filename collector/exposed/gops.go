@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/sonde-io/sonde/collector/series"
@@ -27,7 +28,7 @@ var gopsNames = map[string]labels.Labels{
 }
 
 func named(name string, more ...string) labels.Labels {
-	return labels.FromStrings(append([]string{labels.MetricName, name}, more...)...)
+	return labels.FromStrings(append([]string{model.MetricNameLabel, name}, more...)...)
 }
 
 var errNumbers = errors.New("no numbers of a gops agent")

@@ -224,7 +224,7 @@ func (c *converter) putHistogram(name string, m *dto.Metric, fh *histogram.Float
 
 // labels returns the labels of a series; not ok, and counted, where they pass a limit.
 func (c *converter) labels(name string, m *dto.Metric, more []labels.Label) (labels.Labels, bool) {
-	all := append(c.wide[:0], labels.Label{Name: labels.MetricName, Value: name})
+	all := append(c.wide[:0], labels.Label{Name: model.MetricNameLabel, Value: name})
 	for _, l := range m.GetLabel() {
 		if l.GetValue() == "" {
 			continue // the same as no label

@@ -206,7 +206,7 @@ func (s *Store) names(ctx context.Context) ([]string, error) {
 		return nil, err
 	}
 	defer q.Close()
-	names, _, err := q.LabelValues(ctx, labels.MetricName, nil)
+	names, _, err := q.LabelValues(ctx, model.MetricNameLabel, nil)
 	return names, err
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/metadata"
@@ -89,7 +90,7 @@ func (a *guarded) AppendHistogram(ref storage.SeriesRef, ls labels.Labels, t int
 }
 
 func (a *guarded) UpdateMetadata(ref storage.SeriesRef, ls labels.Labels, m metadata.Metadata) (storage.SeriesRef, error) {
-	a.s.meta.put(series.Metadata{Name: family(ls.Get(labels.MetricName)), Type: m.Type, Help: m.Help, Unit: m.Unit})
+	a.s.meta.put(series.Metadata{Name: family(ls.Get(model.MetricNameLabel)), Type: m.Type, Help: m.Help, Unit: m.Unit})
 	return ref, nil
 }
 
@@ -104,7 +105,7 @@ func (a *guardedV2) Append(ref storage.SeriesRef, ls labels.Labels, st, t int64,
 	if m := o.Metadata; !m.IsEmpty() {
 		name := o.MetricFamilyName
 		if name == "" {
-			name = family(ls.Get(labels.MetricName))
+			name = family(ls.Get(model.MetricNameLabel))
 		}
 		a.s.meta.put(series.Metadata{Name: name, Type: m.Type, Help: m.Help, Unit: m.Unit})
 	}

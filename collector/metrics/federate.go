@@ -111,7 +111,7 @@ func (s *Store) lastSamples(r *http.Request, sets [][]*labels.Matcher) ([]lastSa
 			return nil, &reply.Error{Status: http.StatusUnprocessableEntity, Message: "too many series", Limit: "max_query_samples", Max: int64(s.set.MaxQuerySamples)}
 		}
 		at := merged.At()
-		x := lastSample{labels: at.Labels(), name: at.Labels().Get(labels.MetricName)}
+		x := lastSample{labels: at.Labels(), name: at.Labels().Get(model.MetricNameLabel)}
 		it = at.Iterator(it)
 		found := false
 		for typ := it.Next(); typ != chunkenc.ValNone; typ = it.Next() {
@@ -165,7 +165,7 @@ func (s *Store) dtoFamily(xs []lastSample, proto3 bool) *dto.MetricFamily {
 		noInstance := true
 		x.labels.Range(func(l labels.Label) {
 			noInstance = noInstance && l.Name != model.InstanceLabel
-			if l.Name != labels.MetricName {
+			if l.Name != model.MetricNameLabel {
 				m.Label = append(m.Label, &dto.LabelPair{Name: proto.String(l.Name), Value: proto.String(l.Value)})
 			}
 		})

@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/snappy"
-	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/prompb"
 	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 	"go.opentelemetry.io/collector/pdata/pmetric"
@@ -338,7 +338,7 @@ func (s checkingSeries) AppendSeries(_ context.Context, batches ...metricseries.
 	for _, b := range batches {
 		for _, x := range b.Samples {
 			all := metricseries.Merge(b.Process, x.Labels)
-			if name, dup := all.HasDuplicateLabelNames(); dup || x.Labels.Get(labels.MetricName) == "" {
+			if name, dup := all.HasDuplicateLabelNames(); dup || x.Labels.Get(model.MetricNameLabel) == "" {
 				s.t.Errorf("labels %v (%s twice: %v)", all, name, dup)
 			}
 			if x.H != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/sonde-io/sonde/collector/series"
@@ -87,7 +88,7 @@ func (f *Filter) own(ls labels.Labels) (out labels.Labels, leaves bool) {
 	out, leaves = ls, true
 	var b *labels.Builder
 	ls.Range(func(l labels.Label) {
-		if l.Name == labels.MetricName {
+		if l.Name == model.MetricNameLabel {
 			return
 		}
 		if len(f.drop) > 0 && matches(f.drop, l.Name) {

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/sonde-io/sonde/collector/series"
@@ -30,7 +31,7 @@ const (
 func (p *process) due(round, n int) bool { return p.fresh || (round+p.phase)%n == 0 }
 
 func named(name string, more ...string) labels.Labels {
-	return labels.FromStrings(append([]string{labels.MetricName, name}, more...)...)
+	return labels.FromStrings(append([]string{model.MetricNameLabel, name}, more...)...)
 }
 
 var (
@@ -82,7 +83,7 @@ func (r *reader) read(p *process, round int, now time.Time) error {
 	t := now.UnixMilli()
 	put := func(ls labels.Labels, v float64) { r.out = append(r.out, series.Sample{Labels: ls, T: t, V: v}) }
 	own := func(ls labels.Labels, v float64) {
-		if !p.t.Agent && (r.given == nil || !r.given(p.t.Instance, ls.Get(labels.MetricName))) {
+		if !p.t.Agent && (r.given == nil || !r.given(p.t.Instance, ls.Get(model.MetricNameLabel))) {
 			put(ls, v)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/sonde-io/sonde/collector/discover"
@@ -39,7 +40,7 @@ func (k *kept) AppendSeries(_ context.Context, bs ...series.Batch) error {
 	for _, b := range bs {
 		of := map[string]float64{}
 		for _, s := range b.Samples {
-			name := s.Labels.Get(labels.MetricName)
+			name := s.Labels.Get(model.MetricNameLabel)
 			if ty := s.Labels.Get("type"); ty != "" {
 				name += " " + ty
 			}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"unicode/utf8"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/sonde-io/sonde/collector/reply"
@@ -69,11 +70,11 @@ func (h *Handler) checkSeries(ls labels.Labels) error {
 		case !utf8.ValidString(label.Name) || !utf8.ValidString(label.Value):
 			return reply.Errorf(http.StatusUnprocessableEntity, "metrics: label %q is not UTF-8", clip(label.Name, 64))
 		case label.Name == "":
-			return reply.Errorf(http.StatusUnprocessableEntity, "metrics: a label of %.64q has no name", ls.Get(labels.MetricName))
+			return reply.Errorf(http.StatusUnprocessableEntity, "metrics: a label of %.64q has no name", ls.Get(model.MetricNameLabel))
 		default:
 			return nil
 		}
-		return &reply.Error{Status: http.StatusUnprocessableEntity, Message: fmt.Sprintf("metrics: label %q of %q is too long", clip(label.Name, 64), clip(ls.Get(labels.MetricName), 64)),
+		return &reply.Error{Status: http.StatusUnprocessableEntity, Message: fmt.Sprintf("metrics: label %q of %q is too long", clip(label.Name, 64), clip(ls.Get(model.MetricNameLabel), 64)),
 			Limit: limit, Max: int64(most), Got: int64(got)}
 	})
 }

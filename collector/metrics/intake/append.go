@@ -3,6 +3,7 @@ package intake
 import (
 	"context"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
@@ -51,7 +52,7 @@ func (a *appender) AppendExemplar(ref storage.SeriesRef, _ labels.Labels, _ exem
 
 // UpdateMetadata leaves the metadata out where the vocabulary has it.
 func (a *appender) UpdateMetadata(ref storage.SeriesRef, ls labels.Labels, m metadata.Metadata) (storage.SeriesRef, error) {
-	name := ls.Get(labels.MetricName)
+	name := ls.Get(model.MetricNameLabel)
 	if _, known := series.Describe(name); !known {
 		a.batch.Metadata = append(a.batch.Metadata, series.Metadata{Name: name, Type: m.Type, Help: m.Help, Unit: m.Unit})
 	}
