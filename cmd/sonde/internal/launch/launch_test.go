@@ -130,7 +130,8 @@ func TestEveryCycle(t *testing.T) {
 					gotForced++
 				}
 			}
-			if got != cycles || gotForced != forced || cycles < 20 {
+			// That a cycle is forced is set while the one before may still be printing.
+			if got != cycles || gotForced < forced || gotForced > forced+1 || cycles < 20 {
 				t.Errorf("%d cycles, %d forced; the runtime says %d and %d", got, gotForced, cycles, forced)
 			}
 			ms := float64(pauses) / 1e6

@@ -46,8 +46,8 @@ type ReporterConfig struct {
 	Log  *slog.Logger
 }
 
-// lookups is how often Lookup is asked, once per flush, before Labels have to do.
-const lookups = 6
+// lookupFor is how long Lookup is asked, once per flush, before Labels have to do: an agent's first window has gone by then.
+const lookupFor = 45 * time.Second
 
 // Reporter gathers what was taken out of a program's standard error and sends it. Line is called by one goroutine, the rest is safe for concurrent use.
 type Reporter struct {
@@ -64,7 +64,7 @@ type Reporter struct {
 
 	labels labels.Labels // nil labels: not known yet
 	known  bool
-	asked  int
+	until  time.Time // Lookup is asked
 	seen   time.Time
 	number int
 	torn   int
@@ -78,7 +78,7 @@ func NewReporter(cfg ReporterConfig, started time.Time) *Reporter {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	r := &Reporter{cfg: cfg, labels: cfg.Labels, known: cfg.Lookup == nil}
+	r := &Reporter{cfg: cfg, labels: cfg.Labels, known: cfg.Lookup == nil, until: time.Now().Add(lookupFor)}
 	r.rec.Source = "stderr"
 	r.rec.Sampler.Started = started.UnixMilli()
 	return r
@@ -134,7 +134,6 @@ func (r *Reporter) Run(ctx context.Context) {
 func (r *Reporter) Close(ctx context.Context, end *Ended) error {
 	r.mu.Lock()
 	r.torn = end.Torn
-	r.asked = lookups - 1 // one more time
 	if s := r.cfg.Seen; s != nil {
 		s.State, s.Reason = "exited", end.Error()
 		r.seen = time.Time{}
@@ -147,7 +146,7 @@ func (r *Reporter) flush(ctx context.Context, last bool) error {
 	if !r.known {
 		if ls, ok := r.cfg.Lookup(ctx); ok {
 			r.labels, r.known = ls, true
-		} else if r.asked++; r.asked >= lookups {
+		} else if last || time.Now().After(r.until) {
 			r.known = true
 		}
 	}
