@@ -116,11 +116,23 @@ func (s *promSeries) name(names []string) string {
 func selectorOf(ls map[string]string, names []string) string {
 	var parts []string
 	for _, name := range names {
-		if v, ok := ls[name]; ok && name != "__name__" {
+		if v, ok := ls[name]; ok && name != "__name__" && !repeats(name, ls) {
 			parts = append(parts, clean(name)+"="+strconv.Quote(clean(v)))
 		}
 	}
 	return "{" + strings.Join(parts, ",") + "}"
+}
+
+// repeats reports whether a label says again what another does: job and instance, which Prometheus' users look for, mostly do.
+func repeats(name string, ls map[string]string) bool {
+	switch name {
+	case "job":
+		service := ls["service_name"]
+		return service != "" && (ls["job"] == service || strings.HasSuffix(ls["job"], "/"+service))
+	case "instance":
+		return ls["instance"] == ls["service_instance_id"]
+	}
+	return false
 }
 
 // promFormat returns how the values of s are printed: its name tells the unit, where it has one. What a function gave back has none, and no unit then.
@@ -251,7 +263,7 @@ func (a *app) plotProm(series []promSeries, params url.Values, limit int) error 
 		p.step = int64(step * 1000)
 	}
 	for _, s := range shown {
-		panel := plotPanel{title: s.name(names)}
+		panel := plotPanel{title: strings.TrimPrefix(s.name(names), "{}")}
 		for _, pt := range s.points {
 			if pt.hist != nil {
 				return errHistograms

@@ -20,7 +20,7 @@ func TestQuery(t *testing.T) {
 	time.Local = time.UTC
 	var q url.Values
 	r := sonde(t, answers("/prometheus/api/v1/query", vectorJSON, &q), "", "query", "go_gc_heap_live_bytes", "--at", "now-5m")
-	want := `2026-11-21 11:55:00: 3 series, all of {job="shop/cart",service_name="cart"}
+	want := `2026-11-21 11:55:00: 3 series, all of {service_name="cart"}
                                           VALUE  SERIES
                                         12.4MiB  go_gc_heap_live_bytes{service_instance_id="a?"}
                                             NaN  go_gc_heap_live_bytes{service_instance_id="b"}
