@@ -33,6 +33,7 @@ func (p *parts) openMetrics(ctx context.Context) (err error) {
 		return err
 	}
 	p.closers = append(p.closers, p.metrics.Close)
+	p.backups.Metrics = func(_ context.Context, dir string) (string, error) { return dir, p.metrics.Snapshot(dir) }
 	if len(c.Metrics.RemoteWrite) > 0 {
 		if p.writer, err = p.metrics.NewRemoteWriter(metrics.RemoteWriterConfig{To: c.Metrics.RemoteWrite, Dir: filepath.Dir(c.file), FlushDeadline: c.ShutdownTimeout.D(), Logger: p.log,
 			Registerer: p.registry}); err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/sonde-io/sonde/collector/api"
 	"github.com/sonde-io/sonde/collector/capture"
 	"github.com/sonde-io/sonde/collector/coverage"
 	"github.com/sonde-io/sonde/collector/discover"
@@ -126,7 +127,7 @@ func (p *parts) openData(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if p.binaries, err = binaries.Open(binaries.Config{Dir: filepath.Join(dir, BinaryDir), Logger: p.log}); err != nil {
+	if p.binaries, err = binaries.Open(binaries.Config{Dir: filepath.Join(dir, BinaryDir), Logger: p.log, Told: api.BinaryTold(cat.PutBuilds)}); err != nil {
 		return err
 	}
 	p.closers = append(p.closers, p.binaries.Close)
