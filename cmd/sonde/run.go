@@ -245,7 +245,11 @@ func (r *runner) started(pid int) {
 	}
 	if r.agent == "" {
 		cfg.Seen = &wire.Seen{Instance: instance, Process: wire.Process{Labels: maps.Clone(ls), GoVersion: p.GoVersion, Build: p.BuildID, Exe: p.Exe, PID: pid,
-			BootID: p.BootID, PIDNS: p.PIDNS, StartTicks: p.StartTicks, NSPIDs: p.PIDs, Started: now.UnixMilli(), State: "running"}}
+			BootID: p.BootID, PIDNS: p.PIDNS, StartTicks: p.StartTicks, NSPIDs: p.PIDs, Started: now.UnixMilli(), State: "running", Conditions: p.Conditions}}
+		if b := p.Build; b != nil {
+			s := &cfg.Seen.Process
+			s.BuildInfo, s.GoBuildID, s.GNUBuildID, s.BinarySize, s.Stripped = b.Mod.String(), b.GoBuildID, b.GNUBuildID, b.Size, b.Stripped
+		}
 	}
 	ls["service_instance_id"] = instance
 	cfg.Labels = labels.FromMap(ls)
