@@ -195,6 +195,7 @@ func (d *demoRun) introduce() {
 	}
 	fmt.Fprintf(d.out, "ask it from another terminal: %s ps%s\n", d.command(), server)
 	fmt.Fprintf(d.out, "cart's goroutines, as they leak: %s\n", d.client.URL("/", url.Values{"query": {"cart"}, "type": {"goroutine:goroutine"}, "live": {"1"}}))
+	fmt.Fprintf(d.out, "its runtime on one time line: %s\n", d.client.URL("/runtime", url.Values{"query": {"cart"}, "from": {"now-15m"}, "live": {"1"}}))
 }
 
 // command is how a person runs this binary again: go run leaves it in a directory that nobody wants to type.
