@@ -418,24 +418,14 @@ func (g *gatherers) report(ctx context.Context, r discover.Report) {
 		g.kernel.SetTargets(known)
 	}
 	if g.logs != nil {
-		g.logs.SetKnown(logged(r.Processes, known))
+		at := make(map[int]labels.Labels, len(known))
+		for _, t := range known {
+			at[t.PID] = t.Labels
+		}
+		g.logs.SetKnown(godebug.KnownOf(r, func(pid int) (labels.Labels, bool) { ls, ok := at[pid]; return ls, ok }))
 	}
 	g.trigger.SetTargets(trigger.Targets(r, g.host, g.out.agentOf))
 	g.cover.Report(ctx, r)
-}
-
-// logged says where processes run whose logs may be followed.
-func logged(ps []discover.Process, known []procstat.Target) []godebug.Known {
-	at := make(map[int]*discover.Process, len(ps))
-	for i := range ps {
-		at[ps[i].PID] = &ps[i]
-	}
-	out := make([]godebug.Known, len(known))
-	for i, t := range known {
-		p := at[t.PID]
-		out[i] = godebug.Known{Labels: t.Labels, Started: t.Started.UnixMilli(), ContainerID: p.ContainerID, PodUID: p.PodUID, Container: p.Labels["k8s_container_name"], PID: t.PID}
-	}
-	return out
 }
 
 // ownLabels are those of the process that this is; none where no scan has found it yet.
