@@ -1,13 +1,10 @@
 package collector
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -15,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/model/labels"
@@ -237,72 +233,6 @@ func (g *gatherers) openTriggers(registry prometheus.Registerer) (err error) {
 	return err
 }
 
-// observed is the sink that lets the triggers see what is gathered.
-type observed struct {
-	g    *gatherers
-	next sink
-}
-
-// Append implements sink.
-func (o observed) Append(ctx context.Context, p store.Push) error {
-	if t := o.g.trigger; t != nil && p.Process != nil {
-		for i := range p.Profiles {
-			t.Observe(p.Process.Instance, p.Profiles[i].Type, p.Profiles[i].Data)
-		}
-	}
-	return o.next.Append(ctx, p)
-}
-
-// late is the gatherers as one executor, for those that are made before they are.
-type late struct{ g *gatherers }
-
-func (l late) Instances() []string { return l.g.executors().Instances() }
-
-func (l late) Capture(ctx context.Context, t capture.Task) (string, io.ReadCloser, error) {
-	return l.g.executors().Capture(ctx, t)
-}
-
-// fromMemory takes captures out of the memory of processes.
-type fromMemory struct{ *inspect.Inspector }
-
-func (m fromMemory) Instances() []string {
-	var watched []string
-	for _, st := range m.Status() {
-		watched = append(watched, st.Instance)
-	}
-	return watched
-}
-
-func (m fromMemory) Capture(ctx context.Context, t capture.Task) (string, io.ReadCloser, error) {
-	if t.Kind != capture.Goroutines {
-		kinds := []string{capture.Goroutine, capture.Heap, capture.Mutex, capture.Block}
-		return capture.Profiler{Name: "memory", Kinds: kinds, List: m.Instances, Take: m.Inspector.Capture}.Capture(ctx, t)
-	}
-	text, err := m.Text(ctx, t.Instance)
-	if err != nil {
-		return "", nil, err
-	}
-	return capture.ContentType(t.Kind), io.NopCloser(bytes.NewReader(text)), nil
-}
-
-// executors are what takes captures of the processes that are gathered here, the one that disturbs them least first.
-func (g *gatherers) executors() capture.Executors {
-	es := capture.Executors{g.filter.Executor(g.scraper)}
-	if g.memory != nil {
-		es = append(es, g.filter.Executor(fromMemory{g.memory}))
-	}
-	if g.perf != nil {
-		es = append(es, g.filter.Executor(capture.Profiler{Name: "perf", Kinds: []string{capture.CPU, capture.OffCPU}, Take: g.perf.Capture, List: func() []string {
-			var watched []string
-			for _, st := range g.perf.Status() {
-				watched = append(watched, st.Instance)
-			}
-			return watched
-		}}))
-	}
-	return es
-}
-
 // setRules puts triggers in force.
 func (g *gatherers) setRules(rules []capture.Rule) error {
 	if g.trigger == nil {
@@ -357,145 +287,6 @@ func (g *gatherers) close() error {
 		return nil
 	}
 	return g.scanner.Close()
-}
-
-// agentSeen reports whether an agent reports the process.
-func (g *gatherers) agentSeen(bootID string, pidns, startTicks uint64, pids []int) bool {
-	_, ok := g.out.agentOf(discover.Identity{BootID: bootID, PIDNS: pidns, StartTicks: startTicks, PIDs: pids})
-	return ok
-}
-
-// sampled says who profiles a process that has neither agent nor endpoint, or why nobody can.
-func (g *gatherers) sampled(p *discover.Process) (gatherer, reason string) {
-	var reasons []string
-	ask := func(name string, can func(discover.Process) (bool, string)) bool {
-		ok, why := can(*p)
-		if !ok {
-			reasons = append(reasons, name+": "+why)
-		}
-		return ok
-	}
-	if g.perf != nil && ask("perf", g.perf.Can) {
-		gatherer = GatherPerf
-	}
-	if g.memory != nil && ask("memory", g.memory.Can) {
-		gatherer = GatherPerf
-	}
-	if gatherer != "" {
-		return gatherer, ""
-	}
-	return "", strings.Join(reasons, "; ")
-}
-
-// report hands on what a scan found.
-func (g *gatherers) report(ctx context.Context, r discover.Report) {
-	var sampled []perf.Target
-	var read []inspect.Target
-	g.tellBinaries(ctx, r.Processes)
-	for _, p := range r.Processes {
-		if p.PID == os.Getpid() {
-			own := scrape.ProcessOf(p, g.host).Labels
-			g.own.Store(&own)
-		}
-		if p.Gatherer != GatherPerf {
-			continue
-		}
-		t, ok := g.target(&p, r.Time)
-		if ok {
-			sampled = append(sampled, t)
-		}
-		t.Weight = 1 // what is read from memory does not take turns: it costs little, and deltas need every capture
-		read = append(read, inspect.Target(t))
-	}
-	if g.perf != nil {
-		g.perf.SetTargets(sampled)
-	}
-	if g.memory != nil {
-		g.memory.SetTargets(read)
-	}
-	known := procstat.Targets(r, g.host, g.out.agentOf)
-	if g.kernel != nil {
-		g.kernel.SetTargets(known)
-	}
-	if g.logs != nil {
-		at := make(map[int]labels.Labels, len(known))
-		for _, t := range known {
-			at[t.PID] = t.Labels
-		}
-		g.logs.SetKnown(godebug.KnownOf(r, func(pid int) (labels.Labels, bool) { ls, ok := at[pid]; return ls, ok }))
-	}
-	g.trigger.SetTargets(trigger.Targets(r, g.host, g.out.agentOf))
-	g.cover.Report(ctx, r)
-}
-
-// ownLabels are those of the process that this is; none where no scan has found it yet.
-func (g *gatherers) ownLabels() labels.Labels {
-	if ls := g.own.Load(); ls != nil {
-		return *ls
-	}
-	return labels.EmptyLabels()
-}
-
-// target is what is sampled of p at now; not ok where it is another replica's turn.
-func (g *gatherers) target(p *discover.Process, now time.Time) (t perf.Target, ok bool) {
-	t = perf.Target{PID: p.PID, Process: scrape.ProcessOf(*p, g.host), Build: scrape.BuildOf(*p), Cgroup: p.Cgroup, Weight: 1}
-	t.Process.State = "" // a window is stored after its end, when discovery may have said that the process has ended
-	if g.out.turns != nil {
-		ok, t.Weight = g.out.turns(t.Process.Labels).Turn("cpu", p.Instance, now)
-		return t, ok
-	}
-	return t, true
-}
-
-// lacks says what a process that is watched does not give, and why.
-func (g *gatherers) lacks(instance string) (what []string) {
-	if g.memory == nil {
-		return nil
-	}
-	for _, st := range g.memory.Status() {
-		if st.Instance != instance {
-			continue
-		}
-		if st.Reason != "" {
-			what = append(what, "memory: "+st.Reason)
-		}
-		for _, ty := range slices.Sorted(maps.Keys(st.Off)) {
-			what = append(what, ty+": "+st.Off[ty])
-		}
-	}
-	return what
-}
-
-// describe says whether and as what a process is sampled that began after the last scan.
-func (g *gatherers) describe(ctx context.Context, pid int) (perf.Target, bool) {
-	p, err := g.scanner.Look(ctx, pid)
-	if err != nil || p.Gatherer != GatherPerf {
-		return perf.Target{}, false
-	}
-	return g.target(&p, time.Now())
-}
-
-// tellBinaries tells of each build where its binary can be read, so that what others send as addresses of it can be named: again once the process has ended that had it.
-func (g *gatherers) tellBinaries(ctx context.Context, ps []discover.Process) {
-	if g.out.binaries == nil {
-		return
-	}
-	alive := map[int]string{}
-	for i := range ps {
-		if ps[i].State != discover.Denied {
-			alive[ps[i].PID] = ps[i].BuildID
-		}
-	}
-	maps.DeleteFunc(g.told, func(id string, pid int) bool { return alive[pid] != id })
-	for pid, id := range alive {
-		if _, ok := g.told[id]; ok || id == "" {
-			continue
-		}
-		g.told[id] = pid
-		if err := g.out.binaries.Add(ctx, fmt.Sprintf("/proc/%d/exe", pid)); err != nil {
-			g.log.Debug("cannot take up a binary", "pid", pid, "error", err)
-		}
-	}
 }
 
 // TouchRules returns what the settings allow and deny say may be touched.
