@@ -23,7 +23,7 @@ func (a *app) buildsAddCommand() *cobra.Command {
 		Long: `Tell the collector what binaries are made of: for builds of which it knows no more than the id, because neither an agent nor
 the node could say, and for those that are about to run.
 
-FILE is a Go executable, of any system, or what go version -m printed of one or more. Only what the binary says about itself is sent. That text does not
+FILE is a Go executable, of any system, the core of a Go program on Linux, or what go version -m printed of one or more. Only what the binary says about itself is sent. That text does not
 tell the ids by which processes are joined with their build: --id gives that of one, without it a hash of the text is its id.`,
 		Example: `  sonde builds add ./cart
   go version -m /usr/bin/* > programs.txt; sonde builds add programs.txt

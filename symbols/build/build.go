@@ -28,6 +28,7 @@ type Info struct {
 	GoVersion  string           // "go1.26.8"
 	Mod        *debug.BuildInfo // never nil; Main and Deps are empty for a program built without modules
 	Size       int64            // of the file in bytes, 0: unknown
+	Core       bool             // it was read from a core of the program; Size and Stripped are not known then
 	Stripped   string           // yes or no: whether it has no symbol table; "" where that is not known
 }
 
@@ -94,7 +95,7 @@ func (i *Info) HasDep(path string) bool {
 	return false
 }
 
-// ReadFile reads the build of the executable at path, which may be /proc/PID/exe. The error wraps ErrNotGo where the file is no Go
+// ReadFile reads the build of the executable at path, which may be /proc/PID/exe, or a core. The error wraps ErrNotGo where the file is no Go
 // program, and what the system said where it cannot be read.
 func ReadFile(path string) (*Info, error) {
 	f, err := os.Open(path)
@@ -113,11 +114,13 @@ func ReadFile(path string) (*Info, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read build of %s: %w", path, err)
 	}
-	info.Size = st.Size()
+	if !info.Core {
+		info.Size = st.Size()
+	}
 	return info, nil
 }
 
-// Read reads the build of an executable: ELF, Mach-O or PE. The GNU build ID is read from ELF only.
+// Read reads the build of an executable: ELF, Mach-O or PE, or of the program that left an ELF core. The GNU build ID is read from ELF only.
 func Read(r io.ReaderAt) (*Info, error) {
 	br := &budget{r: r, left: maxRead}
 	var head [4]byte
@@ -130,7 +133,14 @@ func Read(r io.ReaderAt) (*Info, error) {
 	info := &Info{}
 	isELF := bytes.Equal(head[:], []byte("\x7fELF"))
 	if isELF {
-		notes, err := readNotes(br)
+		h, err := readHeader(br)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrNotGo, err)
+		}
+		if h.core {
+			return readCore(br, h)
+		}
+		notes, err := readNotes(br, h)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrNotGo, err)
 		}

@@ -203,8 +203,59 @@ func TestReadIsBounded(t *testing.T) {
 	}
 }
 
+// smallCore is a core with one mapping: an image with both build IDs and build information.
+func smallCore() []byte {
+	const at = 64 + 56
+	le := binary.LittleEndian
+	b := make([]byte, at)
+	copy(b, "\x7fELF\x02\x01\x01")
+	le.PutUint16(b[16:], typeCore)
+	le.PutUint64(b[32:], 64) // program headers
+	le.PutUint16(b[54:], 56)
+	le.PutUint16(b[56:], 1)
+	image := make([]byte, 64)
+	copy(image, "\x7fELF\x02\x01\x01")
+	note := func(name string, kind uint32, desc string) {
+		image = le.AppendUint32(le.AppendUint32(le.AppendUint32(image, uint32(len(name))), uint32(len(desc))), kind)
+		image = append(append(image, name...), desc...)
+	}
+	note("Go\x00\x00", noteGoBuildID, "abcd/efgh")
+	image = append(image, 0, 0, 0) // to the alignment of the next
+	note("GNU\x00", noteGNUBuild, "\x01\x02\x03\x04")
+	for len(image)%infoAlign != 0 {
+		image = append(image, 0)
+	}
+	head := make([]byte, infoHead)
+	copy(head, infoMagic)
+	head[14], head[15] = 8, infoInline
+	image = append(image, head...)
+	mod := strings.Repeat("s", 16) + "path\texample.com/tiny\n" + strings.Repeat("e", 16)
+	for _, text := range []string{"go1.26.8", mod} {
+		image = append(binary.AppendUvarint(image, uint64(len(text))), text...)
+	}
+	p := b[64:]
+	le.PutUint32(p, ptLoad)
+	le.PutUint64(p[8:], at)
+	le.PutUint64(p[32:], uint64(len(image)))
+	return append(b, image...)
+}
+
+func TestReadSmallCore(t *testing.T) {
+	core := smallCore()
+	info, err := Read(bytes.NewReader(core))
+	if err != nil || !info.Core || info.GoBuildID != "abcd/efgh" || info.GNUBuildID != "01020304" || info.GoVersion != "go1.26.8" || info.Mod.Path != "example.com/tiny" {
+		t.Fatalf("%+v, %v", info, err)
+	}
+	for n := range len(core) {
+		if info, err := Read(bytes.NewReader(core[:n])); err == nil {
+			t.Fatalf("%d of %d bytes are read as %+v", n, len(core), info)
+		}
+	}
+}
+
 func FuzzRead(f *testing.F) {
 	f.Add(elf64(4096))
+	f.Add(smallCore())
 	f.Add([]byte("MZ\x00\x00"))
 	f.Add([]byte("\xcf\xfa\xed\xfe\x07\x00\x00\x01"))
 	whole, err := os.ReadFile(compile(f, []string{"GOOS=linux", "GOARCH=amd64"}, "-ldflags=-s -w"))

@@ -12,12 +12,15 @@ import (
 // than 200 bytes.
 const (
 	maxProgs    = 256
+	maxMappings = 65535 // program headers of a core: one for each mapping
 	maxSections = 4096
 	maxNotes    = 64 << 10 // bytes of one segment or section
 	maxBuildID  = 1024     // bytes of either build ID
 )
 
 const (
+	typeCore      = 4 // ET_CORE
+	ptLoad        = 1
 	ptNote        = 4
 	shtSymbols    = 2 // SHT_SYMTAB
 	shtNote       = 7
@@ -34,6 +37,7 @@ type notes struct {
 type elfHeader struct {
 	order binary.ByteOrder
 	is64  bool
+	core  bool // it is the memory of a process
 	progs table
 	sects table
 }
@@ -47,11 +51,7 @@ type table struct {
 // readNotes reads both build IDs from PT_NOTE segments, which remain in a file without section headers, and from SHT_NOTE sections:
 // Go's own linker leaves the GNU build ID out of the segment. It refuses files whose headers claim more than any linker writes, before
 // debug/elf allocates by these claims.
-func readNotes(r io.ReaderAt) (notes, error) {
-	h, err := readHeader(r)
-	if err != nil {
-		return notes{}, err
-	}
+func readNotes(r io.ReaderAt, h elfHeader) (notes, error) {
 	var ns notes
 	if err := ns.readTable(r, h, h.progs, h.segment); err != nil {
 		return notes{}, fmt.Errorf("read program headers: %w", err)
@@ -93,6 +93,11 @@ func readHeader(r io.ReaderAt) (elfHeader, error) {
 	if b[5] == 2 {
 		h.order = binary.BigEndian
 	}
+	h.core = h.order.Uint16(b[16:]) == typeCore
+	most := maxProgs
+	if h.core {
+		most = maxMappings
+	}
 	u16 := func(off int) int { return int(h.order.Uint16(b[off:])) }
 	wantProg, wantSect := 32, 40
 	switch b[4] {
@@ -108,11 +113,11 @@ func readHeader(r io.ReaderAt) (elfHeader, error) {
 		return elfHeader{}, fmt.Errorf("ELF class %d", b[4])
 	}
 	switch {
-	case h.progs.num > maxProgs:
-		return elfHeader{}, fmt.Errorf("%d program headers, at most %d are read", h.progs.num, maxProgs)
+	case h.progs.num > most:
+		return elfHeader{}, fmt.Errorf("%d program headers, at most %d are read", h.progs.num, most)
 	case h.sects.num > maxSections:
 		return elfHeader{}, fmt.Errorf("%d sections, at most %d are read", h.sects.num, maxSections)
-	case h.sects.num == 0 && h.sects.off != 0:
+	case h.sects.num == 0 && h.sects.off != 0 && !h.core:
 		// The real number would be in section 0: only files with more than 65,279 sections do that.
 		return elfHeader{}, errors.New("more than 65,279 sections")
 	case h.progs.num > 0 && h.progs.size != wantProg:
