@@ -33,7 +33,7 @@ func reasonOf(err error) string {
 		return reasonDuplicate
 	case errors.Is(err, errMaxSeries):
 		return reasonMaxSeries
-	case errors.Is(err, tsdb.ErrInvalidSample), errors.As(err, new(histogram.Error)):
+	case errors.Is(err, tsdb.ErrInvalidSample), errors.Is(err, errTooLong), errors.As(err, new(histogram.Error)):
 		return reasonInvalid
 	}
 	return ""
@@ -109,6 +109,10 @@ func (w *writer) sample(t *target, at int, x *series.Sample) (err error) {
 			reason = reasonTooOld
 		}
 		w.s.metrics.dropped.WithLabelValues(reason).Inc()
+		return nil
+	}
+	if isTooWide(nil, x.H) {
+		w.s.metrics.dropped.WithLabelValues(reasonInvalid).Inc()
 		return nil
 	}
 	known := t.get(at, x.Labels)

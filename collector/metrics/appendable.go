@@ -50,6 +50,15 @@ func (g *guard) future(t int64) bool {
 	return true
 }
 
+// wide reports whether a histogram has more buckets than are taken, and counts it.
+func (g *guard) wide(h *histogram.Histogram, fh *histogram.FloatHistogram) bool {
+	if !isTooWide(h, fh) {
+		return false
+	}
+	g.s.metrics.dropped.WithLabelValues(reasonInvalid).Inc()
+	return true
+}
+
 // judge counts what became of a sample, and returns err only where the whole message failed. A sample that was left out has no reference.
 func (g *guard) judge(ref storage.SeriesRef, err error) (storage.SeriesRef, error) {
 	if err == nil {
@@ -83,7 +92,7 @@ func (a *guarded) Append(ref storage.SeriesRef, ls labels.Labels, t int64, v flo
 }
 
 func (a *guarded) AppendHistogram(ref storage.SeriesRef, ls labels.Labels, t int64, h *histogram.Histogram, fh *histogram.FloatHistogram) (storage.SeriesRef, error) {
-	if a.future(t) {
+	if a.future(t) || a.wide(h, fh) {
 		return ref, nil
 	}
 	return a.judge(a.Appender.AppendHistogram(ref, ls, t, h, fh))
@@ -109,7 +118,7 @@ func (a *guardedV2) Append(ref storage.SeriesRef, ls labels.Labels, st, t int64,
 		}
 		a.s.meta.put(series.Metadata{Name: name, Type: m.Type, Help: m.Help, Unit: m.Unit})
 	}
-	if a.future(t) {
+	if a.future(t) || a.wide(h, fh) {
 		return ref, nil
 	}
 	return a.judge(a.AppenderV2.Append(ref, ls, st, t, v, h, fh, o))

@@ -59,7 +59,8 @@ type Store struct {
 	meta    *metaStore
 	rules   atomic.Pointer[ruleViews]
 
-	opened  atomic.Bool // the log has been read: from here on max_series holds
+	opened  atomic.Bool  // the log has been read: from here on max_series holds
+	labels  atomic.Int64 // bytes of the labels of the series that are alive
 	closing sync.RWMutex
 	closed  bool
 }
@@ -74,7 +75,7 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	s := &Store{cfg: cfg, set: cfg.Settings.WithDefaults(), log: cfg.Logger, parser: parser.NewParser(parser.Options{})}
+	s := &Store{cfg: cfg, set: cfg.Settings.WithDefaults(), log: cfg.Logger, parser: boundedParser{parser.NewParser(parser.Options{})}}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -120,21 +121,32 @@ func (s *Store) options() *tsdb.Options {
 // lifecycle refuses series over the limit.
 type lifecycle struct{ s *Store }
 
-var errMaxSeries = errors.New("max_series")
+var (
+	errMaxSeries = errors.New("max_series")
+	errTooLong   = fmt.Errorf("labels of more than %d bytes", maxSeriesBytes)
+)
 
 // PreCreation implements tsdb.SeriesLifecycleCallback. What the log holds was taken once and is taken again.
-func (l lifecycle) PreCreation(labels.Labels) error {
-	if l.s.opened.Load() && l.s.db.Head().NumSeries() >= uint64(l.s.set.MaxSeries) {
+func (l lifecycle) PreCreation(ls labels.Labels) error {
+	switch bytes := int64(ls.ByteSize()); {
+	case !l.s.opened.Load():
+	case bytes > maxSeriesBytes:
+		return errTooLong
+	case l.s.db.Head().NumSeries() >= uint64(l.s.set.MaxSeries), l.s.labels.Load()+bytes > max(maxSeriesBytes, int64(l.s.set.MaxSeries)*meanSeriesBytes):
 		return errMaxSeries
 	}
 	return nil
 }
 
 // PostCreation implements tsdb.SeriesLifecycleCallback.
-func (lifecycle) PostCreation(labels.Labels) {}
+func (l lifecycle) PostCreation(ls labels.Labels) { l.s.labels.Add(int64(ls.ByteSize())) }
 
 // PostDeletion implements tsdb.SeriesLifecycleCallback.
-func (lifecycle) PostDeletion(map[chunks.HeadSeriesRef]labels.Labels) {}
+func (l lifecycle) PostDeletion(gone map[chunks.HeadSeriesRef]labels.Labels) {
+	for _, ls := range gone {
+		l.s.labels.Add(-int64(ls.ByteSize()))
+	}
+}
 
 // Run keeps house until ctx ends: it writes what became known of names, and forgets targets that say nothing any more. The database compacts by itself.
 func (s *Store) Run(ctx context.Context) error {
@@ -206,7 +218,7 @@ func newStoreMetrics(s *Store) *storeMetrics {
 	m := &storeMetrics{
 		appended: prometheus.NewCounter(prometheus.CounterOpts{Name: "sonde_metrics_appended_samples_total", Help: "Samples that were stored, repeated ones included."}),
 		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sonde_metrics_dropped_samples_total",
-			Help: "Samples that were left out: too_old (out_of_order), future, max_series, duplicate (same series and time, other value), invalid."}, []string{"reason"}),
+			Help: "Samples that were left out: too_old (out_of_order), future, max_series, duplicate (same series and time, other value), invalid (histograms of more than 10000 buckets, labels of more than 64 KiB, too)."}, []string{"reason"}),
 	}
 	for _, reason := range []string{reasonTooOld, reasonFuture, reasonMaxSeries, reasonDuplicate, reasonInvalid} {
 		m.dropped.WithLabelValues(reason)
@@ -214,7 +226,8 @@ func newStoreMetrics(s *Store) *storeMetrics {
 	if r := s.cfg.Registerer; r != nil {
 		r.MustRegister(m.appended, m.dropped,
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sonde_metrics_series", Help: "Series that are alive: they had a sample in the last hours."}, func() float64 { return float64(s.db.Head().NumSeries()) }),
-			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sonde_metrics_max_series", Help: "The limit of series that are alive (setting metrics.max_series)."}, func() float64 { return float64(s.set.MaxSeries) }))
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sonde_metrics_max_series", Help: "The limit of series that are alive (setting metrics.max_series)."}, func() float64 { return float64(s.set.MaxSeries) }),
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sonde_metrics_label_bytes", Help: "Bytes of the labels of the series that are alive: at most 2 KiB times the limit of series."}, func() float64 { return float64(s.labels.Load()) }))
 	}
 	return m
 }
