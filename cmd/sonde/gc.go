@@ -60,7 +60,7 @@ agent (sonde query go_gc_pauses_seconds); gctrace tells it cycle by cycle. --lin
 		case f.lines:
 			return q.printLines(&f, "^(gc |GC forced|scan: )", out.value)
 		case out.value == "plot":
-			return q.plot(gcPanels, f.limit)
+			return q.plot("gctrace_cycle", gcPanels, f.limit)
 		}
 		rows, err := q.gc()
 		if err != nil {

@@ -53,7 +53,7 @@ container_cpu_cfs_throttled_seconds_total. --lines prints the lines.`,
 		case f.lines:
 			return q.printLines(&f, "^(SCHED |  [PMG][0-9])", out.value)
 		case out.value == "plot":
-			return q.plot(schedPanels, f.limit)
+			return q.plot("schedtrace_gomaxprocs", schedPanels, f.limit)
 		}
 		rows, err := q.sched()
 		if err != nil {

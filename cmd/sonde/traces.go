@@ -127,7 +127,7 @@ func (q *traceQuery) nothing(trace, flag string) error {
 	if q.selector != "" {
 		of = " of " + clean(q.selector)
 	}
-	_, err := fmt.Fprintf(q.a.stdout, "no %s%s%s; start the program with `sonde run%s -- PROG`, or follow its log (`lines.files` in the collector's configuration)\n", trace, of, between(q.r.From, q.r.To), flag)
+	_, err := fmt.Fprintf(q.a.stdout, "no %s%s%s; start the program with `sonde run%s -- PROG`, or follow its log (`godebug.files` in the collector's configuration)\n", trace, of, between(q.r.From, q.r.To), flag)
 	return err
 }
 
@@ -139,7 +139,11 @@ type tracePanel struct {
 }
 
 // plot draws the panels one after the other, each on its own scale.
-func (q *traceQuery) plot(panels []tracePanel, limit int) error {
+// Of a range in which the lines, each of which makes a sample of the series of that name, begin late only the later part is drawn.
+func (q *traceQuery) plot(each string, panels []tracePanel, limit int) error {
+	if err := q.narrow(each); err != nil {
+		return err
+	}
 	length := time.Duration(q.r.To-q.r.From) * time.Millisecond
 	step := max(time.Second, (length / promValues).Round(time.Second))
 	params := url.Values{"start": {promTime(q.r.From)}, "end": {promTime(q.r.To)}, "step": {fmt.Sprintf("%g", step.Seconds())}}
@@ -174,6 +178,19 @@ func (q *traceQuery) plot(panels []tracePanel, limit int) error {
 	if !found {
 		_, err := fmt.Fprintf(q.a.stdout, "nothing to draw%s\n", between(q.r.From, q.r.To))
 		return err
+	}
+	return nil
+}
+
+// narrow lets the range begin where the samples of a series do.
+func (q *traceQuery) narrow(name string) error {
+	length := q.r.To - q.r.From
+	found, err := q.ask("min(min_over_time(timestamp(%s%s)[%dms:%dms]))", name, q.selector, length, max(1000, length/promValues))
+	if err != nil || len(found) == 0 || len(found[0].points) == 0 {
+		return err
+	}
+	if first := int64(found[0].points[0].v * 1000); first > q.r.From+length/promValues {
+		q.r.From = first
 	}
 	return nil
 }
