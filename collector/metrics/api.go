@@ -43,7 +43,7 @@ func (s *Store) Register(mux *http.ServeMux) error {
 	router := route.New().WithPrefix(apiPrefix)
 	s.newAPI().Register(router)
 	local := limitBody(router)
-	answer, federate := local, http.Handler(limitBody(http.HandlerFunc(s.federate)))
+	answer, federate := s.oneOfMany(local), s.oneOfMany(limitBody(http.HandlerFunc(s.federate)))
 	if s.set.QueryURL != "" {
 		proxy, err := newProxy(s.set, s.log)
 		if err != nil {
@@ -125,7 +125,7 @@ func (s *Store) newAPI() *apiv1.API {
 		registerer = prometheus.NewRegistry() // its handlers count in it, whatever is wanted
 	}
 	build := &apiv1.PrometheusVersion{Version: emulated, Revision: cmp.Or(s.cfg.Version, "dev"), Branch: "sonde", BuildUser: "sonde", GoVersion: runtime.Version()}
-	return apiv1.NewAPI(s.engine, s.db, nil, nil, s.db,
+	return apiv1.NewAPI(newWeighed(s.engine, answersBytes, s.set.MaxQuerySamples), s.db, nil, nil, s.db,
 		func(context.Context) apiv1.ScrapePoolsRetriever { return nothing{} },
 		func(context.Context) apiv1.TargetRetriever { return known },
 		func(context.Context) apiv1.AlertmanagerRetriever { return s.rules.Load().alert },

@@ -3,8 +3,10 @@ package metrics
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
 )
 
@@ -16,6 +18,8 @@ const (
 
 	maxExprBytes = 16 << 10 // of an expression, without what stands in quotes
 	maxExprDepth = 200      // brackets in brackets
+
+	subqueryStep = time.Minute // of a subquery that says none
 )
 
 // isTooWide reports whether a histogram, one of the two, has more than maxBuckets.
@@ -81,4 +85,32 @@ func quoted(s string, quote byte) int {
 		}
 	}
 	return len(s)
+}
+
+// stepsOf returns the most steps that a subquery of q has. The engine takes memory for all of them before it looks at the first.
+func stepsOf(q promql.Query) float64 {
+	stmt, ok := q.Statement().(*parser.EvalStmt)
+	if !ok {
+		return 0
+	}
+	most := 0.0
+	parser.Inspect(stmt.Expr, func(n parser.Node, path []parser.Node) error {
+		sub, ok := n.(*parser.SubqueryExpr)
+		if !ok {
+			return nil
+		}
+		span := stmt.End.Sub(stmt.Start).Seconds() + sub.Range.Seconds()
+		for _, outer := range path {
+			if o, ok := outer.(*parser.SubqueryExpr); ok {
+				span += o.Range.Seconds()
+			}
+		}
+		step := sub.Step
+		if step <= 0 {
+			step = subqueryStep
+		}
+		most = max(most, span/step.Seconds())
+		return nil
+	})
+	return most
 }

@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -42,6 +43,31 @@ func TestExpressionBounds(t *testing.T) {
 				t.Errorf("%s of %s: %d %s", path, c.name, resp.StatusCode, b[:n])
 			}
 		}
+	}
+}
+
+func TestSubqueryBounds(t *testing.T) {
+	s := open(t, Config{})
+	srv := serve(t, s)
+	now := time.Now()
+	for expr, want := range map[string]int{
+		"sum_over_time(vector(1)[1h:1s])":                          http.StatusOK,
+		"sum_over_time(vector(1)[30d:])":                           http.StatusOK,
+		"sum_over_time(vector(1)[100y:1ms])":                       http.StatusUnprocessableEntity,
+		"vector(1)[100y:1ms]":                                      http.StatusUnprocessableEntity,
+		"max_over_time(sum_over_time(vector(1)[1m:1ms])[100y:1d])": http.StatusUnprocessableEntity,
+		"1 + -(sum_over_time((vector(1) + sum_over_time(vector(1)[200y:1ms] offset 5m))[200y:1y]) + 1)": http.StatusUnprocessableEntity,
+	} {
+		if status, body := get(t, srv.URL+apiPrefix+"/query?query="+url.QueryEscape(expr)); status != want {
+			t.Errorf("%s: %d %.200s", expr, status, body)
+		}
+		if _, err := s.Query(t.Context(), expr, now); (err == nil) != (want == http.StatusOK) && !strings.HasSuffix(expr, "1ms]") {
+			t.Errorf("Query of %s: %v", expr, err)
+		}
+	}
+	// The range of the query counts too.
+	if status, body := get(t, srv.URL+apiPrefix+"/query_range?start=0&end="+fmt.Sprint(now.Unix())+"&step=1000000&query="+url.QueryEscape("sum_over_time(vector(1)[1s:1ms])")); status != http.StatusUnprocessableEntity {
+		t.Errorf("over a long range: %d %.200s", status, body)
 	}
 }
 

@@ -51,7 +51,9 @@ func (s *Store) federate(w http.ResponseWriter, r *http.Request) {
 	defer s.slots.Delete(slot)
 	last, err := s.lastSamples(r, sets)
 	if err != nil {
-		s.log.Error("cannot federate", "error", err)
+		if _, told := errors.AsType[*reply.Error](err); !told {
+			s.log.Error("cannot federate", "error", err)
+		}
 		reply.Fail(w, err)
 		return
 	}
@@ -101,12 +103,18 @@ func (s *Store) lastSamples(r *http.Request, sets [][]*labels.Matcher) ([]lastSa
 	hints := &storage.SelectHints{Start: from, End: to}
 	selected := make([]storage.SeriesSet, len(sets))
 	for i, matchers := range sets {
+		if err := r.Context().Err(); err != nil {
+			return nil, s.tooSlow(err)
+		}
 		selected[i] = q.Select(r.Context(), true, hints, matchers...)
 	}
 	merged := storage.NewMergeSeriesSet(selected, 0, storage.ChainedSeriesMerge)
 	var out []lastSample
 	var it chunkenc.Iterator
 	for merged.Next() {
+		if err := r.Context().Err(); err != nil {
+			return nil, s.tooSlow(err)
+		}
 		if len(out) >= s.set.MaxQuerySamples {
 			return nil, &reply.Error{Status: http.StatusUnprocessableEntity, Message: "too many series", Limit: "max_query_samples", Max: int64(s.set.MaxQuerySamples)}
 		}
@@ -135,6 +143,11 @@ func (s *Store) lastSamples(r *http.Request, sets [][]*labels.Matcher) ([]lastSa
 		return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(btoi(a.h != nil), btoi(b.h != nil)))
 	})
 	return out, merged.Err()
+}
+
+// tooSlow is what is answered when the time of a request is over.
+func (s *Store) tooSlow(err error) error {
+	return &reply.Error{Status: http.StatusServiceUnavailable, Message: fmt.Sprintf("it took longer than query_timeout (%s)", s.set.QueryTimeout), Limit: "query_timeout", Hint: "fewer selectors, or narrower ones", Cause: err}
 }
 
 func btoi(b bool) int {

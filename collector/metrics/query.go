@@ -47,6 +47,9 @@ func (s *Store) exec(ctx context.Context, q promql.Query, err error) ([]Series, 
 		return nil, &reply.Error{Status: http.StatusBadRequest, Message: fmt.Sprintf("read PromQL: %v", err), Cause: err}
 	}
 	defer q.Close()
+	if stepsOf(q) > float64(s.set.MaxQuerySamples) {
+		return nil, s.queryError(promql.ErrTooManySamples("a subquery of so many steps"))
+	}
 	res := q.Exec(ctx)
 	if res.Err != nil {
 		return nil, s.queryError(res.Err)

@@ -22,8 +22,8 @@ type Settings struct {
 	OutOfOrder    model.Duration `yaml:"out_of_order" json:"out_of_order,omitempty"`     // samples up to this much older than the newest are taken in any order; default 1d
 	MaxSeries     int            `yaml:"max_series" json:"max_series,omitempty"`         // series that are alive at once, of some hours; new ones over it are left out; default 500000
 
-	MaxConcurrentQueries int            `yaml:"max_concurrent_queries" json:"max_concurrent_queries,omitempty"` // PromQL queries that run at once, the next wait; default 8
-	MaxQuerySamples      int            `yaml:"max_query_samples" json:"max_query_samples,omitempty"`           // samples that one query holds in memory; over it 422; default 20000000
+	MaxConcurrentQueries int            `yaml:"max_concurrent_queries" json:"max_concurrent_queries,omitempty"` // queries that run or whose answer is being sent, the next wait; default 8
+	MaxQuerySamples      int            `yaml:"max_query_samples" json:"max_query_samples,omitempty"`           // samples that one query holds in memory; over it 422; default 10000000
 	QueryTimeout         model.Duration `yaml:"query_timeout" json:"query_timeout,omitempty"`                   // of one query, waiting included; over it 503; default 30s
 
 	// QueryURL is a server that answers Prometheus' API, such as http://mimir:8080/prometheus: what asks for series under /prometheus is passed on to it, for who keeps them there by
@@ -41,7 +41,7 @@ type Settings struct {
 
 var defaults = Settings{
 	RetentionAge: model.Duration(30 * 24 * time.Hour), RetentionSize: 10_000_000_000, OutOfOrder: model.Duration(24 * time.Hour), MaxSeries: 500_000,
-	MaxConcurrentQueries: 8, MaxQuerySamples: 20_000_000, QueryTimeout: model.Duration(30 * time.Second), Keep: []string{"go_.*", "process_.*", "promhttp_.*"},
+	MaxConcurrentQueries: 8, MaxQuerySamples: 10_000_000, QueryTimeout: model.Duration(30 * time.Second), Keep: []string{"go_.*", "process_.*", "promhttp_.*"},
 }
 
 // WithDefaults returns s with the default where a field is zero.

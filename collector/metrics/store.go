@@ -97,7 +97,7 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	s.metrics = newStoreMetrics(s)
 	s.slots = newSlots(s.set.MaxConcurrentQueries)
 	s.engine = promql.NewEngine(promql.EngineOpts{Logger: s.log, Reg: cfg.Registerer, MaxSamples: s.set.MaxQuerySamples, Timeout: time.Duration(s.set.QueryTimeout), ActiveQueryTracker: s.slots,
-		LookbackDelta: lookback, NoStepSubqueryIntervalFn: func(int64) int64 { return time.Minute.Milliseconds() }, EnableAtModifier: true, EnableNegativeOffset: true, Parser: s.parser})
+		LookbackDelta: lookback, NoStepSubqueryIntervalFn: func(int64) int64 { return subqueryStep.Milliseconds() }, EnableAtModifier: true, EnableNegativeOffset: true, Parser: s.parser})
 	return s, nil
 }
 
