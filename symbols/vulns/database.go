@@ -15,10 +15,11 @@ import (
 	"time"
 )
 
-// Limits of a database. The real one has 5,000 entries and an index of 1 MiB.
+// Limits of a database. The real one has 5,000 entries of 15 MiB in all, and an index of 1 MiB.
 const (
-	maxIndexBytes = 64 << 20
-	maxEntries    = 200_000
+	maxIndexBytes  = 16 << 20
+	maxEntries     = 200_000
+	maxMemoryBytes = 256 << 20 // of the entries that are kept, about
 )
 
 const (
@@ -28,6 +29,9 @@ const (
 
 // ErrNoDatabase says that a directory or file holds no vulnerability database.
 var ErrNoDatabase = errors.New("no Go vulnerability database")
+
+// ErrTooLarge says that a database is larger than one is.
+var ErrTooLarge = errors.New("the vulnerability database is too large")
 
 // Database is a copy of the Go vulnerability database. Entries are read when a module is asked for, and kept.
 type Database struct {
@@ -39,6 +43,7 @@ type Database struct {
 
 	mu      sync.Mutex
 	entries map[string]*Entry // nil: it could not be read
+	memory  int64             // of entries, about
 }
 
 // Open opens the database in the directory or zip file at name.
@@ -200,7 +205,9 @@ func (d *Database) readAll() error {
 			if err != nil {
 				return err
 			}
-			d.entries[id] = e
+			if err := d.keep(id, e); err != nil {
+				return err
+			}
 			if e.Modified.After(d.modified) {
 				d.modified = e.Modified
 			}
@@ -233,6 +240,15 @@ func (d *Database) entry(folder, id string) (*Entry, error) {
 	return e, nil
 }
 
+// keep keeps an entry, within what a database may take: a small zip file can hold large ones.
+func (d *Database) keep(id string, e *Entry) error {
+	if d.memory += e.memory; d.memory > maxMemoryBytes {
+		return fmt.Errorf("%w: its entries take more than %d bytes of memory", ErrTooLarge, int64(maxMemoryBytes))
+	}
+	d.entries[id] = e
+	return nil
+}
+
 // read reads a file of at most most bytes.
 func (d *Database) read(name string, most int64) ([]byte, error) {
 	f, err := d.files.Open(name)
@@ -262,7 +278,9 @@ func (d *Database) Module(module string) ([]*Entry, error) {
 			if e, err = d.entry("ID", id); err != nil {
 				return nil, fmt.Errorf("look up vulnerabilities of %s: %w", module, err)
 			}
-			d.entries[id] = e
+			if err := d.keep(id, e); err != nil {
+				return nil, fmt.Errorf("look up vulnerabilities of %s: %w", module, err)
+			}
 		}
 		if e.Withdrawn == nil {
 			out = append(out, e)

@@ -23,6 +23,8 @@ type Entry struct {
 	Database  struct {
 		URL string `json:"url"`
 	} `json:"database_specific"`
+
+	memory int64 // that it takes, about
 }
 
 // Affected is what an Entry says of one module.
@@ -80,7 +82,8 @@ func (e *Entry) URL() string {
 // Limits of one entry. The largest real one is of some 60 KiB and 5,000 symbols.
 const (
 	maxEntryBytes = 4 << 20
-	maxSymbols    = 100_000
+	maxSymbols    = 100_000 // with ranges, packages and what else is listed
+	itemBytes     = 128     // that one of them takes, about
 )
 
 // ParseEntry reads an entry in the OSV format.
@@ -95,6 +98,7 @@ func ParseEntry(data []byte) (*Entry, error) {
 	if err := e.validate(); err != nil {
 		return nil, fmt.Errorf("parse vulnerability %.64q: %w", e.ID, err)
 	}
+	e.memory += int64(len(data))
 	return e, nil
 }
 
@@ -102,13 +106,15 @@ func (e *Entry) validate() error {
 	if !validID(e.ID) {
 		return errors.New("its id is none")
 	}
-	symbols := 0
+	symbols := len(e.Affected) + len(e.Aliases)
 	for i := range e.Affected {
 		a := &e.Affected[i]
 		if a.Module.Path == "" {
 			return errors.New("it affects a module without a name")
 		}
+		symbols += len(a.Ranges) + len(a.Specific.Packages)
 		for _, r := range a.Ranges {
+			symbols += len(r.Events)
 			for _, ev := range r.Events {
 				for _, v := range []string{ev.Introduced, ev.Fixed} {
 					if r.Type == rangeSemver && v != "" && v != "0" && !semver.IsValid("v"+v) {
@@ -118,12 +124,13 @@ func (e *Entry) validate() error {
 			}
 		}
 		for _, p := range a.Specific.Packages {
-			symbols += len(p.Symbols)
+			symbols += len(p.Symbols) + len(p.GOOS) + len(p.GOARCH)
 		}
 	}
 	if symbols > maxSymbols {
-		return fmt.Errorf("%d symbols, at most %d are read", symbols, maxSymbols)
+		return fmt.Errorf("%d symbols and ranges, at most %d are read", symbols, maxSymbols)
 	}
+	e.memory = int64(symbols) * itemBytes
 	return nil
 }
 
