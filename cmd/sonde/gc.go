@@ -30,7 +30,6 @@ type gcRow struct {
 }
 
 func (a *app) gcCommand() *cobra.Command {
-	var f traceFlags
 	cmd := &cobra.Command{
 		Use:   "gc",
 		Short: "What gctrace says: pauses, heap and goal, CPU by phase, per process",
@@ -46,34 +45,7 @@ agent (sonde query go_gc_pauses_seconds); gctrace tells it cycle by cycle. --lin
   sonde gc --service cart --lines --limit 100`,
 		Args: cobra.NoArgs,
 	}
-	f.register(cmd, "gctrace")
-	out := outputFlag(cmd, "table", "json", "plot")
-	a.clientFlags(cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		q, err := a.traceQuery(cmd, &f)
-		if err != nil {
-			return err
-		}
-		switch {
-		case f.lines && out.value == "plot":
-			return usage(cmd, "--lines is text: take -o table or json")
-		case f.lines:
-			return q.printLines(&f, "^(gc |GC forced|scan: )", out.value)
-		case out.value == "plot":
-			return q.plot("gctrace_cycle", gcPanels, f.limit)
-		}
-		rows, err := q.gc()
-		if err != nil {
-			return err
-		}
-		if out.value == "json" {
-			return writeJSON(a.stdout, map[string]any{"from": q.r.From, "to": q.r.To, "processes": rows})
-		}
-		if len(rows) == 0 {
-			return q.nothing("line of gctrace", "")
-		}
-		return a.writeGC(q, rows, f.limit)
-	}
+	traceVerb(a, cmd, trace[gcRow]{name: "gctrace", each: "gctrace_cycle", lines: "^(gc |GC forced|scan: )", panels: gcPanels, rows: (*traceQuery).gc, write: a.writeGC})
 	return cmd
 }
 

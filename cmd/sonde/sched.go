@@ -25,7 +25,6 @@ type schedRow struct {
 }
 
 func (a *app) schedCommand() *cobra.Command {
-	var f traceFlags
 	cmd := &cobra.Command{
 		Use:   "sched",
 		Short: "What schedtrace says: run queues, idle processors, threads, per process",
@@ -39,34 +38,8 @@ container_cpu_cfs_throttled_seconds_total. --lines prints the lines.`,
   sonde sched --service cart --lines --limit 100`,
 		Args: cobra.NoArgs,
 	}
-	f.register(cmd, "schedtrace")
-	out := outputFlag(cmd, "table", "json", "plot")
-	a.clientFlags(cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		q, err := a.traceQuery(cmd, &f)
-		if err != nil {
-			return err
-		}
-		switch {
-		case f.lines && out.value == "plot":
-			return usage(cmd, "--lines is text: take -o table or json")
-		case f.lines:
-			return q.printLines(&f, "^(SCHED |  [PMG][0-9])", out.value)
-		case out.value == "plot":
-			return q.plot("schedtrace_gomaxprocs", schedPanels, f.limit)
-		}
-		rows, err := q.sched()
-		if err != nil {
-			return err
-		}
-		if out.value == "json" {
-			return writeJSON(a.stdout, map[string]any{"from": q.r.From, "to": q.r.To, "processes": rows})
-		}
-		if len(rows) == 0 {
-			return q.nothing("line of schedtrace", " --schedtrace 1000")
-		}
-		return a.writeSched(q, rows, f.limit)
-	}
+	traceVerb(a, cmd, trace[schedRow]{name: "schedtrace", flag: " --schedtrace 1000", each: "schedtrace_gomaxprocs", lines: "^(SCHED |  [PMG][0-9])", panels: schedPanels,
+		rows: (*traceQuery).sched, write: a.writeSched})
 	return cmd
 }
 

@@ -30,6 +30,49 @@ func (f *traceFlags) register(cmd *cobra.Command, trace string) {
 	fs.BoolVar(&f.lines, "lines", false, "print the lines of "+trace+" as the runtime wrote them")
 }
 
+// trace is one of the runtime's traces, whose lines about a process come down to one R.
+type trace[R any] struct {
+	name   string // of the trace, as in GODEBUG
+	flag   string // with which `sonde run` asks for it; "": it is on
+	each   string // the name of a series of which each line makes a sample
+	lines  string // matches its lines
+	panels []tracePanel
+	rows   func(q *traceQuery) ([]*R, error)
+	write  func(q *traceQuery, rows []*R, limit int) error
+}
+
+// traceVerb makes cmd answer what t says.
+func traceVerb[R any](a *app, cmd *cobra.Command, t trace[R]) {
+	var f traceFlags
+	f.register(cmd, t.name)
+	out := outputFlag(cmd, "table", "json", "plot")
+	a.clientFlags(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		q, err := a.traceQuery(cmd, &f)
+		if err != nil {
+			return err
+		}
+		switch {
+		case f.lines && out.value == "plot":
+			return usage(cmd, "--lines is text: take -o table or json")
+		case f.lines:
+			return q.printLines(&f, t.lines, out.value)
+		case out.value == "plot":
+			return q.plot(t.each, t.panels, f.limit)
+		}
+		rows, err := t.rows(q)
+		switch {
+		case err != nil:
+			return err
+		case out.value == "json":
+			return writeJSON(a.stdout, map[string]any{"from": q.r.From, "to": q.r.To, "processes": rows})
+		case len(rows) == 0:
+			return q.nothing("line of "+t.name, t.flag)
+		}
+		return t.write(q, rows, f.limit)
+	}
+}
+
 // traceQuery asks for figures of traces over a range, one row per process.
 type traceQuery struct {
 	a        *app
