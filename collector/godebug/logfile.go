@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 const (
@@ -36,7 +37,7 @@ type logFile struct {
 
 // open opens the file at its path. at is where reading begins, less than 0: at its end.
 func (l *logFile) open(path string, at int64) error {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a named pipe would wait for whoever writes to it
 	if err != nil {
 		return err
 	}
