@@ -16,8 +16,8 @@ const (
 	meanSeriesBytes = 2 << 10  // of the labels of a series, on average: all that are alive have max_series times this
 	maxBuckets      = 10_000   // spans, buckets and bounds of one histogram: real ones have some hundreds, and PromQL adds two of them in quadratic time, which nothing interrupts
 
-	maxExprBytes = 16 << 10 // of an expression, without what stands in quotes
-	maxExprDepth = 200      // brackets in brackets
+	maxExprBytes = 4 << 10 // of an expression, without what stands in quotes
+	maxExprDepth = 200     // brackets in brackets
 
 	subqueryStep = time.Minute // of a subquery that says none
 )
