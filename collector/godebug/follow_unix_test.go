@@ -12,7 +12,7 @@ import (
 
 // TestFollowPipe has what is no log among the logs: a named pipe that nobody writes to, a device, links in a circle.
 func TestFollowPipe(t *testing.T) {
-	dir, logs := t.TempDir(), t.TempDir()
+	dir, logs := filepath.Join(t.TempDir(), "not", "made"), t.TempDir()
 	s := &sinks{}
 	f := followers(t, dir, s, File{Path: filepath.Join(logs, "*.log"), Format: FormatPlain, Service: "cart"})
 	for _, err := range []error{
@@ -32,5 +32,8 @@ func TestFollowPipe(t *testing.T) {
 	f.Round(t.Context(), time.Now())
 	if got := s.took(); len(got) != 1 {
 		t.Errorf("took %v, want one cycle", got)
+	}
+	if _, err := os.Stat(filepath.Join(dir, positionsFile)); err != nil {
+		t.Errorf("the positions are not kept: %v", err)
 	}
 }

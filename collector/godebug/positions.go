@@ -56,6 +56,9 @@ func savePositions(dir string, m map[string]position) error {
 	if err != nil {
 		return err
 	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("write positions of logs: %w", err)
+	}
 	file := filepath.Join(dir, positionsFile)
 	if err := os.WriteFile(file+".tmp", b, 0o600); err != nil {
 		return fmt.Errorf("write positions of logs: %w", err)
