@@ -110,7 +110,7 @@ type Build struct {
 
 // Event is something at a point in time.
 type Event struct {
-	ID      int64             `json:"id"`
+	ID      int64             `json:"id,omitempty"` // 0 before it is stored
 	Time    int64             `json:"time"`
 	Kind    string            `json:"kind"` // deploy, start, exit, oom_kill
 	Service string            `json:"service"`
