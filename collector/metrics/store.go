@@ -90,7 +90,7 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	if s.meta, err = openMeta(filepath.Join(cfg.Dir, metaFile)); err != nil {
 		return nil, err
 	}
-	if s.db, err = tsdb.Open(cfg.Dir, slog.New(quiet{s.log.Handler()}).With("part", "metrics"), cfg.Registerer, s.options(), tsdb.NewDBStats()); err != nil {
+	if s.db, err = tsdb.Open(cfg.Dir, Quiet(s.log).With("part", "metrics"), cfg.Registerer, s.options(), tsdb.NewDBStats()); err != nil {
 		return nil, err
 	}
 	s.opened.Store(true)
@@ -259,7 +259,10 @@ func latest() int64 { return time.Now().Add(maxAhead).UnixMilli() }
 
 const earliest = math.MinInt64 / 4 // what tsdb computes with
 
-// quiet has what tsdb says at level info, such as each compaction, be of level debug.
+// Quiet returns a logger for Prometheus' parts: what they say at level info, such as each compaction, is of level debug.
+func Quiet(log *slog.Logger) *slog.Logger { return slog.New(quiet{log.Handler()}) }
+
+// quiet is Quiet's handler.
 type quiet struct{ slog.Handler }
 
 func (q quiet) Enabled(ctx context.Context, l slog.Level) bool {
