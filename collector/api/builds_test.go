@@ -183,7 +183,7 @@ func TestBuildsWith(t *testing.T) {
 func TestBuildsWithOfCorpus(t *testing.T) {
 	files, err := filepath.Glob("../../../shared/corpus/*/other/go-version-m.txt")
 	if err != nil || len(files) == 0 {
-		t.Skip("the corpus is not there")
+		t.Skip("SKIPPED: the corpus is not beside the project, so builds of its programs are NOT asked for")
 	}
 	f := newFixture(t, nil)
 	names := map[string]string{}

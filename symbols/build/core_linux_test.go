@@ -18,7 +18,7 @@ func main() { panic("as asked") }
 func TestReadCore(t *testing.T) {
 	pattern, err := os.ReadFile("/proc/sys/kernel/core_pattern")
 	if err != nil || strings.HasPrefix(string(pattern), "|") || strings.Contains(string(pattern), "/") {
-		t.Skipf("cores do not come to the directory of the process: core_pattern is %q, %v", pattern, err)
+		t.Skipf("SKIPPED: cores do not come to the directory of the process: core_pattern is %q, %v", pattern, err)
 	}
 	dir := t.TempDir()
 	source := filepath.Join(dir, "main.go")
@@ -41,7 +41,7 @@ func TestReadCore(t *testing.T) {
 			}
 			cores, err := filepath.Glob(filepath.Join(dir, "core*"))
 			if err != nil || len(cores) != 1 {
-				t.Skipf("the kernel wrote no core: %v, %v; a container may not allow it", cores, err)
+				t.Skipf("SKIPPED: the kernel wrote no core (a container may not allow it), so none is read: %v, %v", cores, err)
 			}
 			want, err := ReadFile(exe)
 			if err != nil {

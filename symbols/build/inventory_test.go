@@ -13,7 +13,7 @@ import (
 
 func TestInventoryOfCompiled(t *testing.T) {
 	if runtime.GOOS != "linux" {
-		t.Skip("the fixtures are of Linux")
+		t.Skip("SKIPPED: the fixtures are of Linux, so inventories are NOT read here")
 	}
 	for _, tt := range []struct {
 		name     string
@@ -32,8 +32,8 @@ func TestInventoryOfCompiled(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if tt.name == "race" {
-				if _, err := exec.LookPath("gcc"); err != nil || testing.Short() {
-					t.Skip("needs gcc, and time")
+				if _, err := exec.LookPath("gcc"); err != nil {
+					t.Skip("SKIPPED: there is no gcc, so a program with cgo is NOT read")
 				}
 			}
 			file := compile(t, tt.env, tt.args...)
@@ -77,7 +77,7 @@ func TestInventoryOfCompiled(t *testing.T) {
 func TestInventoryOfCorpus(t *testing.T) {
 	files, err := filepath.Glob("../../../shared/corpus/*/other/go-version-m.txt")
 	if err != nil || len(files) == 0 {
-		t.Skip("the corpus is not there")
+		t.Skip("SKIPPED: the corpus is not beside the project, so its texts are NOT read")
 	}
 	want := map[string]struct {
 		main string
@@ -118,7 +118,7 @@ func TestInventoryOfCorpus(t *testing.T) {
 func TestInventoryOfDebian(t *testing.T) {
 	files, err := filepath.Glob("../../.cache/debian/*/usr/bin/*")
 	if err != nil || len(files) == 0 {
-		t.Skip("Debian's daemons are not there: .ci/setup fetches them")
+		t.Skip("SKIPPED: Debian's daemons are not in .cache/debian, so they are NOT read; .ci/setup fetches them where there is apt-get")
 	}
 	for _, file := range files {
 		info, err := ReadFile(file)
