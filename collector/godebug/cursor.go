@@ -123,7 +123,9 @@ func (c *cursor) ref() {
 func (c *cursor) values(names ...string) {
 	for _, name := range names {
 		c.lit(name)
-		c.token(20, func(b byte) bool { return isDigit(b) || b == '-' || b >= 'a' && b <= 'z' })
+		if !c.try("true") && !c.try("false") {
+			c.ref()
+		}
 	}
 }
 

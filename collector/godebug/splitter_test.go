@@ -35,9 +35,10 @@ func whole(left int) int { return left }
 func bytewise(int) int   { return 1 }
 
 const (
-	gc1   = "gc 1 @0.017s 1%: 0.009+6.5+0.19 ms clock, 0.019+0.43/0.059/6.2+0.39 ms cpu, 3->4->3 MB, 4 MB goal, 0 MB stacks, 0 MB globals, 2 P\n"
-	gc2   = "gc 2 @0.030s 5%: 1.5+6.2+0.19 ms clock, 3.0+0/3.4/1.5+0.38 ms cpu, 5->6->4 MB, 6 MB goal, 0 MB stacks, 0 MB globals, 2 P (forced)\n"
-	sched = "SCHED 1003ms: gomaxprocs=2 idleprocs=1 threads=5 spinningthreads=0 needspinning=0 idlethreads=2 runqueue=8 [ 7 1 ] schedticks=[ 28 37 ]\n"
+	gc1      = "gc 1 @0.017s 1%: 0.009+6.5+0.19 ms clock, 0.019+0.43/0.059/6.2+0.39 ms cpu, 3->4->3 MB, 4 MB goal, 0 MB stacks, 0 MB globals, 2 P\n"
+	gc2      = "gc 2 @0.030s 5%: 1.5+6.2+0.19 ms clock, 3.0+0/3.4/1.5+0.38 ms cpu, 5->6->4 MB, 6 MB goal, 0 MB stacks, 0 MB globals, 2 P (forced)\n"
+	sched    = "SCHED 1003ms: gomaxprocs=2 idleprocs=1 threads=5 spinningthreads=0 needspinning=0 idlethreads=2 runqueue=8 [ 7 1 ] schedticks=[ 28 37 ]\n"
+	schedAll = "SCHED 5ms: gomaxprocs=2 idleprocs=0 threads=4 spinningthreads=1 needspinning=0 idlethreads=0 runqueue=0 gcwaiting=false nmidlelocked=1 stopwait=0 sysmonwait=false\n"
 )
 
 func TestSplitter(t *testing.T) {
@@ -52,6 +53,7 @@ func TestSplitter(t *testing.T) {
 		{"like a trace", "gc is fun\ngc 12\ngc 1 @home\nSCHED\nSCHED 1ms: never\n", "gc is fun\ngc 12\ngc 1 @home\nSCHED\nSCHED 1ms: never\n", nil},
 		{"the program stands in it", gc1[:30] + "hello\n" + gc1[30:] + "end\n", "hello\nend\n", []string{gc1}},
 		{"the program stands in its number", gc1[:20] + "hello\nworld\n" + gc1[20:] + "end\n", "hello\nworld\nend\n", []string{gc1}},
+		{"the program stands before its last value", schedAll[:len(schedAll)-6] + "begin\n" + schedAll[len(schedAll)-6:] + "end\n", "begin\nend\n", []string{schedAll}},
 		{"another trace stands in it", sched[:100] + gc1 + sched[100:], "", []string{sched, gc1}},
 		{"it never goes on", gc1[:30] + "hello\nworld\n" + gc2 + "end", gc1[:30] + "hello\nworld\nend", []string{gc2}},
 		{"its end is missing", "a\n" + gc1[:70], "a\n" + gc1[:70], nil},
