@@ -47,7 +47,11 @@ func (p *parts) openMetrics(ctx context.Context) (err error) {
 	}
 	p.closers = append(p.closers, p.audit.Close)
 	c.Rules.SetDirectory(filepath.Dir(c.file))
-	p.alerts, err = rules.New(rules.Config{Settings: c.Rules, Engine: p.metrics.Engine(), Queryable: p.metrics.Queryable(), Appendable: p.metrics.Appendable(), Series: p.metrics, Profiles: p.store,
+	query, err := p.metrics.RuleQuery()
+	if err != nil {
+		return err
+	}
+	p.alerts, err = rules.New(rules.Config{Settings: c.Rules, Query: query, Queryable: p.metrics.Queryable(), Appendable: p.metrics.Appendable(), Series: p.metrics, Profiles: p.store,
 		Timeout: c.QueryTimeout.D(), Log: metrics.Quiet(p.log), Registerer: p.registry})
 	if err != nil {
 		return fmt.Errorf("setting %w", err)

@@ -3,6 +3,7 @@ package metrics
 import (
 	"cmp"
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
 	"runtime"
@@ -73,6 +74,10 @@ func healthy(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok
 func limitBody(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, maxQueryBytes)
+		if _, tooLarge := errors.AsType[*http.MaxBytesError](r.ParseForm()); tooLarge { // of any other error Prometheus' handlers tell
+			reply.Fail(w, reply.Errorf(http.StatusRequestEntityTooLarge, "the form has more than %d bytes (max_query_bytes)", maxQueryBytes))
+			return
+		}
 		h.ServeHTTP(w, r)
 	})
 }

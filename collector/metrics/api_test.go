@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +16,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql"
 
 	"github.com/sonde-io/sonde/collector/series"
 )
@@ -101,7 +104,7 @@ func TestAPI(t *testing.T) {
 	form := url.Values{"query": {"sum(" + strings.Repeat("x+", maxQueryBytes/2) + "x)"}}
 	req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, srv.URL+apiPrefix+"/query", strings.NewReader(form.Encode()))
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	if status, _, body := fetch(t, req); status != http.StatusBadRequest {
+	if status, _, body := fetch(t, req); status != http.StatusRequestEntityTooLarge || !strings.Contains(body, "max_query_bytes") {
 		t.Errorf("a query of a megabyte: status %d %.200s", status, body)
 	}
 }
@@ -170,6 +173,56 @@ func TestQueryURL(t *testing.T) {
 	var e struct{ Error, Hint string }
 	if err := json.Unmarshal([]byte(body), &e); err != nil || status != http.StatusBadGateway || !strings.Contains(e.Hint, "query_url") {
 		t.Errorf("status %d %s, error %v", status, body, err)
+	}
+}
+
+// TestRuleQuery: a rule is evaluated over what the server of query_url has, as the engine evaluates it over what is here.
+func TestRuleQuery(t *testing.T) {
+	here, now := filled(t, Config{})
+	token := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(token, []byte("secret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	there := serve(t, here)
+	seen := http.Header{}
+	peer := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		seen = r.Header.Clone()
+		there.Config.Handler.ServeHTTP(w, r)
+	}))
+	defer peer.Close()
+	empty := open(t, Config{Settings: Settings{QueryURL: peer.URL + Prefix, QueryTokenFile: token, QueryHeaders: map[string]string{"X-Scope-OrgID": "shop"}}})
+	local, err := here.RuleQuery()
+	if err != nil {
+		t.Fatal(err)
+	}
+	remote, err := empty.RuleQuery()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, expr := range []string{`go_goroutines > 0`, `sum by (service_name) (go_goroutines)`, `histogram_quantile(0.9, go_gc_pauses_seconds)`, `scalar(sum(go_goroutines))`, `nothing`, `vector(1) / 0`} {
+		want, err := local(t.Context(), expr, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := remote(t.Context(), expr, now)
+		byLabels := func(a, b promql.Sample) int { return labels.Compare(a.Metric, b.Metric) }
+		slices.SortFunc(want, byLabels)
+		slices.SortFunc(got, byLabels)
+		if err != nil || got.String() != want.String() {
+			t.Errorf("%s: %v, error %v; want %v", expr, got, err, want)
+		}
+	}
+	if seen.Get("Authorization") != "Bearer secret" || seen.Get("X-Scope-OrgID") != "shop" {
+		t.Errorf("it was asked with %v", seen)
+	}
+	for expr, want := range map[string]string{`go_gc_pauses_seconds`: "native histogram", `go_goroutines[5m]`: "matrix", `go_(`: "parse error"} {
+		if v, err := remote(t.Context(), expr, now); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, error %v; want one with %q", expr, v, err, want)
+		}
+	}
+	peer.Close()
+	if _, err := remote(t.Context(), "up", now); err == nil || !strings.Contains(err.Error(), "metrics.query_url") {
+		t.Errorf("nobody is there: %v", err)
 	}
 }
 

@@ -60,7 +60,11 @@ func TestEdgesShareARegistry(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := rules.New(rules.Config{Engine: s.Engine(), Queryable: s.Queryable(), Appendable: s.Appendable(), Series: s, Registerer: reg})
+	query, err := s.RuleQuery()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := rules.New(rules.Config{Query: query, Queryable: s.Queryable(), Appendable: s.Appendable(), Series: s, Registerer: reg})
 	if err != nil {
 		t.Fatal(err)
 	}

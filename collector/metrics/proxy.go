@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
-	"os"
 	"strings"
 
 	"github.com/sonde-io/sonde/collector/reply"
@@ -19,6 +18,7 @@ func newProxy(set Settings, log *slog.Logger) (http.Handler, error) {
 		return nil, fmt.Errorf("setting metrics.query_url: %w", err)
 	}
 	proxy := &httputil.ReverseProxy{
+		Transport: newElsewhere(set),
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.Out.URL.Path = strings.TrimPrefix(r.In.URL.Path, Prefix)
 			r.Out.URL.RawPath = strings.TrimPrefix(r.In.URL.RawPath, Prefix)
@@ -26,9 +26,6 @@ func newProxy(set Settings, log *slog.Logger) (http.Handler, error) {
 			// Who asks us is nobody there.
 			r.Out.Header.Del("Authorization")
 			r.Out.Header.Del("Cookie")
-			for name, v := range set.QueryHeaders {
-				r.Out.Header.Set(name, v)
-			}
 		},
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
@@ -41,9 +38,6 @@ func newProxy(set Settings, log *slog.Logger) (http.Handler, error) {
 			reply.Fail(w, e)
 		},
 	}
-	if set.QueryTokenFile != "" {
-		proxy.Transport = withToken{set.QueryTokenFile, http.DefaultTransport}
-	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodPost {
 			reply.Fail(w, reply.Errorf(http.StatusMethodNotAllowed, "%.20s: want GET or POST", r.Method)) // there it could be a deletion
@@ -52,19 +46,4 @@ func newProxy(set Settings, log *slog.Logger) (http.Handler, error) {
 		r.Body = http.MaxBytesReader(w, r.Body, maxQueryBytes)
 		proxy.ServeHTTP(w, r)
 	}), nil
-}
-
-// withToken sends the bearer token in a file, which may be replaced at any time.
-type withToken struct {
-	file string
-	next http.RoundTripper
-}
-
-func (t withToken) RoundTrip(r *http.Request) (*http.Response, error) {
-	b, err := os.ReadFile(t.file)
-	if err != nil {
-		return nil, fmt.Errorf("read metrics.query_token_file: %w", err)
-	}
-	r.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(b))) // a copy, made by ReverseProxy
-	return t.next.RoundTrip(r)
 }

@@ -27,7 +27,7 @@ type Settings struct {
 	QueryTimeout         model.Duration `yaml:"query_timeout" json:"query_timeout,omitempty"`                   // of one query, waiting included; over it 503; default 30s
 
 	// QueryURL is a server that answers Prometheus' API, such as http://mimir:8080/prometheus: what asks for series under /prometheus is passed on to it, for who keeps them there by
-	// remote-write. Rules, alerts and writes are not.
+	// remote-write. Rules read there too; their state, alerts and writes are here.
 	QueryURL       string            `yaml:"query_url" json:"query_url,omitempty"`
 	QueryTokenFile string            `yaml:"query_token_file" json:"query_token_file,omitempty"` // file with the bearer token for it, read for each query
 	QueryHeaders   map[string]string `yaml:"query_headers" json:"-"`                             // sent to it, such as X-Scope-OrgID

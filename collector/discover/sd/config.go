@@ -40,6 +40,7 @@ type Job struct {
 	Name               string   `yaml:"job_name"`
 	Scheme             string   `yaml:"scheme"`       // "": http
 	Path               string   `yaml:"profile_path"` // base; "": /debug/pprof
+	MetricsPath        string   `yaml:"metrics_path"` // of the target's metrics; "": /metrics beside its profiles
 	Types              []string `yaml:"types"`        // none: all
 	scrape.HTTPOptions `yaml:",inline"`
 	Static             []Group           `yaml:"static_configs"`
@@ -143,6 +144,8 @@ func (j *Job) validate() error {
 		return fmt.Errorf("scheme %q is neither http nor https", j.Scheme)
 	case j.Path != "" && !strings.HasPrefix(j.Path, "/"):
 		return fmt.Errorf("profile_path %q does not start with /", j.Path)
+	case j.MetricsPath != "" && !strings.HasPrefix(j.MetricsPath, "/"):
+		return fmt.Errorf("metrics_path %q does not start with /", j.MetricsPath)
 	}
 	for _, t := range j.Types {
 		if !profiles.ValidName(t) {

@@ -219,6 +219,9 @@ func (j *Job) defaults(s set) set {
 	if j.Path == "" {
 		out[pathLabel] = "/debug/pprof"
 	}
+	if j.MetricsPath != "" {
+		out[metricsLabel] = j.MetricsPath
+	}
 	maps.Copy(out, s)
 	return out
 }

@@ -93,6 +93,7 @@ scrape_configs:
   - {source_labels: [__address__], regex: 'b.*', target_label: __profile_path__, replacement: /x/pprof/}
   - {source_labels: [__address__], regex: '10\..*', target_label: __profile_types__, replacement: 'cpu'}
 - job_name: keep
+  metrics_path: /admin/metrics
   static_configs: [{targets: ["a:1", "b:2"]}]
   relabel_configs: [{source_labels: [__address__], regex: 'b:.*', action: keep}]
 `), Options{})
@@ -108,6 +109,9 @@ scrape_configs:
 	}
 	if got := x.urls("job/keep"); !slices.Equal(got, []string{"keep http://b:2/debug/pprof"}) {
 		t.Errorf("%q", got)
+	}
+	if kept, _ := x.of("job/keep"); kept[0].MetricsURL != "http://b:2/admin/metrics" {
+		t.Errorf("metrics at %q", kept[0].MetricsURL)
 	}
 	ts, _ := x.of("job/shop")
 	if a := ts[0]; fmt.Sprint(a.Labels) != "map[job:shop team:red zone:z1]" || a.Guessed || !slices.Equal(a.Types, []string{"cpu", "heap"}) || a.HTTP.BearerTokenFile != "/token" || !a.HTTP.TLS.InsecureSkipVerify {
@@ -362,7 +366,8 @@ process_relabel_configs:
 
 func TestParseRefuses(t *testing.T) {
 	for _, tt := range []struct{ text, want string }{
-		{"scrape_configs: [{job_name: a, metrics_path: /x}]", "metrics_path"},
+		{"scrape_configs: [{job_name: a, metrics_path: x}]", "metrics_path"},
+		{"scrape_configs: [{job_name: a, sample_limit: 1}]", "sample_limit"},
 		{"scrape_configs: [{job_name: a}, {job_name: a}]", "two jobs"},
 		{"scrape_configs: [{}]", "job_name"},
 		{"scrape_configs: [{job_name: a, scheme: ftp}]", "neither http nor https"},

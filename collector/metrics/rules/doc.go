@@ -1,6 +1,6 @@
 // Package rules evaluates rules over time series, and makes time series out of profiles.
 //
-//	m, err := rules.New(rules.Config{Settings: cfg.Rules, Engine: …, Queryable: …, Appendable: …, Series: metrics, Profiles: store})
+//	m, err := rules.New(rules.Config{Settings: cfg.Rules, Query: …, Queryable: …, Appendable: …, Series: metrics, Profiles: store})
 //	err = m.Run(ctx)
 //
 // Recording and alerting rules are Prometheus' own, in its format, evaluated by its rules.Manager; alerts go to Alertmanagers by its notifier. A profile series is what a rule of ours

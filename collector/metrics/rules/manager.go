@@ -18,7 +18,6 @@ import (
 	"github.com/prometheus/prometheus/discovery/targetgroup"
 	"github.com/prometheus/prometheus/model/rulefmt"
 	"github.com/prometheus/prometheus/notifier"
-	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
 	promrules "github.com/prometheus/prometheus/rules"
 	"github.com/prometheus/prometheus/storage"
@@ -26,13 +25,13 @@ import (
 	"github.com/sonde-io/sonde/collector/series"
 )
 
-// Config configures a Manager. Engine, Queryable, Appendable and Series are required, Profiles where there are profile series.
+// Config configures a Manager. Query, Queryable, Appendable and Series are required, Profiles where there are profile series.
 type Config struct {
 	Settings   Settings
-	Engine     promql.QueryEngine // evaluates rules
-	Queryable  storage.Queryable  // what they read
-	Appendable storage.Appendable // takes what recording rules give, and ALERTS
-	Series     series.Appender    // takes profile series
+	Query      promrules.QueryFunc // evaluates a rule's expression
+	Queryable  storage.Queryable   // for how long alerts were pending before a restart
+	Appendable storage.Appendable  // takes what recording rules give, and ALERTS
+	Series     series.Appender     // takes profile series
 	Profiles   Profiles
 	Timeout    time.Duration         // of the evaluation of one profile series; 0: 30s
 	Log        *slog.Logger          // nil: none
@@ -125,7 +124,7 @@ func New(cfg Config) (*Manager, error) {
 	ctx, m.cancel = context.WithCancel(context.Background())
 	m.rules = promrules.NewManager(&promrules.ManagerOptions{
 		NameValidationScheme: model.UTF8Validation, ExternalURL: external, Context: ctx,
-		QueryFunc: promrules.EngineQueryFunc(cfg.Engine, cfg.Queryable), NotifyFunc: m.notify,
+		QueryFunc: cfg.Query, NotifyFunc: m.notify,
 		Appendable: cfg.Appendable, Queryable: cfg.Queryable, Logger: m.log, Registerer: cfg.Registerer,
 		OutageTolerance: outageTolerance, ForGracePeriod: forGracePeriod, ResendDelay: resendDelay, GroupLoader: loader{m},
 	})

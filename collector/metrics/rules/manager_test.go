@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	promrules "github.com/prometheus/prometheus/rules"
 
 	"github.com/sonde-io/sonde/profiles/store"
 )
@@ -110,7 +111,7 @@ alertmanagers:
 external_labels: {cluster: blue}
 external_url: https://sonde.example/
 `, filepath.Join(filepath.Dir(file), "*.yml"), am.address))
-	m, err := New(Config{Settings: s, Engine: db.engine, Queryable: db, Appendable: db, Series: db, Registerer: prometheus.NewPedanticRegistry()})
+	m, err := New(Config{Settings: s, Query: promrules.EngineQueryFunc(db.engine, db), Queryable: db, Appendable: db, Series: db, Registerer: prometheus.NewPedanticRegistry()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +153,7 @@ profile_series: [{record: 'sonde:silent_seconds', stat: silent, every: 10s, dela
 groups: [{name: silent, interval: 100ms, rules: [{alert: ServiceSilent, expr: 'sonde:silent_seconds > 300'}]}]
 alertmanagers: [{static_configs: [{targets: [%q]}], path_prefix: /am, authorization: {credentials: s3cret}}]
 `, am.address))
-	m, err := New(Config{Settings: s, Engine: db.engine, Queryable: db, Appendable: db, Series: db, Profiles: servicesOnly{since: time.Now().Add(-time.Hour)}})
+	m, err := New(Config{Settings: s, Query: promrules.EngineQueryFunc(db.engine, db), Queryable: db, Appendable: db, Series: db, Profiles: servicesOnly{since: time.Now().Add(-time.Hour)}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +176,7 @@ alertmanagers: [{static_configs: [{targets: [%q]}], path_prefix: /am, authorizat
 func TestReload(t *testing.T) {
 	db := newDatabase(t)
 	am := newAlertmanager(t)
-	m, err := New(Config{Engine: db.engine, Queryable: db, Appendable: db, Series: db, Registerer: prometheus.NewPedanticRegistry()})
+	m, err := New(Config{Query: promrules.EngineQueryFunc(db.engine, db), Queryable: db, Appendable: db, Series: db, Registerer: prometheus.NewPedanticRegistry()})
 	if err != nil {
 		t.Fatal(err)
 	}
