@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -151,13 +152,19 @@ func (a *Auditor) wait(ctx context.Context) error {
 
 // inside is what of a build's vulnerable functions is in its binary.
 type inside struct {
-	known bool            // the binary was read
-	names map[string]bool // functions as vulns.Functions names them
+	known bool              // the binary was read
+	of    [sha256.Size]byte // what the build was known to be made of, which decides whose functions were looked for
+	names map[string]bool   // functions as vulns.Functions names them
 }
 
-// binary says which of the vulnerable functions of a build are in its binary. What was read is kept until the database changes: a build does not.
+// madeOf names what is known of a build's content, all that its findings depend on but the database.
+func (b *ran) madeOf() [sha256.Size]byte { return sha256.Sum256([]byte(b.GoVersion + "\x00" + b.Info)) }
+
+// binary says which of the vulnerable functions of a build are in its binary. What was read is kept until the database changes, or more becomes known of the build: one of which
+// only the Go version was known is completed later, for instance by `sonde builds add`, and then has findings whose functions nobody looked for.
 func (a *Auditor) binary(db *vulns.Database, b *ran) *inside {
-	if in := a.inside[b.ID]; in != nil && db == a.database {
+	of := b.madeOf()
+	if in := a.inside[b.ID]; in != nil && in.of == of && db == a.database {
 		return in
 	}
 	if a.cfg.Binaries == nil {
@@ -173,7 +180,7 @@ func (a *Auditor) binary(db *vulns.Database, b *ran) *inside {
 	for i := range b.findings {
 		functions.Add(&b.findings[i])
 	}
-	in := &inside{known: true, names: map[string]bool{}}
+	in := &inside{known: true, of: of, names: map[string]bool{}}
 	var ids []int
 	table.EachName(func(name string) bool {
 		ids = functions.Match(ids[:0], name, b.content.Main)
@@ -185,7 +192,7 @@ func (a *Auditor) binary(db *vulns.Database, b *ran) *inside {
 	if db != a.database {
 		return in
 	}
-	if len(a.inside) >= maxBinaries {
+	if a.inside[b.ID] == nil && len(a.inside) >= maxBinaries {
 		clear(a.inside)
 	}
 	a.inside[b.ID] = in

@@ -260,6 +260,32 @@ func TestSeen(t *testing.T) {
 	}
 }
 
+// TestBuildCompleted judges a build of which the collector knew the Go version only, and later, as after `sonde builds add`, what it is made of: the functions of the findings
+// that this adds are looked for in its binary, too.
+func TestBuildCompleted(t *testing.T) {
+	path, info := program(t, "language", `t, _ := language.Parse("en"); return len(t.String())`)
+	f := newFixture(t, vulns.Settings{Database: database}, true)
+	if err := f.bins.Add(t.Context(), path); err != nil {
+		t.Fatal(err)
+	}
+	bare := *info
+	bare.GoVersion, bare.Mod = "go1.17", &debug.BuildInfo{} // one with findings: there are functions to look for, and none is in a program that was built by another
+	f.runs(t, "cart", "c1", &bare, time.Hour, nil)
+	// Each time another range, since reports are kept for half a minute.
+	r := f.get(t, "?since=now-2h")
+	if len(r.Vulns) == 0 || len(r.Unknown) != 1 || slices.ContainsFunc(r.Vulns, func(v Vuln) bool { return v.Module != "stdlib" || v.InBinary == "unknown" }) {
+		t.Fatalf("of a build whose Go version is known: %+v, unknown %+v", r.Vulns, r.Unknown)
+	}
+	if err := f.cat.PutBuilds(t.Context(), []catalog.Build{{ID: info.Key(), Module: info.Module(), Info: info.Mod.String()}}); err != nil {
+		t.Fatal(err)
+	}
+	r = f.get(t, "?since=now-3h")
+	i := slices.IndexFunc(r.Vulns, func(v Vuln) bool { return v.ID == "GO-2021-0113" })
+	if i < 0 || r.Vulns[i].InBinary != "yes" || !slices.Contains(r.Vulns[i].Present, vulnerable) {
+		t.Errorf("once it is known what is in it: %+v", r.Vulns)
+	}
+}
+
 // old is a build of which the catalogue knows only the Go version.
 func old(version string) *build.Info {
 	mod := &debug.BuildInfo{GoVersion: version, Path: "example.com/old", Main: debug.Module{Path: "example.com/old", Version: "(devel)"}}
