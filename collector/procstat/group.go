@@ -42,8 +42,7 @@ type group struct {
 	throttler     string
 	looked        bool
 
-	round   int // in which samples were read
-	samples []series.Sample
+	round int // in which samples were read
 }
 
 // groupKey is equal for two processes that share a group.
@@ -108,24 +107,22 @@ func (r *reader) file(dir, name string) []byte {
 	return b
 }
 
-// sample reads the cgroups once a round, and their limits now and then.
-func (r *reader) sample(g *group, round int, t int64) []series.Sample {
+// sample reads the cgroups once a round, for the process that asks first, and their limits now and then. It appends to r.out.
+func (r *reader) sample(g *group, round int, t int64) {
 	if g.round == round {
-		return g.samples
+		return
 	}
 	if !g.looked || round%slowRounds == 0 {
 		r.limits(g)
 	}
-	g.round, g.samples = round, g.samples[:0]
-	put := func(ls labels.Labels, v float64) {
-		g.samples = append(g.samples, series.Sample{Labels: ls, T: t, V: v})
-	}
+	g.round = round
+	put := func(ls labels.Labels, v float64) { r.out = append(r.out, series.Sample{Labels: ls, T: t, V: v}) }
 	r.cpuOf(g, put)
 	if g.memory.Root != "" {
 		r.memoryOf(g, put)
 	}
 	if g.unified.Root == "" {
-		return g.samples
+		return
 	}
 	for _, p := range pressures {
 		some, full, err := cgroup.ParsePressure(r.file(g.unified.Dir(), p.file))
@@ -134,7 +131,6 @@ func (r *reader) sample(g *group, round int, t int64) []series.Sample {
 			put(p.stalled, float64(full.Total)/1e6)
 		}
 	}
-	return g.samples
 }
 
 func (r *reader) cpuOf(g *group, put func(labels.Labels, float64)) {

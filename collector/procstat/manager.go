@@ -1,8 +1,10 @@
 package procstat
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -77,8 +79,10 @@ func New(cfg Config) *Manager {
 	return m
 }
 
-// SetTargets says what is read from the next round on. The slice is not to be changed afterwards.
+// SetTargets says what is read from the next round on. They are read from the eldest on: the first of a cgroup that can be read tells of it, and the next one goes on when that one has ended.
 func (m *Manager) SetTargets(targets []Target) {
+	targets = slices.Clone(targets)
+	slices.SortFunc(targets, func(a, b Target) int { return cmp.Or(cmp.Compare(a.Start, b.Start), cmp.Compare(a.PID, b.PID)) })
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if len(targets) > 0 && !m.begun {
@@ -171,21 +175,24 @@ func (m *Manager) follow(targets []Target) {
 	m.processes = now
 	if m.round%slowRounds == 0 { // groups that nobody is in any more
 		clear(m.groups)
+		for _, p := range m.processes {
+			p.placed = false
+		}
 	}
 }
 
-// read reads one process and its group.
+// read reads one process, and its group unless another process of the group told of it in this round: sums over processes must not count it twice.
 func (m *Manager) read(p *process) error {
 	now := time.Now()
 	if err := m.r.read(p, m.round, now); err != nil {
 		return err
 	}
-	if p.fresh || m.round%slowRounds == 0 {
-		p.group = m.r.groupOf(p, m.groups)
+	if !p.placed {
+		p.group, p.placed = m.r.groupOf(p, m.groups), true
 	}
 	p.fresh = false
 	if p.group != nil {
-		m.r.out = append(m.r.out, m.r.sample(p.group, m.round, now.UnixMilli())...)
+		m.r.sample(p.group, m.round, now.UnixMilli())
 	}
 	return nil
 }

@@ -59,6 +59,8 @@ type process struct {
 	group *group // nil: none that tells anything
 	most  uint64 // descriptors; 0: no limit, or unknown
 
+	placed bool // group is known, and one of Manager.groups
+
 	fds      int // that were open the last time
 	counts   map[string]switches
 	switched switches // added up; it does not fall when a thread ends

@@ -198,7 +198,7 @@ func TestRounds(t *testing.T) {
 			if _, ok := of["process_context_switches_total voluntary"]; ok {
 				counted[instance]++
 			}
-			if len(of) < 15 {
+			if least := map[string]int{"eleven": 15, "twelve": 7}[instance]; len(of) < least { // the cgroup is the first one's
 				t.Errorf("round %d, %s: %v", round, instance, of)
 			}
 		}
@@ -222,6 +222,60 @@ func TestRounds(t *testing.T) {
 	many := k.many.Load()
 	if m.Round(t.Context()); k.many.Load() != many || len(m.processes) != 0 {
 		t.Error("processes that are no targets any more")
+	}
+}
+
+// shares are the instances that told of a series in the last round.
+func (k *kept) shares(name string) (instances []string) {
+	for instance, of := range k.got {
+		if _, ok := of[name]; ok {
+			instances = append(instances, instance)
+		}
+	}
+	slices.Sort(instances)
+	return instances
+}
+
+// TestCgroupOnce has two processes in one cgroup: the eldest tells of it, whatever order the targets come in, and the next one once that has ended.
+func TestCgroupOnce(t *testing.T) {
+	k, mounts := new(kept), node(t)
+	young := strings.Replace(statLine, " 98765 ", " 98766 ", 1)
+	tree(t, mounts.Proc, map[string]string{"11/stat": "11" + young, "13/stat": "13" + statLine, "13/cgroup": "0::/pods/pod1/c1\n"})
+	eleven, twelve, thirteen := target(11, "eleven"), target(12, "twelve"), target(13, "thirteen")
+	eleven.Start = 98766
+	m := New(Config{Series: k, Mounts: mounts})
+	check := func(what, want string) {
+		t.Helper()
+		for range slowRounds + 1 { // the cgroups are looked up anew meanwhile
+			m.Round(t.Context())
+			for name := range strings.Lines(container) {
+				name, _, _ = strings.Cut(name, " ")
+				if got := k.shares(name); !slices.Equal(got, []string{want}) {
+					t.Fatalf("%s, round %d: %s is of %v, want %s", what, m.round, name, got, want)
+				}
+			}
+		}
+	}
+	for _, ts := range [][]Target{{eleven, twelve, thirteen}, {thirteen, eleven, twelve}} {
+		m.SetTargets(ts)
+		check("three processes", "twelve") // of two that began at the same time the one with the lower pid
+	}
+	if got := k.shares("process_cpu_seconds_total"); len(got) != 3 {
+		t.Errorf("process_cpu_seconds_total of %v, want all three", got)
+	}
+	if err := os.RemoveAll(filepath.Join(mounts.Proc, "12")); err != nil {
+		t.Fatal(err)
+	}
+	check("the eldest has ended, which no scan has seen yet", "thirteen")
+	m.SetTargets([]Target{eleven})
+	check("one process", "eleven")
+	apart := target(14, "apart")
+	tree(t, mounts.Proc, map[string]string{"14/stat": "14" + statLine, "14/cgroup": "0::/pods/pod1/c2\n"})
+	tree(t, mounts.Cgroup, map[string]string{"pods/pod1/c2/memory.current": "100\n"})
+	m.SetTargets([]Target{eleven, apart})
+	m.Round(t.Context())
+	if got := k.shares("container_memory_usage_bytes"); !slices.Equal(got, []string{"apart", "eleven"}) {
+		t.Errorf("two cgroups are told of by %v", got)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -72,22 +73,25 @@ func TestOwnProcess(t *testing.T) {
 
 // TestRealCgroup puts a busy process into cgroups with limits, of the version that the machine has, and sees it throttled.
 func TestRealCgroup(t *testing.T) {
-	busy := exec.Command("sh", "-c", "while :; do :; done")
-	if err := busy.Start(); err != nil {
-		t.Fatal(err)
+	busy, idle := exec.Command("sh", "-c", "while :; do :; done"), exec.Command("sleep", "1000")
+	end := func(cmd *exec.Cmd) {
+		cmd.Process.Kill()
+		cmd.Wait()
 	}
-	defer func() {
-		busy.Process.Kill()
-		busy.Wait()
-	}()
+	for _, cmd := range []*exec.Cmd{busy, idle} {
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		defer end(cmd)
+	}
 	put := func(dir string, files ...string) {
 		t.Helper()
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			t.Skipf("SKIPPED: no cgroup can be made here, so limits are NOT read from a real one: %v", err)
 		}
 		t.Cleanup(func() {
-			busy.Process.Kill()
-			busy.Wait()
+			end(busy)
+			end(idle)
 			for range 100 { // the kernel may hold it for a moment after its last process
 				if os.Remove(dir) == nil {
 					return
@@ -101,8 +105,10 @@ func TestRealCgroup(t *testing.T) {
 				t.Skipf("SKIPPED: limits cannot be set here, so they are NOT read from a real cgroup: %v", err)
 			}
 		}
-		if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(strconv.Itoa(busy.Process.Pid)), 0o644); err != nil {
-			t.Skipf("SKIPPED: no process can be put into a cgroup here, so throttling is NOT seen: %v", err)
+		for _, cmd := range []*exec.Cmd{busy, idle} {
+			if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(strconv.Itoa(cmd.Process.Pid)), 0o644); err != nil {
+				t.Skipf("SKIPPED: no process can be put into a cgroup here, so throttling is NOT seen: %v", err)
+			}
 		}
 	}
 	name := fmt.Sprintf("sonde-procstat-%d", os.Getpid())
@@ -117,7 +123,11 @@ func TestRealCgroup(t *testing.T) {
 	}
 	k := new(kept)
 	m := New(Config{Series: k})
-	m.SetTargets([]Target{{PID: busy.Process.Pid, Start: startOf(t, busy.Process.Pid), Instance: "busy", Labels: labels.FromStrings("service_instance_id", "busy")}})
+	of := func(cmd *exec.Cmd, name string) Target {
+		return Target{PID: cmd.Process.Pid, Start: startOf(t, cmd.Process.Pid), Instance: name, Labels: labels.FromStrings("service_instance_id", name)}
+	}
+	younger := of(idle, "idle")
+	m.SetTargets([]Target{younger, of(busy, "busy")})
 	for range 300 {
 		m.Round(t.Context())
 		if k.got["busy"]["container_cpu_cfs_throttled_seconds_total"] > 0 && k.got["busy"]["container_cpu_usage_seconds_total"] > 0 {
@@ -133,6 +143,14 @@ func TestRealCgroup(t *testing.T) {
 	}
 	if _, ok := got["container_oom_events_total"]; !ok {
 		t.Error("no OOM events")
+	}
+	if owners := k.shares("container_memory_usage_bytes"); !slices.Equal(owners, []string{"busy"}) || k.got["idle"]["process_resident_memory_bytes"] <= 0 {
+		t.Errorf("the cgroup of two processes is told of by %v, and of the younger one there is %v", owners, k.got["idle"])
+	}
+	end(busy)
+	m.Round(t.Context())
+	if owners := k.shares("container_memory_usage_bytes"); !slices.Equal(owners, []string{"idle"}) || k.got["idle"]["container_spec_memory_limit_bytes"] != 104857600 {
+		t.Errorf("after the end of the elder one the cgroup is told of by %v, with %v", owners, k.got["idle"])
 	}
 }
 
