@@ -32,6 +32,7 @@ type proc struct {
 	netns   uint64
 	env     environ
 	cmdline []byte
+	bare    bool // it has no command line or no environment: exec gives a process its executable a moment before these
 	agent   bool // its agent was seen; that holds for good
 
 	table     uint64     // version of the listener table that it was last joined with

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/sonde-io/sonde/symbols/build"
 )
 
 // Look describes one process as it is now, for who meets it between two scans: nothing is sent to it, and its ports are not looked at, so its State says only whether the
@@ -23,13 +25,83 @@ func (s *Scanner) Look(ctx context.Context, pid int) (Process, error) {
 		return Process{}, errors.New("look at process: the scanner is closed")
 	}
 	p, err := s.lookNow(pid)
+	if err == nil && p.bare {
+		p, err = s.lookAgain(ctx, pid)
+	}
 	if err != nil {
 		return Process{}, fmt.Errorf("look at process %d: %w", pid, err)
 	}
+	return s.spotted(p), nil
+}
+
+// spotted returns a process that was looked at between two scans.
+func (s *Scanner) spotted(p *proc) Process {
 	if now := time.Now(); !s.leftAlone(p) && !s.awaited(p, now) {
 		p.set(NotProbed, "its ports were not looked at yet")
 	}
-	return p.report(), nil
+	return p.report()
+}
+
+// lookAgain waits a moment for a process that may just be starting. One that still has no command line is the next scan's.
+func (s *Scanner) lookAgain(ctx context.Context, pid int) (p *proc, err error) {
+	for try := 0; try < 5; try++ {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(time.Millisecond << try):
+		}
+		if p, err = s.lookNow(pid); err != nil || !p.bare {
+			return p, err
+		}
+	}
+	if len(p.cmdline) == 0 {
+		return nil, fmt.Errorf("it is being started: %w", fs.ErrNotExist)
+	}
+	return p, nil
+}
+
+// Command is what a process was started with, as who started it knows.
+type Command struct {
+	Args, Env []string // as of exec: the program's name first, NAME=VALUE
+}
+
+// LookStarted is Look for who has just started the process: what /proc tells of its arguments and its environment a moment later only is taken from c.
+func (s *Scanner) LookStarted(ctx context.Context, pid int, c Command) (Process, error) {
+	if err := ctx.Err(); err != nil {
+		return Process{}, err
+	}
+	s.spotMu.Lock()
+	defer s.spotMu.Unlock()
+	if s.spotClosed {
+		return Process{}, errors.New("look at process: the scanner is closed")
+	}
+	p, err := s.lookNow(pid)
+	if err != nil {
+		return Process{}, fmt.Errorf("look at process %d: %w", pid, err)
+	}
+	name := strconv.Itoa(pid)
+	p.cmdline, p.bare = joined(c.Args, maxCmdline), false
+	env := joined(c.Env, maxEnviron)
+	p.env = parseEnviron(env)
+	cgroup, _ := s.fs.read(name+"/cgroup", s.spot.buf[:maxCgroup])
+	p.base.Conditions = s.conditions(pid, p.cmdline, env, cgroup)
+	s.label(&p.base, p.env, p.base.Build)
+	return s.spotted(p), nil
+}
+
+// joined returns words as /proc has them, up to what is read of them there.
+func joined(words []string, most int) []byte {
+	var b []byte
+	for _, w := range words {
+		b = append(append(b, w...), 0)
+	}
+	return b[:min(len(b), most)]
+}
+
+// Names returns what a program is called that is started from a file with this environment: its service, and the labels that it gives itself. info may be nil.
+func Names(env []string, exe string, info *build.Info) (service string, labels map[string]string) {
+	service, _, labels = parseEnviron(joined(env, maxEnviron)).names(exe, info)
+	return service, labels
 }
 
 func (s *Scanner) lookNow(pid int) (*proc, error) {

@@ -267,14 +267,19 @@ func (s *Scanner) look(pid int, now time.Time) (*proc, error) {
 		return nil, fmt.Errorf("read start of process %d: %w", pid, err)
 	}
 	p := s.procs[pid]
-	if p == nil || p.base.StartTicks != ticks || p.exe != key {
+	same := p != nil && p.base.StartTicks == ticks && p.exe == key
+	if !same || p.bare {
 		if p, err = s.load(&s.reader, pid, ticks, exe.info, now); err != nil {
 			return nil, err
 		}
 		p.exe = key
+		p.bare = p.bare && !same // what has none in two scans has none
 		s.procs[pid] = p
 	}
 	p.scan = s.scan
+	if p.bare {
+		return nil, nil
+	}
 	return p, nil
 }
 
@@ -331,9 +336,11 @@ func (s *Scanner) load(rd *reader, pid int, ticks uint64, info *build.Info, now 
 	}
 	if b, err := s.fs.read(name+"/cmdline", rd.big[:maxCmdline]); err == nil {
 		p.cmdline = bytes.Clone(b)
+		p.bare = len(b) == 0
 	}
 	cgroup, _ := s.fs.read(name+"/cgroup", rd.buf[:maxCgroup])
 	if b, err := s.fs.read(name+"/environ", rd.big); err == nil {
+		p.bare = p.bare || len(b) == 0
 		p.env = parseEnviron(b)
 		p.base.Conditions = s.conditions(pid, p.cmdline, b, cgroup)
 	}
