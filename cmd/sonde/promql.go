@@ -90,7 +90,7 @@ func (a *app) promql(cmd *cobra.Command, q *promRequest, format string) error {
 	if format == "plot" {
 		return a.plotProm(series, params, q.limit)
 	}
-	return a.writePromTable(series, when, answer.Data.ResultType == "matrix", q.limit)
+	return a.writePromTable(q.expr, series, when, answer.Data.ResultType == "matrix", q.limit)
 }
 
 // params are those of Prometheus' API; when says the same to people.

@@ -25,7 +25,7 @@ func FuzzQueryAnswer(f *testing.F) {
 		}
 		var out bytes.Buffer
 		a := newApp(nil, &out, &out)
-		if err := a.writePromTable(series, "now", answer.Data.ResultType == "matrix", 3); err != nil {
+		if err := a.writePromTable("x", series, "now", answer.Data.ResultType == "matrix", 3); err != nil {
 			t.Fatal(err)
 		}
 		params := url.Values{"start": {"1795258800"}, "end": {"1795262400"}, "step": {"30"}}

@@ -17,8 +17,8 @@ import (
 // errHistograms is what a format that wants one number for each time says to histograms.
 var errHistograms = withHint(errors.New("the answer has histograms, which are not one number each"), "take a quantile, histogram_quantile(0.99, …), or histogram_count(…), or -o json")
 
-// writePromTable prints one row a series: the value, or of a range the last one with what it moved between.
-func (a *app) writePromTable(series []promSeries, when string, ranged bool, limit int) error {
+// writePromTable prints one row a series of the answer to expr: the value, or of a range the last one with what it moved between.
+func (a *app) writePromTable(expr string, series []promSeries, when string, ranged bool, limit int) error {
 	common, names := commonLabels(series)
 	title := fmt.Sprintf("%s: %d series", when, len(series))
 	if common != "" {
@@ -32,9 +32,10 @@ func (a *app) writePromTable(series []promSeries, when string, ranged bool, limi
 		header = []string{">LAST", ">MIN", ">MEAN", ">MAX", "SERIES"}
 	}
 	tab := a.newTable(header...)
-	for _, s := range series[:min(limit, len(series))] {
+	units := promUnits(expr, series)
+	for i, s := range series[:min(limit, len(series))] {
 		last := s.points[len(s.points)-1]
-		show := promFormat(s)
+		show := units[i].show
 		cells := []string{show(last.v)}
 		switch {
 		case last.hist != nil:
@@ -135,28 +136,6 @@ func repeats(name string, ls map[string]string) bool {
 	return false
 }
 
-// promFormat returns how the values of s are printed: its name tells the unit, where it has one. What a function gave back has none, and no unit then.
-func promFormat(s promSeries) func(float64) string {
-	name := strings.TrimSuffix(s.labels["__name__"], "_total")
-	unit, factor := "", 1.0
-	switch {
-	case strings.HasSuffix(name, "_bytes"):
-		unit = "bytes"
-	case strings.HasSuffix(name, "_time_seconds"): // moments
-	case strings.HasSuffix(name, "_seconds"):
-		unit, factor = "nanoseconds", 1e9
-	}
-	return func(v float64) string {
-		if math.IsNaN(v) || math.IsInf(v, 0) {
-			return strconv.FormatFloat(v, 'g', -1, 64)
-		}
-		if v == math.Trunc(v) && unit == "" && math.Abs(v) < 1e15 {
-			return group(int64(v))
-		}
-		return formatNumber(v*factor, unit)
-	}
-}
-
 // String says how many, how much in all, and two quantiles.
 func (h *promHistogram) String() string {
 	out := "count " + h.Count
@@ -246,7 +225,7 @@ func writePromCSV(w io.Writer, series []promSeries) error {
 	return nil
 }
 
-// plotProm draws each series, all on one scale.
+// plotProm draws each series, all on one scale, which has a unit if it is that of all.
 func (a *app) plotProm(series []promSeries, params url.Values, limit int) error {
 	from, _ := strconv.ParseFloat(params.Get("start"), 64) // both are ours
 	to, _ := strconv.ParseFloat(params.Get("end"), 64)
@@ -258,7 +237,12 @@ func (a *app) plotProm(series []promSeries, params url.Values, limit int) error 
 	}
 	limit = min(limit, maxPanels)
 	shown := series[:min(limit, len(series))]
-	p := plot{from: int64(from * 1000), to: int64(to * 1000), columns: a.columns, show: promFormat(series[0])}
+	units := promUnits(params.Get("query"), shown)
+	unit := units[0]
+	if slices.ContainsFunc(units, func(u promUnit) bool { return u != unit }) {
+		unit = promNumber
+	}
+	p := plot{from: int64(from * 1000), to: int64(to * 1000), columns: a.columns, show: unit.show}
 	if step, err := strconv.ParseFloat(params.Get("step"), 64); err == nil {
 		p.step = int64(step * 1000)
 	}
