@@ -47,6 +47,14 @@ function put(c: Cycle, m: Record<string, string>, v: number): void {
   }
 }
 
+/** lastSteps finds the last steps that hold n together, or all there are; null where there is none. */
+export function lastSteps(counts: readonly (number | null)[], n: number): { first: number; last: number; total: number } | null {
+  const last = counts.findLastIndex((c) => c);
+  let first = last, total = counts[last] ?? 0;
+  while (first > 0 && total < n) total += counts[--first] ?? 0;
+  return last < 0 ? null : { first, last, total };
+}
+
 /** quantile is of numbers in any order, by the nearest rank; 0 of none. */
 export function quantile(values: readonly number[], q: number): number {
   const sorted = [...values].sort((a, b) => a - b);

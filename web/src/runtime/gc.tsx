@@ -6,11 +6,11 @@ import { formatShare } from "../format";
 import { fetching, loaded } from "../loading";
 import { quote, withLabel } from "../selector";
 import { clock, toParam } from "../time";
-import { cyclesOf, quantile, type Cycle } from "./cycles";
+import { cyclesOf, lastSteps, quantile, type Cycle } from "./cycles";
 import { unitText } from "./draw";
-import { instant } from "./prom";
+import { column, instant, ranged } from "./prom";
 import { groupName, matchersOf } from "./queries";
-import { go, linkTo, profilesAt, range, service, view } from "./state";
+import { go, linkTo, profilesAt, range, service, view, type Span } from "./state";
 
 /** Traced is a process whose cycles are known. */
 interface Traced {
@@ -41,9 +41,25 @@ async function load(text: string, stop: AbortSignal): Promise<Cycles> {
   const processes = found.map((s) => ({ instance: s.metric[by] ?? "", name: groupName(by, s.metric), cycles: Number(s.value?.[1] ?? 0) })).sort((a, b) => b.cycles - a.cycles);
   const one = processes.find((p) => p.instance === instance) ?? processes[0];
   if (!one) return { processes, of: "", list: [] };
-  const part = Math.max(1, Math.min(length, Math.ceil((length * maxCycles) / Math.max(one.cycles, 1))));
-  const only = [matchers, `${by}=${quote(one.instance)}`, '__name__=~"gctrace_.+"'].filter(Boolean).join(",");
-  return { processes, of: one.instance, list: cyclesOf(await instant(`{${only}}[${part}s]`, to, stop)) };
+  const only = [matchers, `${by}=${quote(one.instance)}`].filter(Boolean).join(",");
+  const part = one.cycles > maxCycles ? await lastOnes(only, { from, to }, stop) : { from, to };
+  const samples = await instant(`{${only},__name__=~"gctrace_.+"}[${Math.max(1, Math.ceil((part.to - part.from) / 1000))}s]`, part.to, stop);
+  return { processes, of: one.instance, list: cyclesOf(samples).slice(0, maxCycles) };
+}
+
+/** lastOnes narrows a range to the part that holds the last maxCycles cycles, and little more: a process may have ended long ago, and cycles come in bursts. Each turn counts them in a hundred steps. */
+async function lastOnes(only: string, range: Span, stop: AbortSignal): Promise<Span> {
+  for (let turn = 0; turn < 4 && range.to - range.from > 1000; turn++) {
+    const step = Math.max(1000, Math.ceil((range.to - range.from) / 100_000) * 1000), n = Math.ceil((range.to - range.from) / step);
+    const grid = { start: range.to - (n - 1) * step, step, n };
+    const [one] = await ranged(`sum(count_over_time(gctrace_cycle{${only}}[${step / 1000}s]))`, grid, stop);
+    const counts = column(one?.values ?? [], grid);
+    const last = lastSteps(counts, maxCycles);
+    if (!last) return range;
+    range = { from: grid.start + (last.first - 1) * step, to: grid.start + last.last * step };
+    if (last.total <= 2 * maxCycles) break;
+  }
+  return range;
 }
 
 /** startGC keeps the cycles loaded while their tab is shown. */
@@ -94,7 +110,7 @@ function Traces(p: { d: Cycles }) {
         <a href={linkTo({ tab: "charts", query: withLabel(view.value.query, "service_instance_id", of) })}>its time line</a>
       </div>
       <ul class="figures">
-        <li><b class="num">{count(list.length)}</b> cycles{list.length < one.cycles && <span class="note"> of {count(one.cycles)}: the last ones; a shorter range shows others</span>}</li>
+        <li><b class="num">{count(list.length)}</b> cycles{list.length < one.cycles && <span class="note"> of {count(one.cycles)}: the last ones; a range that ends earlier shows others</span>}</li>
         <li>pause p50 <b class="num">{seconds(quantile(pauses, 0.5))}</b></li>
         <li>p99 <b class="num">{seconds(quantile(pauses, 0.99))}</b></li>
         <li>longest <b class="num">{seconds(quantile(pauses, 1))}</b></li>

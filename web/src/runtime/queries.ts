@@ -1,7 +1,7 @@
 // The charts of the time line: what each asks of PromQL, in what unit it is written, and the profile that a click on it opens.
 
 import { formatSelector, parseSelector, quote } from "../selector";
-import { literal } from "./prom";
+import { literal, type PromSeries } from "./prom";
 
 export type Unit = "cores" | "bytes" | "bytes/s" | "seconds" | "share" | "count" | "/min";
 
@@ -18,15 +18,34 @@ export interface Scope {
   how: "sum" | "max";
 }
 
-/** scopeOf makes the windows out of the chart's step and of how often samples come, both in seconds: four samples, a minute at least. */
+/**
+ * scopeOf makes the windows out of the chart's step and of how often samples come, both in seconds. Three samples: one may be missing, and two make a rate; 45 s at least, three of what a
+ * collector takes every 15 s. A longer window would keep a start, a stop or a restart in the chart for as long.
+ */
 export function scopeOf(matchers: string, by: string, step: number, interval: number, how: Scope["how"] = "sum"): Scope {
-  const recent = Math.min(300, Math.max(60, Math.ceil(4 * interval)));
+  const recent = Math.min(300, Math.max(45, Math.round(3 * interval)));
   return { matchers, by, how, window: `${Math.max(recent, step)}s`, recent: `${recent}s` };
 }
 
-/** intervalQuery tells how many samples a usual process had in the last five minutes. */
-export function intervalQuery(matchers: string): string {
-  return `quantile(0.5, ${["process_resident_memory_bytes", "go_goroutines", "go_sched_goroutines_goroutines"].map((n) => `count_over_time(${n}{${matchers}}[5m])`).join(" or ")})`;
+/** What every process has one of, from whatever source. */
+const sampled = ["process_resident_memory_bytes", "go_goroutines", "go_sched_goroutines_goroutines"];
+
+/** densestQuery finds the process with the most samples in the last five minutes: of one that has just started, how often it is sampled is hardly known. */
+export function densestQuery(matchers: string): string {
+  return `topk(1, ${sampled.map((n) => `count_over_time(${n}{${matchers}}[5m])`).join(" or ")})`;
+}
+
+/** samplesQuery asks for the samples of that process as they are stored. */
+export function samplesQuery(labels: Record<string, string>): string {
+  const own = Object.entries(labels).filter(([name]) => name !== "__name__").map(([name, value]) => `${name}=${quote(value)}`);
+  return `{${[`__name__=~"${sampled.join("|")}"`, ...own].join(",")}}[5m]`;
+}
+
+/** intervalOf is how far apart the samples usually are, seconds: the middle one of the gaps, whatever part of the five minutes the process lived. 15, as a collector samples, where there are not two. */
+export function intervalOf(found: readonly PromSeries[]): number {
+  const times = found.map((s) => (s.values ?? []).map(([t]) => t)).sort((a, b) => b.length - a.length)[0] ?? [];
+  const gaps = times.slice(1).map((t, i) => t - times[i]).sort((a, b) => a - b);
+  return gaps.length ? gaps[gaps.length >> 1] : 15;
 }
 
 export interface Line {
@@ -45,7 +64,11 @@ export interface Chart {
   none: string; // why there may be no data, and what brings some
 }
 
-const of = (s: Scope, name: string, own = "") => `last_over_time(${name}{${[s.matchers, own].filter(Boolean).join(",")}}[${s.recent}])`;
+/** of is the last value, where it is recent; a process that ended, and was marked as ended, has none at once: range selectors do not see such marks, instant ones do. */
+const of = (s: Scope, name: string, own = "") => {
+  const one = `${name}{${[s.matchers, own].filter(Boolean).join(",")}}`;
+  return `(${one} and last_over_time(${one}[${s.recent}]))`;
+};
 const rate = (s: Scope, name: string) => `rate(${name}{${s.matchers}}[${s.window}])`;
 const agg = (s: Scope, how: string, expr: string, also = "") => {
   const by = [s.by, also].filter(Boolean).join(", ");

@@ -8,7 +8,7 @@ import { chartStep, rebin } from "../series";
 import { isRelative, parseTime, toParam } from "../time";
 import { defaultView as explorer, formatView as explorerAddress } from "../url";
 import { column, gridOf, instant, ranged, resample, type Grid } from "./prom";
-import { chartQuery, charts, groupName, groupsQuery, intervalQuery, matchersOf, onlyGroups, scopeOf, type Chart } from "./queries";
+import { chartQuery, charts, densestQuery, groupName, groupsQuery, intervalOf, matchersOf, onlyGroups, samplesQuery, scopeOf, type Chart } from "./queries";
 import { chosen, formatView, parseView, type View } from "./url";
 
 export const view = signal<View>(parseView(globalThis.location?.search ?? "")); // the unit tests have no address
@@ -99,12 +99,17 @@ export const lineOf = (c: Chart) => c.lines.find((l) => l.id === chosen(view.val
 
 async function loadShown(p: Shown, stop: AbortSignal): Promise<Shown> {
   const seconds = Math.max(60, Math.ceil((p.to - p.from) / 1000));
-  const [counted, found] = await Promise.all([
-    instant(intervalQuery(p.matchers), p.to, stop), p.by ? instant(groupsQuery(p.matchers, p.by, `${seconds}s`, maxGroups), p.to, stop) : [],
+  const [interval, found] = await Promise.all([
+    usualInterval(p, stop), p.by ? instant(groupsQuery(p.matchers, p.by, `${seconds}s`, maxGroups), p.to, stop) : [],
   ]);
   const groups = found.map((s) => ({ value: s.metric[p.by] ?? "", name: groupName(p.by, s.metric) }));
-  const samples = Number(counted[0]?.value?.[1]);
-  return { ...p, groups: groups.filter((g, i) => groups.findIndex((x) => x.value === g.value) === i), interval: samples > 0 ? 300 / samples : 15 };
+  return { ...p, groups: groups.filter((g, i) => groups.findIndex((x) => x.value === g.value) === i), interval };
+}
+
+/** usualInterval is how often processes are sampled here at the end of the range, seconds. */
+async function usualInterval(p: Shown, stop: AbortSignal): Promise<number> {
+  const [densest] = await instant(densestQuery(p.matchers), p.to, stop);
+  return intervalOf(densest ? await instant(samplesQuery(densest.metric), p.to, stop) : []);
 }
 
 async function loadChart(c: Chart, line: string, s: Shown, stop: AbortSignal): Promise<ChartData> {

@@ -40,12 +40,14 @@ const wave = (i: number, k: number) => 1 + 0.2 * Math.sin(i / 7 + k) + (i > 70 ?
 function metrics(none: RegExp = /schedtrace/): (path: string, p: URLSearchParams) => Answer | undefined {
   return (path, p) => {
     const query = p.get("query") ?? "";
+    if (path === "/prometheus/api/v1/query" && query.startsWith("topk(1,")) return prom([{ metric: { service_instance_id: instances[0] }, value: [at / 1000, "6"] }]);
+    // It lived the last 75 s.
+    if (path === "/prometheus/api/v1/query" && query.endsWith("[5m]")) return prom([{ metric: { service_instance_id: instances[0] }, values: [0, 15, 30, 45, 60, 75].map((t) => [at / 1000 - 75 + t, "1"]) }]);
     if (path === "/prometheus/api/v1/query" && query.startsWith("topk(")) {
       const by = /by \((\w+)/.exec(query)![1];
       const values = by === "service_instance_id" ? instances : by === "service_name" ? ["cart", "checkout", "etcd"] : ["v1.4.0", "v1.5.0"];
       return prom(values.map((v, i) => ({ metric: { [by]: v, ...(by === "service_instance_id" ? { k8s_pod_name: `cart-${i}` } : {}) }, value: [at / 1000, String(3 - i)] })));
     }
-    if (path === "/prometheus/api/v1/query" && query.startsWith("quantile(")) return prom([{ metric: {}, value: [at / 1000, "20"] }]);
     if (path !== "/prometheus/api/v1/query_range") return undefined;
     const [start, end, step] = ["start", "end", "step"].map((k) => Number(p.get(k)));
     const parts = query.split(" or label_replace(").filter((part) => !none.test(part));
@@ -93,6 +95,8 @@ test("time line: every chart is one query, drawn on one grid with the profiles",
   assert.equal(queries.length, await page.locator("canvas, .absent").count());
   assert.equal(new Set(queries.map((q) => `${q.get("start")} ${q.get("end")} ${q.get("step")}`)).size, 1, "one grid");
   assert.ok(queries.every((q) => q.get("query")!.includes('service_name="cart"')));
+  // Samples 15 s apart of a process that lived only 75 s: 5 min ÷ 6 samples would be windows of 150 s.
+  assert.ok(queries.some((q) => q.get("query")!.includes("rate(process_cpu_seconds_total{service_name=\"cart\"}[45s])")), queries[0].get("query")!);
   assert.deepEqual(await page.locator("#about-cpu .values li").evaluateAll((l) => l.map((li) => (li as HTMLElement).title)), ["process", "in the GC", "cgroup limit", "in profiles"]);
   assert.match(await page.locator("#about-runqueue + .absent").innerText(), /sonde run --schedtrace/);
   await shot(page, "charts-light");
@@ -240,7 +244,7 @@ test("without metrics the page says how to get some; errors say what cures them,
 /** traced are the raw samples of n cycles of one process, 20 s apart. */
 function traced(path: string, p: URLSearchParams): Answer | undefined {
   const query = p.get("query") ?? "";
-  if (path !== "/prometheus/api/v1/query" || query.startsWith("quantile(")) return undefined;
+  if (path !== "/prometheus/api/v1/query" || query.startsWith("topk(1,") || query.endsWith("[5m]")) return undefined;
   if (query.startsWith("topk(")) return prom([{ metric: { service_instance_id: instances[0], host_name: "n1", process_pid: "4711" }, value: [0, "90"] }, { metric: { service_instance_id: instances[1], host_name: "n2", process_pid: "12" }, value: [0, "30"] }]);
   const second = query.includes(instances[1]);
   const series = (metric: Record<string, string>, f: (i: number) => number) => ({ metric, values: Array.from({ length: second ? 30 : 90 }, (_, i) => [at / 1000 - 20 * (90 - i) + 0.123, String(f(i))]) });
@@ -281,6 +285,29 @@ test("GC cycles: a table of one process, and from a cycle to its raw line", asyn
   assert.match(await page.locator(".raw").innerText(), /2026-11-21\s+11:59:48\.000 cart 0a1b2c3d\s+gc 89 @120\.1s[^\n]*\s+11:59:58\.000 cart 1a1b2c3d\s+<b>gc 90<\/b>/);
   assert.match(await page.locator(".tools").innerText(), /2 lines, the first of more/);
   await shot(page, "lines");
+  await done();
+});
+
+test("GC cycles of a process that has ended: the last ones, whenever they were", async () => {
+  const end = at - 10 * 6e4, every = 100; // 2,000 cycles, the last ten minutes ago
+  const times = Array.from({ length: 2000 }, (_, i) => end - every * (1999 - i));
+  const within = (from: number, to: number) => times.filter((t) => t > from && t <= to);
+  server.override = (path, p) => {
+    const query = p.get("query") ?? "", seconds = 1000 * Number(/\[(\d+)s\]/.exec(query)?.[1] ?? 0);
+    if (query.startsWith("topk(")) return prom([{ metric: { service_instance_id: instances[0] }, value: [0, "2000"] }]);
+    if (path.endsWith("query_range")) {
+      const [start, to, step] = ["start", "end", "step"].map((k) => 1000 * Number(p.get(k)));
+      return prom([{ metric: {}, values: Array.from({ length: Math.round((to - start) / step) + 1 }, (_, i) => start + i * step).map((t) => [t / 1000, String(within(t - seconds, t).length)]) }]);
+    }
+    if (!path.endsWith("/query")) return undefined;
+    const to = 1000 * Number(p.get("time"));
+    return prom([{ metric: { __name__: "gctrace_cycle" }, values: within(to - seconds, to).map((t) => [t / 1000, String(times.indexOf(t) + 1)]) }]);
+  };
+  const { page, done } = await open(browser, url("&tab=gc"));
+  await idle(page);
+  assert.match(await page.locator(".figures").innerText(), /500\s+cycles of 2,000: the last ones/);
+  const cells = page.locator(".cycles tbody tr td:nth-child(2)");
+  assert.deepEqual([await cells.count(), await cells.first().innerText(), await cells.last().innerText()], [500, "2000", "1501"]);
   await done();
 });
 

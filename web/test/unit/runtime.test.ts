@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { cyclesOf, quantile } from "../../src/runtime/cycles";
+import { cyclesOf, lastSteps, quantile } from "../../src/runtime/cycles";
 import { levels, tickCount, ticks, top, unitText } from "../../src/runtime/draw";
 import { column, gridOf, resample } from "../../src/runtime/prom";
-import { chartQuery, charts, groupName, groupsQuery, matchersOf, onlyGroups, scopeOf } from "../../src/runtime/queries";
+import { chartQuery, charts, densestQuery, groupName, groupsQuery, intervalOf, matchersOf, onlyGroups, samplesQuery, scopeOf } from "../../src/runtime/queries";
 import { choose, chosen, defaultView, formatView, parseView, toggle } from "../../src/runtime/url";
 
 test("the address holds the whole view", () => {
@@ -36,20 +36,31 @@ test("a chart is one query, whose lines are told apart by a label", () => {
   const memory = charts.find((c) => c.id === "memory")!;
   assert.equal(
     chartQuery(memory.lines.slice(0, 2), scopeOf('a="b"', "", 30, 15)),
-    'label_replace(sum (last_over_time(process_resident_memory_bytes{a="b"}[60s])), "line", "rss", "", "") or label_replace(sum (last_over_time(go_memory_classes_heap_objects_bytes{a="b"}[60s]) or last_over_time(go_memstats_heap_alloc_bytes{a="b"}[60s])), "line", "heap", "", "")',
+    'label_replace(sum ((process_resident_memory_bytes{a="b"} and last_over_time(process_resident_memory_bytes{a="b"}[45s]))), "line", "rss", "", "") or label_replace(sum ((go_memory_classes_heap_objects_bytes{a="b"} and last_over_time(go_memory_classes_heap_objects_bytes{a="b"}[45s])) or (go_memstats_heap_alloc_bytes{a="b"} and last_over_time(go_memstats_heap_alloc_bytes{a="b"}[45s]))), "line", "heap", "", "")',
   );
   const pause = charts.find((c) => c.id === "pause")!;
-  assert.match(chartQuery([pause.lines[0]], scopeOf("", "v", 30, 10)), /sum by \(v\) \(rate\(go_gc_pauses_seconds\{\}\[60s\]\)\)\) or .*sum by \(v, le\)/);
+  assert.match(chartQuery([pause.lines[0]], scopeOf("", "v", 30, 10)), /sum by \(v\) \(rate\(go_gc_pauses_seconds\{\}\[45s\]\)\)\) or .*sum by \(v, le\)/);
   assert.match(groupsQuery("", "service_instance_id", "3600s", 8), /^topk\(8, sum by \(service_instance_id, k8s_pod_name, host_name, process_pid\)/);
   for (const c of charts) assert.equal(new Set(c.lines.map((l) => l.id)).size, c.lines.length, c.id);
 });
 
-test("windows hold four samples, and rates no less than a step; a value counts no longer than that", () => {
+test("windows hold three samples, and rates no less than a step; a value counts no longer than that", () => {
   const windows = (step: number, interval: number) => { const { window, recent } = scopeOf("", "", step, interval); return [window, recent]; };
-  assert.deepEqual(windows(30, 10), ["60s", "60s"]);
-  assert.deepEqual(windows(3600, 15), ["3600s", "60s"]);
-  assert.deepEqual(windows(30, 60), ["240s", "240s"]);
+  assert.deepEqual(windows(30, 10), ["45s", "45s"]);
+  assert.deepEqual(windows(3600, 15), ["3600s", "45s"]);
+  assert.deepEqual(windows(30, 60.02), ["180s", "180s"]);
   assert.deepEqual(windows(30, 300), ["300s", "300s"]);
+});
+
+test("how often processes are sampled is told by the times of one's samples, not by how many there are: it may have lived only a part of the five minutes", () => {
+  const s = (...times: number[]) => ({ metric: {}, values: times.map((t): [number, string] => [t, "1"]) });
+  assert.equal(intervalOf([s(0, 15, 30, 45, 60, 75)]), 15); // 75 s of 300 s: six samples are no interval of 50 s
+  assert.equal(intervalOf([s(2, 10, 20, 30, 40), s(15, 30)]), 10);
+  assert.equal(intervalOf([s(0, 60, 120, 240)]), 60); // one is missing
+  assert.equal(intervalOf([s(5)]), 15);
+  assert.equal(intervalOf([]), 15);
+  assert.match(densestQuery('a="b"'), /^topk\(1, count_over_time\(process_resident_memory_bytes\{a="b"\}\[5m\]\) or /);
+  assert.equal(samplesQuery({ __name__: "x", service_name: 'a"b' }), '{__name__=~"process_resident_memory_bytes|go_goroutines|go_sched_goroutines_goroutines",service_name="a\\"b"}[5m]');
 });
 
 test("an instance is named by its pod, else by host and pid, else by the start of its id", () => {
@@ -120,4 +131,11 @@ test("samples of one time are one cycle, newest first; a line without its number
   assert.deepEqual(list.map((c) => [c.at, c.n, c.pause, c.live, c.forced]), [[20_500, 2, 0.5, 64, true], [10_001, 1, 0.1, 0, false]]);
   assert.equal(list[0].cpu.assist, 0.01);
   assert.deepEqual([quantile([], 0.5), quantile([3, 1, 2], 0.5), quantile([3, 1, 2], 0.99), quantile([3, 1, 2], 1)], [0, 2, 3, 3]);
+});
+
+test("the last steps that hold so many cycles end where the last cycle is, not where the range does", () => {
+  assert.deepEqual(lastSteps([0, 3, null, 4, 5, null, 0], 8), { first: 3, last: 4, total: 9 });
+  assert.deepEqual(lastSteps([1, null, 2, null], 8), { first: 0, last: 2, total: 3 });
+  assert.deepEqual(lastSteps([90, 20], 8), { first: 1, last: 1, total: 20 });
+  assert.equal(lastSteps([null, 0], 8), null);
 });
