@@ -3,6 +3,7 @@ package api
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 
 	"github.com/sonde-io/sonde/collector/reply"
@@ -36,12 +38,12 @@ func (h *Handler) RegisterLines(mux *http.ServeMux, store LineStore) {
 	mux.Handle("GET /api/v1/lines", h.handle("lines", func(_ context.Context, r *http.Request) (any, error) { return h.lines(r, store) }))
 }
 
-// linesAnswer is some chunks' lines, oldest first.
+// linesAnswer is the first lines of a range or, where the newest are asked for, the last; by time, the oldest first.
 type linesAnswer struct {
 	From  int64      `json:"from"`
 	To    int64      `json:"to"`
 	Lines []lineJSON `json:"lines"`
-	// More says that there are more, from Next on.
+	// More says that there are more: with from=Next, or of the newest with to=Next, they are the next answer. Lines of that millisecond may be in both.
 	More bool  `json:"more"`
 	Next int64 `json:"next,omitempty"`
 }
@@ -53,16 +55,17 @@ type lineJSON struct {
 	Instance string `json:"instance"`
 	Source   string `json:"source"`
 	Text     string `json:"text"`
+	chunk    int64  // when its chunk begins
 }
 
 // errEnough ends the reading of chunks.
 var errEnough = errors.New("enough")
 
 func (h *Handler) lines(r *http.Request, store LineStore) (any, error) {
-	p := h.params(r, "service", "instance", "from", "to", "grep", "limit")
-	a := linesAnswer{Lines: []lineJSON{}}
+	p := h.params(r, "service", "instance", "from", "to", "grep", "limit", "order")
+	a := linesAnswer{}
 	a.From, a.To = p.time("from", "now-1h"), p.time("to", "now")
-	limit := p.lineLimit()
+	picked := linePicker{limit: p.lineLimit(), newest: p.newest(), lines: []lineJSON{}}
 	grep, err := regexp.Compile(p.str("grep"))
 	if err != nil {
 		p.fail("parameter grep: %v", err)
@@ -73,29 +76,79 @@ func (h *Handler) lines(r *http.Request, store LineStore) (any, error) {
 	if p.err != nil {
 		return nil, p.err
 	}
-	text, scanned := 0, 0
-	f := catalog.LineFilter{Service: p.str("service"), Instance: p.str("instance"), From: a.From, To: a.To}
+	scanned := 0
+	f := catalog.LineFilter{Service: p.str("service"), Instance: p.str("instance"), From: a.From, To: a.To, Newest: picked.newest}
 	err = store.EachLines(r.Context(), f, func(c catalog.LineChunk) error {
+		if picked.complete(c) {
+			return errEnough
+		}
 		if scanned += c.Bytes; scanned > maxScanned {
 			return &reply.Error{Status: http.StatusUnprocessableEntity, Message: "too many lines to look through", Limit: "max_lines_scanned_bytes", Max: maxScanned, Hint: "a shorter range, or one service or instance"}
 		}
 		return eachLine(c, func(line []byte) error {
 			at, line := lineTime(line, c.From)
-			if at < a.From || at >= a.To || !grep.Match(line) {
-				return nil
+			if at >= a.From && at < a.To && picked.wants(at) && grep.Match(line) {
+				picked.add(lineJSON{Time: at, Service: c.Service, Instance: c.Instance, Source: c.Source, Text: string(bytes.ToValidUTF8(line, []byte("�"))), chunk: c.From})
 			}
-			if text += len(line); len(a.Lines) == limit || text > maxLineBytes {
-				a.More, a.Next = true, at
-				return errEnough
-			}
-			a.Lines = append(a.Lines, lineJSON{Time: at, Service: c.Service, Instance: c.Instance, Source: c.Source, Text: string(bytes.ToValidUTF8(line, []byte("�")))})
 			return nil
 		})
 	})
 	if err != nil && !errors.Is(err, errEnough) {
 		return nil, err
 	}
+	picked.trim()
+	a.Lines, a.More, a.Next = picked.lines, picked.more, picked.next
 	return a, nil
+}
+
+// linePicker keeps the first lines by time, or the last: chunks of several processes overlap.
+type linePicker struct {
+	limit  int
+	newest bool
+	lines  []lineJSON
+	text   int // bytes of lines
+	more   bool
+	next   int64 // where more is left out; of the newest, the millisecond after it
+}
+
+// wants tells whether a line of this time is not beyond one that was left out already.
+func (k *linePicker) wants(at int64) bool {
+	return !k.more || !k.newest && at < k.next || k.newest && at >= k.next
+}
+
+// complete tells whether this chunk, and all that come after it, are beyond what was left out.
+func (k *linePicker) complete(c catalog.LineChunk) bool {
+	return k.more && (!k.newest && c.From >= k.next || k.newest && c.To < k.next)
+}
+
+func (k *linePicker) add(l lineJSON) {
+	k.lines, k.text = append(k.lines, l), k.text+len(l.Text)
+	if len(k.lines) > 2*k.limit || k.text > 2*maxLineBytes {
+		k.trim()
+	}
+}
+
+// trim sorts the lines by time, those of a time as they were printed, and leaves out what is over the limits.
+func (k *linePicker) trim() {
+	slices.SortStableFunc(k.lines, func(a, b lineJSON) int { return cmp.Or(cmp.Compare(a.Time, b.Time), cmp.Compare(a.chunk, b.chunk)) })
+	if k.newest {
+		slices.Reverse(k.lines)
+	}
+	n, text := 0, 0
+	for n < min(len(k.lines), k.limit) && text+len(k.lines[n].Text) <= maxLineBytes {
+		text += len(k.lines[n].Text)
+		n++
+	}
+	if n < len(k.lines) {
+		k.more, k.next = true, k.lines[n].Time
+		if k.newest {
+			k.next++
+		}
+	}
+	k.lines, k.text = k.lines[:n], text
+	if k.newest {
+		slices.Reverse(k.lines)
+	}
 }
 
 func (p *params) lineLimit() int {
@@ -108,6 +161,18 @@ func (p *params) lineLimit() int {
 		p.fail("parameter limit: %.20q, want 1 to %d", text, maxLines)
 	}
 	return n
+}
+
+func (p *params) newest() bool {
+	switch order := p.str("order"); order {
+	case "", "oldest":
+		return false
+	case "newest":
+		return true
+	default:
+		p.fail("parameter order: %.20q, want oldest or newest", order)
+		return false
+	}
 }
 
 // lineTime takes the time off a line, Unix ms and a tab, as who reads traces sends them (collector/godebug).

@@ -28,6 +28,7 @@ type LineFilter struct {
 	Service  string
 	Instance string
 	From, To int64 // chunks with a line in [From, To)
+	Newest   bool  // by their last lines, newest first
 	Limit    int
 }
 
@@ -35,7 +36,7 @@ type LineFilter struct {
 type LineStore interface {
 	// PutLines keeps chunks; those whose key is there are left as they are.
 	PutLines(ctx context.Context, cs []LineChunk) error
-	// EachLines calls fn with the chunks that f selects, oldest first, one at a time, and ends with fn's error. Data is fn's to keep.
+	// EachLines calls fn with the chunks that f selects, by their first lines, oldest first, one at a time, and ends with fn's error. Data is fn's to keep.
 	EachLines(ctx context.Context, f LineFilter, fn func(c LineChunk) error) error
 	// ExpireLines removes chunks whose last line is older than the given time (Unix ms), then the oldest over maxBytes in all, as they are stored. 0 keeps all.
 	ExpireLines(ctx context.Context, before, maxBytes int64) (removed int64, err error)
@@ -113,7 +114,11 @@ func (f LineFilter) query() (string, []any) {
 	if len(where) > 0 {
 		query += " WHERE " + strings.Join(where, " AND ")
 	}
-	query += " ORDER BY from_at, key"
+	if f.Newest {
+		query += " ORDER BY to_at DESC, key DESC"
+	} else {
+		query += " ORDER BY from_at, key"
+	}
 	if f.Limit > 0 {
 		query, args = query+" LIMIT ?", append(args, f.Limit)
 	}

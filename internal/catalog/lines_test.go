@@ -33,7 +33,7 @@ func TestLines(t *testing.T) {
 		want string
 	}{
 		{LineFilter{}, "a b c"}, {LineFilter{Service: "cart"}, "a b"}, {LineFilter{Instance: "i2"}, "b"}, {LineFilter{From: 201}, "b c"}, {LineFilter{From: 200, To: 400}, "a b"},
-		{LineFilter{Limit: 1}, "a"}, {LineFilter{Service: "none"}, ""},
+		{LineFilter{Limit: 1}, "a"}, {LineFilter{Newest: true}, "c b a"}, {LineFilter{Newest: true, To: 400, Limit: 1}, "b"}, {LineFilter{Service: "none"}, ""},
 	} {
 		if got := keys(tc.f); got != tc.want {
 			t.Errorf("%+v: %q, want %q", tc.f, got, tc.want)
