@@ -13,7 +13,6 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -107,7 +106,7 @@ func (a *app) launch(cmd *cobra.Command, f *runFlags, args []string) error {
 	if err != nil && !errors.Is(err, exec.ErrDot) {
 		return &launch.StartError{Path: args[0], Err: lookError(err)}
 	}
-	r := &runner{app: a, flags: f, log: log, env: os.Environ()}
+	r := &runner{app: a, flags: f, log: log, path: path, args: args, env: os.Environ()}
 	if f.service != "" {
 		r.set("SONDE_SERVICE", f.service)
 	}
@@ -116,7 +115,10 @@ func (a *app) launch(cmd *cobra.Command, f *runFlags, args []string) error {
 	if debug != "" {
 		r.set("GODEBUG", debug)
 	}
-	if info, err := build.ReadFile(path); err == nil && hasAgent(info) {
+	if info, err := build.ReadFile(path); err == nil {
+		r.build = info
+	}
+	if r.build != nil && hasAgent(r.build) {
 		r.agent = newInstanceID()
 		r.set("SONDE_INSTANCE", r.agent+":"+strconv.Itoa(os.Getpid()))
 	}
@@ -171,8 +173,11 @@ type runner struct {
 	app   *app
 	flags *runFlags
 	log   *slog.Logger
+	path  string
+	args  []string
 	env   []string
-	agent string // the instance id of the agent that is built into the program; "": none is
+	build *build.Info // of the file; nil: it is no Go program
+	agent string      // the instance id of the agent that is built into the program; "": none is
 
 	base, token string
 	http        *http.Client
@@ -223,18 +228,19 @@ func (r *runner) connect() (err error) {
 // started begins to report the program, now that it runs.
 func (r *runner) started(pid int) {
 	now := time.Now()
-	p, known := describePID(pid)
+	p, known := describePID(pid, discover.Command{Args: r.args, Env: r.env})
 	if known && !p.Started.IsZero() && now.Sub(p.Started) > 0 && now.Sub(p.Started) < 50*time.Millisecond {
 		now = p.Started
 	}
 	ls := maps.Clone(p.Labels)
-	if ls == nil {
-		ls = map[string]string{"process_pid": strconv.Itoa(pid)}
+	if !known { // it is no Go program, or has ended already
+		_, ls = discover.Names(r.env, r.path, r.build)
+		ls["process_pid"] = strconv.Itoa(pid)
+		if b := r.build; b != nil {
+			p.Build, p.BuildID, p.GoVersion = b, b.Key(), b.GoVersion
+		}
 	}
-	if ls["service_name"] == "" {
-		ls["service_name"] = r.name(pid)
-	}
-	cfg := launch.ReporterConfig{Client: r.http, URL: r.base, Token: r.token, Agent: "sonde/" + currentVersion().Version, Every: r.flags.every, Log: r.log}
+	cfg := launch.ReporterConfig{Client: r.http, URL: r.base, Token: r.token, Agent: "sonde/" + currentVersion().Version, Every: r.flags.every, Log: r.log, Build: p.BuildID}
 	instance := p.Instance
 	switch {
 	case r.agent != "":
@@ -244,7 +250,7 @@ func (r *runner) started(pid int) {
 		instance = newInstanceID()
 	}
 	if r.agent == "" {
-		cfg.Seen = &wire.Seen{Instance: instance, Process: wire.Process{Labels: maps.Clone(ls), GoVersion: p.GoVersion, Build: p.BuildID, Exe: p.Exe, PID: pid,
+		cfg.Seen = &wire.Seen{Instance: instance, Process: wire.Process{Labels: maps.Clone(ls), GoVersion: p.GoVersion, Build: p.BuildID, Exe: p.Exe, PID: pid, Gatherer: "run",
 			BootID: p.BootID, PIDNS: p.PIDNS, StartTicks: p.StartTicks, NSPIDs: p.PIDs, Started: now.UnixMilli(), State: "running", Conditions: p.Conditions}}
 		if b := p.Build; b != nil {
 			s := &cfg.Seen.Process
@@ -259,25 +265,15 @@ func (r *runner) started(pid int) {
 	r.running.Go(func() { r.reporter.Run(ctx) })
 }
 
-// name is what a program is called that nothing else names.
-func (r *runner) name(pid int) string {
-	if r.flags.service != "" {
-		return r.flags.service
-	}
-	if exe, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/exe"); err == nil {
-		return filepath.Base(exe)
-	}
-	return "unknown"
-}
-
-// describePID is what discovery finds out about a process, so that its series are those of the process that discovery finds.
-func describePID(pid int) (discover.Process, bool) {
+// describePID is what discovery finds out about a process, so that its series are those of the process that discovery finds. What it was started with is known here: the kernel tells
+// of it in /proc a moment after the start has returned.
+func describePID(pid int, c discover.Command) (discover.Process, bool) {
 	s, err := discover.New(discover.Config{Self: true})
 	if err != nil {
 		return discover.Process{}, false
 	}
 	defer s.Close()
-	p, err := s.Look(context.Background(), pid)
+	p, err := s.LookStarted(context.Background(), pid, c)
 	return p, err == nil
 }
 

@@ -30,6 +30,7 @@ type Config struct {
 type Ended struct {
 	Code   int            // where Signal is 0
 	Signal syscall.Signal // that killed it
+	At     time.Time      // when; zero: not known
 	Torn   int            // lines of traces that something stood in and that were left in standard error
 }
 

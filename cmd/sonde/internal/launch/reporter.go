@@ -43,7 +43,9 @@ type ReporterConfig struct {
 	Lookup func(ctx context.Context) (labels.Labels, bool)
 	// Seen tells the collector of a process that nothing in it reports, nil: its agent does.
 	Seen *wire.Seen
-	Log  *slog.Logger
+	// Build is the id of the program's build, for the event of its end.
+	Build string
+	Log   *slog.Logger
 }
 
 // lookupFor is how long Lookup is asked, once per flush, before Labels have to do: an agent's first window has gone by then.
@@ -51,7 +53,8 @@ const lookupFor = 45 * time.Second
 
 // Reporter gathers what was taken out of a program's standard error and sends it. Line is called by one goroutine, the rest is safe for concurrent use.
 type Reporter struct {
-	cfg ReporterConfig
+	cfg     ReporterConfig
+	started time.Time
 
 	mu      sync.Mutex
 	rec     godebug.Recorder
@@ -68,6 +71,8 @@ type Reporter struct {
 	seen   time.Time
 	number int
 	torn   int
+	end    *Ended // that is to be told of; nil: it runs, or that was done
+	closed bool
 }
 
 // NewReporter returns a Reporter for a process that started at the given time.
@@ -78,7 +83,7 @@ func NewReporter(cfg ReporterConfig, started time.Time) *Reporter {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	r := &Reporter{cfg: cfg, labels: cfg.Labels, known: cfg.Lookup == nil, until: time.Now().Add(lookupFor)}
+	r := &Reporter{cfg: cfg, started: started, labels: cfg.Labels, known: cfg.Lookup == nil, until: time.Now().Add(lookupFor)}
 	r.rec.Source = "stderr"
 	r.rec.Sampler.Started = started.UnixMilli()
 	return r
@@ -134,6 +139,9 @@ func (r *Reporter) Run(ctx context.Context) {
 func (r *Reporter) Close(ctx context.Context, end *Ended) error {
 	r.mu.Lock()
 	r.torn = end.Torn
+	if !r.closed {
+		r.closed, r.end = true, end
+	}
 	if s := r.cfg.Seen; s != nil {
 		s.State, s.Reason = "exited", end.Error()
 		r.seen = time.Time{}
@@ -187,6 +195,43 @@ func (r *Reporter) pack(now time.Time, last bool) {
 	for _, t := range taken {
 		r.packOne(t)
 	}
+	if r.end != nil {
+		e := r.exit(r.end)
+		r.enqueue(wire.Meta{Idempotency: "run:" + e.Attrs["instance"] + ":end", Events: []wire.Event{e}}, nil, 0)
+		r.end = nil
+	}
+}
+
+// exit is the event of the program's end. Who only watches processes sees that one is gone a while later, and not how: this is the better word.
+func (r *Reporter) exit(end *Ended) wire.Event {
+	at := end.At
+	if at.IsZero() {
+		at = time.Now()
+	}
+	ran := max(at.Sub(r.started), 0)
+	service := r.labels.Get("service_name")
+	e := wire.Event{Time: at.UnixMilli(), Kind: "exit", Service: service, Attrs: map[string]string{
+		"instance": r.labels.Get("service_instance_id"), "pid": r.labels.Get("process_pid"), "host": r.labels.Get("host_name"), "build": r.cfg.Build,
+		"version": r.labels.Get("service_version"), "gatherer": "run", "ran_ms": strconv.FormatInt(ran.Milliseconds(), 10)}}
+	if end.Signal != 0 {
+		e.Text = fmt.Sprintf("%s was killed by %s after %v", service, signalName(end.Signal), brief(ran))
+		e.Attrs["signal"] = signalName(end.Signal)
+		return e
+	}
+	e.Text = fmt.Sprintf("%s ended after %v, exit status %d", service, brief(ran), end.Code)
+	e.Attrs["exit_code"] = strconv.Itoa(end.Code)
+	return e
+}
+
+// brief rounds how long a program ran to what is read of it.
+func brief(d time.Duration) time.Duration {
+	switch {
+	case d < time.Second:
+		return d.Round(time.Millisecond)
+	case d < time.Minute:
+		return d.Round(100 * time.Millisecond)
+	}
+	return d.Round(time.Second)
 }
 
 // packOne makes records of one Taken: the series first, since they bound a record.

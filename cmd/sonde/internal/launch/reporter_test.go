@@ -31,7 +31,8 @@ type intake struct {
 	last   map[string]float64 // by series
 	labels map[string]string  // of the last series
 	seen   []wire.Seen
-	busy   int // answers of 503 before it takes anything
+	events map[string]wire.Event // by key
+	busy   int                   // answers of 503 before it takes anything
 	err    error
 }
 
@@ -73,6 +74,12 @@ func (in *intake) record(r *wire.Reader) error {
 	}
 	_ = section() // the process
 	in.seen = append(in.seen, m.Seen...)
+	for _, e := range m.Events {
+		if in.events == nil {
+			in.events = map[string]wire.Event{}
+		}
+		in.events[m.Idempotency] = e
+	}
 	for _, p := range m.Parts() {
 		z, err := gzip.NewReader(bytes.NewReader(section()))
 		if err != nil {
@@ -187,5 +194,45 @@ func TestReporterNeverBlocks(t *testing.T) {
 	defer cancel()
 	if err := r.Close(short, &Ended{}); err == nil || !strings.Contains(err.Error(), "deadline") {
 		t.Errorf("closed with %v", err)
+	}
+}
+
+// TestReporterTellsOfTheEnd: when and how is known to who waited for the program, and is told once.
+func TestReporterTellsOfTheEnd(t *testing.T) {
+	began := time.UnixMilli(1_700_000_000_000)
+	for _, tt := range []struct {
+		name  string
+		end   Ended
+		text  string
+		attrs map[string]string
+	}{
+		{"code", Ended{Code: 3, At: began.Add(10_012 * time.Millisecond)}, "cart ended after 10s, exit status 3", map[string]string{"exit_code": "3", "ran_ms": "10012"}},
+		{"well", Ended{At: began.Add(42 * time.Millisecond)}, "cart ended after 42ms, exit status 0", map[string]string{"exit_code": "0", "ran_ms": "42"}},
+		{"signal", Ended{Signal: 9, At: began.Add(3960 * time.Millisecond)}, "cart was killed by " + signalName(9) + " after 4s", map[string]string{"signal": signalName(9), "ran_ms": "3960"}},
+		{"long", Ended{At: began.Add(time.Hour + 400*time.Millisecond)}, "cart ended after 1h0m0s, exit status 0", map[string]string{"exit_code": "0"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			in := &intake{last: map[string]float64{}, cycles: map[float64]bool{}, chunks: map[string]bool{}, busy: 1}
+			server := httptest.NewServer(in)
+			defer server.Close()
+			r := NewReporter(ReporterConfig{Client: server.Client(), URL: server.URL, Labels: labels.FromStrings("service_name", "cart", "service_instance_id", "i1", "process_pid", "7"), Build: "b1"}, began)
+			for _, busy := range []bool{true, false, false} { // it is asked again where the collector was busy
+				if err := r.Close(t.Context(), &tt.end); (err != nil) != busy {
+					t.Fatal(err)
+				}
+			}
+			if len(in.events) != 1 {
+				t.Fatalf("events %v", in.events)
+			}
+			e := in.events["run:i1:end"]
+			if e.Kind != "exit" || e.Service != "cart" || e.Text != tt.text || e.Time != tt.end.At.UnixMilli() || e.Attrs["instance"] != "i1" || e.Attrs["build"] != "b1" || e.Attrs["pid"] != "7" {
+				t.Errorf("%+v", e)
+			}
+			for name, want := range tt.attrs {
+				if e.Attrs[name] != want {
+					t.Errorf("%s is %q, want %q", name, e.Attrs[name], want)
+				}
+			}
+		})
 	}
 }

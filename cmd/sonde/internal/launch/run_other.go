@@ -2,7 +2,10 @@
 
 package launch
 
-import "errors"
+import (
+	"errors"
+	"syscall"
+)
 
 // Run is not there: this system has no signals to pass on.
 func Run(cfg Config) (*Ended, error) {
@@ -11,3 +14,5 @@ func Run(cfg Config) (*Ended, error) {
 
 // Mirror does nothing.
 func (e *Ended) Mirror() {}
+
+func signalName(s syscall.Signal) string { return s.String() }

@@ -3,9 +3,11 @@
 package launch
 
 import (
+	"cmp"
 	"errors"
 	"os"
 	"os/signal"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -50,7 +52,7 @@ func Run(cfg Config) (*Ended, error) {
 			e.pass(s.(syscall.Signal), pid, t, cfg.Stderr)
 		case ws := <-waited:
 			p.finish()
-			end, pid = &Ended{Code: ws.ExitStatus()}, 0
+			end, pid = &Ended{Code: ws.ExitStatus(), At: time.Now()}, 0
 			if ws.Signaled() {
 				end.Signal = ws.Signal()
 			}
@@ -138,6 +140,11 @@ func (t *terminal) close() {
 	if t != nil {
 		_ = unix.Close(t.fd)
 	}
+}
+
+// signalName is the constant that stands for a signal: SIGKILL.
+func signalName(s syscall.Signal) string {
+	return cmp.Or(unix.SignalName(s), "signal "+strconv.Itoa(int(s)))
 }
 
 // Mirror ends this process as the program ended, by its signal. It returns where that is not possible: as process 1, say.
