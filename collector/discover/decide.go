@@ -35,12 +35,14 @@ type proc struct {
 	bare    bool // it has no command line or no environment: exec gives a process its executable a moment before these
 	agent   bool // its agent was seen; that holds for good
 
-	table     uint64     // version of the listener table that it was last joined with
-	joined    bool       // whether it ever was
-	fdErr     error      // of the last join
-	listeners []listener // its own
-	probed    map[uint16]string
+	table     uint64            // version of the listener table that it was last joined with
+	joined    bool              // whether it ever was
+	fdErr     error             // of the last join
+	listeners []listener        // its own
+	probed    map[uint16]string // ports that are no endpoint, and why
 	endpoint  *endpoint
+	noMetrics map[uint16]string // ports that have no metrics, and why
+	metrics   *metricsPage
 	gops      *listener
 
 	entry    *entryError // why its network could not be entered; it is not tried again
@@ -64,6 +66,11 @@ type netTable struct {
 	byInode map[uint64]listener
 }
 
+func (t *netTable) has(inode uint64) bool {
+	_, ok := t.byInode[inode]
+	return ok
+}
+
 // report returns the process as callers get it.
 func (p *proc) report() Process {
 	r := p.base
@@ -78,6 +85,9 @@ func (p *proc) report() Process {
 	}
 	if p.endpoint != nil {
 		r.URL, r.Types = p.endpoint.url, slices.Clone(p.endpoint.types)
+	}
+	if p.metrics != nil && !p.barred {
+		r.MetricsURL = p.metrics.url
 	}
 	if p.gatherer == "gops" {
 		r.GopsAddr = loopback(p.gops.addr)[0]
@@ -95,26 +105,39 @@ func (s *Scanner) decideAll(ctx context.Context, found []*proc, dry bool, now ti
 			continue
 		}
 		s.join(p, now)
-		ports := s.candidates(p)
-		if len(ports) == 0 {
-			s.conclude(p, dry)
-			continue
-		}
+		ports, metrics := s.candidates(p), s.metricsCandidates(p)
 		if dry {
-			for _, l := range ports {
-				p.touch = append(p.touch, s.probe.requests(l.addr)...)
-			}
+			s.announce(p, ports, metrics)
+		}
+		switch {
+		case dry && len(ports) > 0:
 			p.set(NotProbed, "not probed yet: "+portList(ports))
+			continue
+		case dry, len(ports)+len(metrics) == 0:
+			s.conclude(p, dry)
 			continue
 		}
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
 			s.probeAll(ctx, p, ports)
+			s.findMetrics(ctx, p)
 			s.conclude(p, false)
 		})
 	}
 	wg.Wait()
+}
+
+// announce lists what a scan would request of p at most.
+func (s *Scanner) announce(p *proc, ports, metrics []listener) {
+	for _, l := range ports {
+		p.touch = append(p.touch, s.probe.requests(l.addr)...)
+	}
+	for _, l := range metrics {
+		for _, path := range p.metricsPaths(l) {
+			p.touch = append(p.touch, "GET http://"+loopback(l.addr)[0]+path)
+		}
+	}
 }
 
 func (p *proc) set(st State, reason string) {
@@ -171,7 +194,7 @@ func (s *Scanner) leftAlone(p *proc) bool {
 		p.agent = true
 		p.set(ByAgent, "")
 		p.gatherer = "agent"
-		p.endpoint = nil
+		p.endpoint, p.metrics = nil, nil
 	default:
 		p.barred = false
 		return false
@@ -265,11 +288,14 @@ func allowedExe(exe string, r *Rules) bool {
 // network have changed since.
 func (s *Scanner) join(p *proc, now time.Time) {
 	t := s.network(p, now)
-	if p.endpoint != nil {
-		if _, ok := t.byInode[p.endpoint.inode]; ok {
-			return
-		}
+	if p.endpoint != nil && !t.has(p.endpoint.inode) {
 		p.endpoint = nil // it was closed
+	}
+	if p.metrics != nil && !t.has(p.metrics.inode) {
+		p.metrics = nil
+	}
+	if p.endpoint != nil && (p.metrics != nil || !s.asksMetrics(p) || now.Sub(p.seen) > netYoung) {
+		return // what it listens on later is not where its metrics are
 	}
 	if p.joined && p.table == t.version {
 		return
@@ -338,10 +364,14 @@ func (s *Scanner) candidates(p *proc) []listener {
 	if p.endpoint != nil || p.entry != nil || s.cfg.Rules.NoProbes {
 		return nil
 	}
-	var ls []listener
+	return s.askable(p, p.probed)
+}
+
+// askable returns the listeners that may be asked and were not yet, one per port.
+func (s *Scanner) askable(p *proc, asked map[uint16]string) (ls []listener) {
 	for _, l := range p.listeners {
 		port := l.addr.Port()
-		_, done := p.probed[port]
+		_, done := asked[port]
 		gops := p.gops != nil && p.gops.addr.Port() == port
 		dup := slices.ContainsFunc(ls, func(o listener) bool { return o.addr.Port() == port })
 		if !done && !gops && !dup && len(loopback(l.addr)) > 0 && allowed(int(port), s.cfg.Rules.AllowPorts, s.cfg.Rules.DenyPorts) {
@@ -384,6 +414,9 @@ func (s *Scanner) probeAll(ctx context.Context, p *proc, ls []listener) {
 			return
 		}
 		p.probed[l.addr.Port()] = why
+		if err != nil || why == speaksTLS || why == answersAnother {
+			p.noMetrics[l.addr.Port()] = why // no second request to what does not speak HTTP, or not for this process
+		}
 	}
 }
 
@@ -413,6 +446,13 @@ func (s *Scanner) conclude(p *proc, dry bool) {
 		p.set(NeedsRoot, s.needs(p.base.PID, "fd"))
 	default:
 		p.set(s.noEndpoint(p))
+	}
+	switch {
+	case p.metrics == nil:
+	case dry:
+		p.touch = append(p.touch, "GET "+p.metrics.url)
+	case p.gatherer == "":
+		p.reason += "; its metrics are read from " + p.metrics.url
 	}
 }
 

@@ -21,6 +21,12 @@ const (
 	maxProbeIndex   = 256 << 10
 )
 
+// Why a port that answers is no endpoint.
+const (
+	speaksTLS      = "speaks TLS, only plain HTTP is probed"
+	answersAnother = "answers, but not with the command line of this process"
+)
+
 // UserAgent names Sonde to whoever reads the access log of a probed or scraped program.
 func UserAgent(version string) string {
 	if version == "" {
@@ -112,11 +118,11 @@ func (pr *prober) ask(ctx context.Context, base string, cmdline []byte) (ep *end
 	case err != nil:
 		return nil, transportReason(err), err
 	case status == http.StatusBadRequest && bytes.Contains(body, []byte("HTTPS server")):
-		return nil, "speaks TLS, only plain HTTP is probed", nil
+		return nil, speaksTLS, nil
 	case status != http.StatusOK:
 		return nil, fmt.Sprintf("%d %s", status, http.StatusText(status)), nil
 	case !sameCmdline(body, cmdline):
-		return nil, "answers, but not with the command line of this process", nil
+		return nil, answersAnother, nil
 	}
 	ep = &endpoint{url: base}
 	// The index is optional: some programs register the profiles one by one.

@@ -311,7 +311,7 @@ func (s *Scanner) executable(key exeKey, name string) (*exeEntry, error) {
 // load reads what stays the same for the life of a process.
 func (s *Scanner) load(rd *reader, pid int, ticks uint64, info *build.Info, now time.Time) (*proc, error) {
 	name := strconv.Itoa(pid)
-	p := &proc{seen: now, probed: map[uint16]string{}}
+	p := &proc{seen: now, probed: map[uint16]string{}, noMetrics: map[uint16]string{}}
 	p.base = s.describe(pid, ticks, info)
 	b, err := s.fs.read(name+"/status", rd.buf)
 	if err != nil {

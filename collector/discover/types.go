@@ -46,6 +46,7 @@ type Rules struct {
 	AllowExes, DenyExes   []string // path.Match patterns on the whole path of the executable
 	NoProbes              bool     // no port is asked whether it answers as pprof
 	NoGops                bool     // agents of gops are passed by
+	NoMetrics             bool     // no port is asked whether it has metrics
 }
 
 // State says how far a process is profiled.
@@ -108,6 +109,7 @@ type Process struct {
 	URL         string   // base URL of its pprof endpoint, such as http://127.0.0.1:6060/debug/pprof; "" for none
 	Types       []string // profile types that the endpoint's index lists; nil: unknown
 	GopsAddr    string   // host:port of its gops agent; "" for none
+	MetricsURL  string   // where it answers with go_* or process_* metrics, such as http://127.0.0.1:9090/metrics, whatever its State; "": not known
 	Touch       []string // DryRun only: the requests that Scan would send
 }
 

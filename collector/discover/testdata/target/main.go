@@ -27,6 +27,10 @@ func main() {
 	prefix := flag.String("prefix", "", "path before /debug/pprof")
 	only := flag.String("only", "", "comma-separated profiles to serve, without an index; cmdline and profile always are")
 	plain := flag.String("http", "", "address of an HTTP server without pprof")
+	metrics := flag.String("metrics", "", "address of /metrics in the text format")
+	kind := flag.String("kind", "", "of /metrics: nothing for those of client_golang; app (none of the runtime), html, json, other (of another process), long, refused, or the URL of a redirect")
+	later := flag.String("later", "", "address of /metrics that is served from a request for /later on, until one for /close")
+	logs := flag.Bool("log", false, "list the requests of net/http/pprof's server at /log")
 	tls := flag.Bool("tls", false, "serve HTTPS too")
 	mute := flag.String("mute", "", "address of a listener that never answers")
 	gopsDir := flag.Bool("gops", false, "run a gops agent")
@@ -37,11 +41,23 @@ func main() {
 		os.Args = append(os.Args, "changed")
 	}
 	if *pprofAddr != "" {
-		h := http.StripPrefix(*prefix, pprofMux(*only))
+		mux := pprofMux(*only)
+		if *later != "" {
+			serveLater(mux, *later)
+		}
+		h := http.StripPrefix(*prefix, mux)
+		if *logs {
+			h = logged(h)
+		}
 		ready["pprof"] = serve(*pprofAddr, &http.Server{Handler: h})
 	}
 	if *plain != "" {
 		ready["http"] = serve(*plain, &http.Server{Handler: http.NotFoundHandler()})
+	}
+	if *metrics != "" {
+		mux := http.NewServeMux()
+		mux.HandleFunc("/metrics", func(w http.ResponseWriter, r *http.Request) { serveMetrics(w, r, *kind) })
+		ready["metrics"] = serve(*metrics, &http.Server{Handler: mux})
 	}
 	if *tls {
 		s := httptest.NewTLSServer(http.NotFoundHandler())
@@ -66,7 +82,7 @@ func main() {
 	io.Copy(io.Discard, os.Stdin)
 }
 
-func pprofMux(only string) http.Handler {
+func pprofMux(only string) *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/env", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintf(w, "OTEL_SERVICE_NAME=%s\n", os.Getenv("OTEL_SERVICE_NAME"))
@@ -81,6 +97,65 @@ func pprofMux(only string) http.Handler {
 		mux.Handle("/debug/pprof/"+name, pprof.Handler(name))
 	}
 	return mux
+}
+
+// serveMetrics answers as promhttp does, or as what looks like it.
+func serveMetrics(w http.ResponseWriter, r *http.Request, kind string) {
+	contentType, start := "text/plain; version=0.0.4; charset=utf-8", started
+	switch kind {
+	case "":
+	case "app":
+		w.Header().Set("Content-Type", contentType)
+		io.WriteString(w, "# HELP go_to What go_to is.\n# TYPE app_orders counter\napp_orders{of=\"\\ngo_x 1\"} 7\ngo_around the houses\n")
+		return
+	case "html":
+		contentType = "text/html"
+	case "json":
+		contentType = "application/json"
+	case "other":
+		start = start.Add(-time.Hour)
+	case "refused":
+		http.Error(w, "go_goroutines 1", http.StatusUnauthorized)
+		return
+	case "long":
+		w.Header().Set("Content-Type", contentType)
+		for line := strings.Repeat("x", 99) + " 1\n"; ; {
+			if _, err := io.WriteString(w, line); err != nil {
+				return
+			}
+		}
+	default:
+		http.Redirect(w, r, kind, http.StatusFound)
+		return
+	}
+	w.Header().Set("Content-Type", contentType)
+	fmt.Fprintf(w, "# HELP app_orders Orders.\n# TYPE app_orders counter\napp_orders{of=\"%s\"} 7\n# TYPE go_goroutines gauge\ngo_goroutines %d\n# TYPE go_info gauge\ngo_info{version=%q} 1\n"+
+		"# TYPE process_start_time_seconds gauge\nprocess_start_time_seconds %.3f\n", strings.Repeat("a", 80<<10), runtime.NumGoroutine(), runtime.Version(), float64(start.UnixMilli())/1000)
+}
+
+var started = time.Now()
+
+// serveLater opens the port of the metrics when it is told to.
+func serveLater(mux *http.ServeMux, addr string) {
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { serveMetrics(w, r, "") })}
+	mux.HandleFunc("/later", func(http.ResponseWriter, *http.Request) { serve(addr, srv) })
+	mux.HandleFunc("/close", func(http.ResponseWriter, *http.Request) { srv.Close() })
+}
+
+// logged lists at /log what h was asked before.
+func logged(h http.Handler) http.Handler {
+	var mu sync.Mutex
+	var paths []string
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		if r.URL.Path == "/log" {
+			fmt.Fprintln(w, strings.Join(paths, "\n"))
+			return
+		}
+		paths = append(paths, r.URL.Path)
+		h.ServeHTTP(w, r)
+	})
 }
 
 func listen(addr string) net.Listener {
