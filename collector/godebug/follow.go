@@ -78,7 +78,7 @@ func NewFollowers(cfg FollowersConfig) (*Followers, error) {
 		open:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "sonde_logs_files", Help: "Logs that are followed for GODEBUG traces."}),
 		bytes: prometheus.NewCounter(prometheus.CounterOpts{Name: "sonde_logs_read_bytes_total", Help: "Bytes of logs that were read."}),
 		lines: prometheus.NewCounter(prometheus.CounterOpts{Name: "sonde_logs_lines_total", Help: "Lines of GODEBUG traces that were found in logs."}),
-		left:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sonde_logs_left_out_total", Help: "What was left out: lines of logs that are too long, files beyond those that are followed at once, reads that failed, processes of a journal."}, []string{"what"})}
+		left:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sonde_logs_left_out_total", Help: "What was left out: lines of logs that are too long, lines of traces that did not fit, files beyond those that are followed at once, reads that failed."}, []string{"what"})}
 	if cfg.Registerer != nil {
 		cfg.Registerer.MustRegister(f.open, f.bytes, f.lines, f.left)
 	}
@@ -219,8 +219,11 @@ func (f *Followers) position(key string) (position, bool) {
 	return p, ok
 }
 
-// follow reads what a file has and hands it over; it reports whether its position changed.
-func (f *Followers) follow(ctx context.Context, l *logFile, now time.Time) bool {
+// follow reads what a file has and hands it over, piece by piece; it reports whether its position changed. While what was read cannot be handed over nothing more is read.
+func (f *Followers) follow(ctx context.Context, l *logFile, now time.Time) (changed bool) {
+	if len(l.s.pending) > 0 && !f.hand(ctx, l.s) {
+		return false
+	}
 	if l.s.rec.Sampler.Started == 0 {
 		_, l.s.rec.Sampler.Started = l.s.labels(f.processes(), f.cfg.Host)
 	}
@@ -232,14 +235,15 @@ func (f *Followers) follow(ctx context.Context, l *logFile, now time.Time) bool 
 			f.left.WithLabelValues("failed").Inc()
 			f.warn(l.path, "cannot read a log", err)
 			l.close()
-			return false
+			return changed
 		}
 		f.bytes.Add(float64(n))
 		f.left.WithLabelValues("too_long").Add(float64(l.tooBig))
 		l.tooBig = 0
-		if !f.deliver(ctx, l.s) {
-			return false
+		if !f.deliver(ctx, l.s, !more) {
+			return changed
 		}
+		changed = f.keep(l) || changed
 		if replaced && !more {
 			if !f.next(l) {
 				return true
@@ -247,6 +251,11 @@ func (f *Followers) follow(ctx context.Context, l *logFile, now time.Time) bool 
 			more = true
 		}
 	}
+	return f.keep(l) || changed
+}
+
+// keep notes how far a file was handed over, and reports whether that changed.
+func (f *Followers) keep(l *logFile) bool {
 	p := l.position()
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -268,10 +277,17 @@ func (f *Followers) next(l *logFile) bool {
 	return true
 }
 
-// deliver hands over what a stream gathered.
-func (f *Followers) deliver(ctx context.Context, s *stream) bool {
+// deliver hands over what a stream gathered. flush: nothing more is there to be read for now.
+func (f *Followers) deliver(ctx context.Context, s *stream, flush bool) bool {
 	ls, _ := s.labels(f.processes(), f.cfg.Host)
-	f.lines.Add(float64(s.take(ls)))
+	f.lines.Add(float64(s.take(ls, flush)))
+	f.left.WithLabelValues("lines").Add(float64(s.rec.Dropped))
+	s.rec.Dropped = 0
+	return f.hand(ctx, s)
+}
+
+// hand hands over what is pending of a stream.
+func (f *Followers) hand(ctx context.Context, s *stream) bool {
 	if err := s.hand(ctx, f.cfg.Series, f.cfg.Lines); err != nil {
 		if ctx.Err() == nil {
 			f.warn(s.source, "cannot hand over what a log says; it is tried again", err)

@@ -301,7 +301,7 @@ func FuzzLog(f *testing.F) {
 			l := &logFile{format: format, s: newStream(&File{}, "x", originOf("x"), nil)}
 			l.take(text, 1)
 			l.s.giveUp()
-			l.s.take(labels.EmptyLabels())
+			l.s.take(labels.EmptyLabels(), true)
 		}
 		out := make(chan journalEntry, len(text)+1)
 		_ = readExport(t.Context(), bufio.NewReader(bytes.NewReader(text)), out)

@@ -19,6 +19,7 @@ type journal struct {
 	set     *File
 	cursor  string          // of the last entry that was handed over
 	streams map[int]*stream // by pid
+	gone    []*stream       // those that made room for another, until what they hold is handed over
 }
 
 // journalRetry is how long to wait before journalctl is started again.
@@ -78,7 +79,7 @@ func (j *journal) once(ctx context.Context) error {
 	return readErr
 }
 
-// gather takes entries and hands over what they say, once a second.
+// gather takes entries and hands over what they say, once a second, and before more is taken where they say much.
 func (j *journal) gather(ctx context.Context, entries <-chan journalEntry) {
 	t := time.NewTicker(j.f.cfg.Every)
 	defer t.Stop()
@@ -87,29 +88,33 @@ func (j *journal) gather(ctx context.Context, entries <-chan journalEntry) {
 		select {
 		case e, ok := <-entries:
 			if !ok {
-				j.deliver(ctx, last)
+				j.deliver(ctx, last, true)
 				return
 			}
-			j.add(e)
 			last = e.cursor
+			if !j.add(e) {
+				continue
+			}
 		case <-t.C:
-			for !j.deliver(ctx, last) { // meanwhile journalctl waits
-				select {
-				case <-ctx.Done():
-					return
-				case <-t.C:
-				}
+		}
+		for !j.deliver(ctx, last, len(entries) == 0) { // meanwhile journalctl waits
+			select {
+			case <-ctx.Done():
+				return
+			case <-t.C:
 			}
 		}
 	}
 }
 
-func (j *journal) add(e journalEntry) {
+// add takes an entry, and reports whether it is time to hand over what was gathered.
+func (j *journal) add(e journalEntry) bool {
 	s := j.streams[e.pid]
 	if s == nil {
 		if len(j.streams) >= maxJournal {
-			delete(j.streams, sortedPIDs(j.streams)[0])
-			j.f.left.WithLabelValues("processes").Inc()
+			pid := sortedPIDs(j.streams)[0]
+			j.gone = append(j.gone, j.streams[pid])
+			delete(j.streams, pid)
 		}
 		source := "journald:" + strconv.Itoa(e.pid)
 		name := j.set.Path
@@ -122,11 +127,19 @@ func (j *journal) add(e journalEntry) {
 	}
 	s.add(entry{at: e.at, text: append(e.message, '\n')}, e.at)
 	j.f.bytes.Add(float64(len(e.message)))
+	return len(s.pending) > 0 || len(j.gone) > 0
 }
 
-func (j *journal) deliver(ctx context.Context, last string) bool {
+// deliver hands over what was gathered until the entry with the cursor last. flush: no more entries wait.
+func (j *journal) deliver(ctx context.Context, last string, flush bool) bool {
+	for len(j.gone) > 0 {
+		if !j.f.deliver(ctx, j.gone[0], true) {
+			return false
+		}
+		j.gone = j.gone[1:]
+	}
 	for pid, s := range j.streams {
-		if !j.f.deliver(ctx, s) {
+		if !j.f.deliver(ctx, s, flush) {
 			return false
 		}
 		if s.at < time.Now().Add(-time.Hour).UnixMilli() {

@@ -15,7 +15,7 @@ import (
 const (
 	// headBytes of a file tell it from another that took its place.
 	headBytes = 64
-	// maxRead bounds what is read of one file before another has its turn.
+	// maxRead bounds what is read of one file until what it holds is handed over; where it holds much, that is done sooner.
 	maxRead = 4 << 20
 	// maxLogLine bounds a line of a log; a longer one is passed over.
 	maxLogLine = 256 << 10
@@ -74,13 +74,13 @@ func readHead(f *os.File) ([]byte, error) {
 	return b[:n], err
 }
 
-// read reads what is there and returns how much it was; more says that there is more. now is Unix ms.
+// read reads what is there, up to where much is pending, and returns how much it was; more says that there is more. now is Unix ms.
 func (l *logFile) read(now int64) (n int64, more bool, err error) {
 	if err := l.checkHead(); err != nil {
 		return 0, false, err
 	}
 	buf := make([]byte, 64<<10)
-	for n < maxRead {
+	for n < maxRead && len(l.s.pending) == 0 {
 		k, err := l.f.ReadAt(buf, l.offset)
 		l.offset += int64(k)
 		n += int64(k)

@@ -19,6 +19,9 @@ type position struct {
 	Started int64  `json:"started,omitempty"`
 	Sched   int64  `json:"sched,omitempty"`
 	Cycle   int64  `json:"cycle,omitempty"`
+	// What the last lines of gctrace and schedtrace told, in ms: less than that is told by a process that took the place of this one.
+	GCAt    float64 `json:"gc_at,omitempty"`
+	SchedAt float64 `json:"sched_at,omitempty"`
 }
 
 // positionsFile is the name of the file in the data directory.

@@ -73,10 +73,57 @@ type Sampler struct {
 
 	sched    int64 // when schedtrace began, Unix ms; 0: not known
 	cycle    int64
+	told     [3]told          // by what tells a time: ofGC, ofSched, ofInit
+	stamped  bool             // the log tells when a line was printed; else that is when it was read, which may be much later
 	last     map[string]int64 // by kind: the time of the last sample, so that no two lines are one
 	packages int
 	block    *detail
 	out      []series.Sample
+}
+
+const (
+	ofGC = iota
+	ofSched
+	ofInit
+)
+
+// told is what the last line of a kind told of its time.
+type told struct {
+	seen  bool
+	own   float64 // ms since what its times count from
+	start int64   // and when that was, by when the line came, Unix ms; 0: that is not known any more
+}
+
+const (
+	// apart is how far, in ms, a line's own time and the log's may lie apart in one process: both clocks are the machine's, but its clock may be set, and it may sleep.
+	apart = 60_000
+	// late is how much later than it would have in its order, in ms, a line may come to a log; to a file without times more, since it is looked at once a second.
+	late = 500
+)
+
+// anew reports whether a line is of a process that took the place of the one that wrote before, given what that one's times count from (0: not known), the line's own time in ms since then,
+// and when it came. Such a process counts from 0 again. So does, as it looks, a line that comes after a later one: writers of logs let lines pass each other. What tells them apart is the start
+// that they tell, which is when they came less their own time. A line that is late by some ms tells a start that is later by these; one of another process tells that one's start, and nobody who
+// restarts processes does that within half a second for long: times that are wrong by less than that are what it costs. A start far off is another's also where the own time does not fall:
+// ahead of the log always, behind it only where the log has times, as a file may be read long after it was written.
+func (s *Sampler) anew(kind int, from int64, own float64, at int64, again bool) bool {
+	if !s.Files {
+		return false
+	}
+	start := at - int64(math.Round(own))
+	last, slack := s.told[kind], int64(late)
+	if !s.stamped {
+		slack += followEvery.Milliseconds()
+	}
+	falls := again || last.seen && own <= last.own
+	other := from != 0 && (from-start > apart || s.stamped && start-from > apart) || falls && (last.start == 0 || start-last.start > slack)
+	if other {
+		s.Started, s.sched, s.cycle, s.told = start, 0, 0, [3]told{}
+	}
+	if other || !falls {
+		s.told[kind] = told{true, own, start}
+	}
+	return other
 }
 
 // detail is a scheddetail that is being printed.
@@ -147,13 +194,11 @@ func (s *Sampler) start(at int64, ms float64) int64 {
 
 func (s *Sampler) addGC(g *GC, at int64) (int64, bool) {
 	took := g.Clock[0] + g.Clock[1] + g.Clock[2]
-	if g.Cycle <= s.cycle {
-		if !s.Files {
-			return at, false
-		}
-		s.Started, s.sched = 0, 0
+	if g.Cycle <= s.cycle && !s.Files {
+		return at, false
 	}
-	s.cycle = g.Cycle
+	s.anew(ofGC, s.Started, g.At*1e3+took, at, g.Cycle <= s.cycle)
+	s.cycle = max(s.cycle, g.Cycle)
 	t := s.at("gc", s.start(at, g.At*1e3+took)+int64(math.Round(g.At*1e3)))
 	s.put(gcCycle, t, float64(g.Cycle))
 	s.put(gcPauses[0], t, seconds(g.Clock[0]))
@@ -175,7 +220,7 @@ func (s *Sampler) addGC(g *GC, at int64) (int64, bool) {
 }
 
 func (s *Sampler) addSched(d *Sched, at int64) int64 {
-	if s.sched == 0 || s.Files && s.sched+d.At > at+60_000 { // a file's next process counts anew
+	if s.anew(ofSched, s.sched, float64(d.At), at, false) || s.sched == 0 {
 		s.sched = at - d.At
 	}
 	t := s.at("sched", s.sched+d.At)
@@ -256,6 +301,7 @@ func (s *Sampler) addPacer(p *Pacer, at int64) int64 {
 }
 
 func (s *Sampler) addInit(in *Init, at int64) int64 {
+	s.anew(ofInit, s.Started, in.At+in.Clock, at, false)
 	t := s.start(at, in.At+in.Clock) + int64(math.Round(in.At))
 	if s.packages++; s.packages > maxPackages {
 		return t

@@ -38,6 +38,7 @@ type stream struct {
 type handed struct {
 	batch series.Batch
 	lines *wire.LinesChunk
+	named bool // both have their process
 }
 
 func newStream(set *File, source string, o origin, redact func([]byte) []byte) *stream {
@@ -48,16 +49,31 @@ func newStream(set *File, source string, o origin, redact func([]byte) []byte) *
 
 // add takes one entry that was read at the time now, Unix ms.
 func (s *stream) add(e entry, now int64) {
-	s.at = e.at
+	s.at, s.rec.Sampler.stamped = e.at, e.at != 0
 	if s.at == 0 {
 		s.at = now
 	}
 	split := s.splits[e.stream]
 	if split == nil {
-		split = NewSplitter(AllTraces, func([]byte) error { return nil }, func(text []byte, l *Line) { s.rec.Add(text, l, s.at) })
+		split = NewSplitter(AllTraces, func([]byte) error { return nil }, s.line)
 		s.splits[e.stream] = split
 	}
 	_ = split.Write(e.text) // pass never fails
+}
+
+// line takes a line of a trace. Before the recorder would leave anything out it is emptied: who reads the log sees that something is pending, and hands it over before more is read.
+func (s *stream) line(text []byte, l *Line) {
+	s.rec.Add(text, l, s.at)
+	if s.rec.Full() {
+		s.gather(false)
+	}
+}
+
+// gather moves what was recorded to what is handed over next; flush ends a scheddetail that may go on, too.
+func (s *stream) gather(flush bool) {
+	if t := s.rec.Take(flush); len(t.Samples) > 0 || t.Lines != nil {
+		s.pending = append(s.pending, handed{batch: series.Batch{Samples: t.Samples}, lines: t.Lines})
+	}
 }
 
 // clean reports whether nothing is in the middle of a line: from here on the log can be read anew.
@@ -77,17 +93,19 @@ func (s *stream) giveUp() {
 	}
 }
 
-// take moves what was gathered to what is handed over next, and returns how many lines that are.
-func (s *stream) take(ls labels.Labels) (lines int) {
-	if s.rec.Empty() && s.rec.Sampler.block == nil {
-		return 0
-	}
-	t := s.rec.Take(s.clean())
-	if t.Lines != nil {
-		t.Lines.Process, lines = ls, t.Lines.Count
-	}
-	if len(t.Samples) > 0 || t.Lines != nil {
-		s.pending = append(s.pending, handed{batch: series.Batch{Process: ls, Samples: t.Samples}, lines: t.Lines})
+// take gives what was gathered its process, and returns how many lines that are. flush: nothing more is there to be read for now.
+func (s *stream) take(ls labels.Labels, flush bool) (lines int) {
+	s.gather(flush && s.clean())
+	for i := range s.pending {
+		h := &s.pending[i]
+		if h.named {
+			continue
+		}
+		h.named, h.batch.Process = true, ls
+		if h.lines != nil {
+			h.lines.Process = ls
+			lines += h.lines.Count
+		}
 	}
 	return lines
 }
@@ -151,9 +169,12 @@ func (s *stream) isOf(k *Known) bool {
 
 // restore and position carry over what times count from, so that what is read again after a start has the same.
 func (s *stream) restore(p position) {
-	s.rec.Sampler.Started, s.rec.Sampler.sched, s.rec.Sampler.cycle = p.Started, p.Sched, p.Cycle
+	m := &s.rec.Sampler
+	m.Started, m.sched, m.cycle = p.Started, p.Sched, p.Cycle
+	m.told = [...]told{ofGC: {seen: p.Cycle != 0, own: p.GCAt}, ofSched: {seen: p.Sched != 0, own: p.SchedAt}, ofInit: {}}
 }
 
 func (s *stream) position() position {
-	return position{Started: s.rec.Sampler.Started, Sched: s.rec.Sampler.sched, Cycle: s.rec.Sampler.cycle}
+	m := &s.rec.Sampler
+	return position{Started: m.Started, Sched: m.sched, Cycle: m.cycle, GCAt: m.told[ofGC].own, SchedAt: m.told[ofSched].own}
 }
