@@ -161,15 +161,26 @@ func (r *Reporter) flush(ctx context.Context, last bool) error {
 	if r.known {
 		r.pack(time.Now(), last)
 	}
+	refused, err := r.sendAll(ctx)
+	if err == nil && last && refused > 0 { // what was counted before does not tell of it
+		r.pack(time.Now(), true)
+		_, err = r.sendAll(ctx)
+	}
+	return err
+}
+
+// sendAll sends what is queued, and returns how many lines the collector refused for good.
+func (r *Reporter) sendAll(ctx context.Context) (refused int, err error) {
 	for {
 		body, n := r.batch()
 		if n == 0 {
-			return nil
+			return refused, nil
 		}
-		if err := r.post(ctx, body); err != nil {
-			return err
+		taken, no, err := r.post(ctx, body, n)
+		if err != nil {
+			return refused, err
 		}
-		r.sent(n)
+		refused += r.sent(taken, no)
 	}
 }
 
@@ -327,22 +338,28 @@ func (r *Reporter) batch() (body []byte, n int) {
 	return body, n
 }
 
-func (r *Reporter) sent(n int) {
+// sent takes the first n records out of the queue, and counts the lines of those that were refused (by their place) as dropped, which it returns.
+func (r *Reporter) sent(n int, refused []int) (lines int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	for _, i := range refused {
+		lines += r.counts[i]
+	}
+	r.dropped += lines
 	for _, record := range r.queue[:n] {
 		r.queued -= len(record)
 	}
 	r.queue, r.counts = slices.Delete(r.queue, 0, n), slices.Delete(r.counts, 0, n)
+	return lines
 }
 
-// post sends a batch. An error says that it is to be sent again; what is refused for good is not.
-func (r *Reporter) post(ctx context.Context, body []byte) error {
+// post sends a batch of n records, and returns how many of them are done with, and the places of those among them that are refused for good. An error says that all are to be sent again.
+func (r *Reporter) post(ctx context.Context, body []byte, n int) (taken int, refused []int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.cfg.URL+"/api/v1/batch", bytes.NewReader(body))
 	if err != nil {
-		return err
+		return 0, nil, err
 	}
 	req.Header.Set("Content-Type", wire.ContentType)
 	req.Header.Set("User-Agent", r.cfg.Agent)
@@ -351,30 +368,38 @@ func (r *Reporter) post(ctx context.Context, body []byte) error {
 	}
 	resp, err := r.cfg.Client.Do(req)
 	if err != nil {
-		return err
+		return 0, nil, err
 	}
 	defer resp.Body.Close()
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
 	switch {
 	case resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode >= 500 || resp.StatusCode == http.StatusUnauthorized:
-		return fmt.Errorf("the collector answered %d: %.300s", resp.StatusCode, bytes.TrimSpace(raw))
+		return 0, nil, fmt.Errorf("the collector answered %d: %.300s", resp.StatusCode, bytes.TrimSpace(raw))
 	case resp.StatusCode != http.StatusOK:
 		r.cfg.Log.Error("the collector refused what the program printed", "status", resp.StatusCode, "answer", string(bytes.TrimSpace(raw[:min(len(raw), 300)])))
-		return nil
+		for i := range n {
+			refused = append(refused, i)
+		}
+		return n, refused, nil
 	case err != nil:
-		return err
+		return 0, nil, err
 	}
 	var answer wire.BatchAnswer
 	if err := json.Unmarshal(raw, &answer); err != nil {
-		return fmt.Errorf("read the collector's answer: %w", err)
+		return 0, nil, fmt.Errorf("read the collector's answer: %w", err)
 	}
-	for _, res := range answer.Results {
+	taken = min(len(answer.Results), n)
+	if taken == 0 {
+		return 0, nil, fmt.Errorf("the collector took nothing: %.300s", answer.Error)
+	}
+	for i, res := range answer.Results[:taken] {
 		if res.Retry { // all of it again: what was taken is known, or changes nothing
-			return fmt.Errorf("the collector cannot take it now: %.300s", res.Error)
+			return 0, nil, fmt.Errorf("the collector cannot take it now: %.300s", res.Error)
 		}
 		if res.Status == wire.StatusRefused {
 			r.cfg.Log.Error("the collector refused a record", "answer", string(res.Error))
+			refused = append(refused, i)
 		}
 	}
-	return nil
+	return taken, refused, nil
 }

@@ -236,3 +236,56 @@ func TestReporterTellsOfTheEnd(t *testing.T) {
 		})
 	}
 }
+
+// TestReporterRefused: what the collector refuses for good, a batch or one of its records, is counted as dropped; what it did not come to is sent again.
+func TestReporterRefused(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		answer string // to the first batch
+		status int
+		lost   int // lines, of the 2 * each
+	}{
+		{"batch", `{"error":{"code":"bad"}}`, http.StatusForbidden, 2 * each},
+		{"record", `{"results":[{"status":"ok"},{"status":"refused","code":400,"error":{"code":"bad"}}]}`, http.StatusOK, each},
+		{"end of reading", `{"results":[{"status":"refused","code":400}],"error":{"code":"too_long"}}`, http.StatusOK, each},
+		{"nothing read", `{"results":[],"error":{"code":"too_long"}}`, http.StatusOK, 0},
+		{"later", `{"results":[{"status":"ok"},{"status":"refused","code":503,"retry":true}]}`, http.StatusOK, 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			in := &intake{last: map[string]float64{}, cycles: map[float64]bool{}, chunks: map[string]bool{}}
+			first := true
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if !first {
+					in.ServeHTTP(w, r)
+					return
+				}
+				first = false
+				_, _ = io.Copy(io.Discard, r.Body)
+				w.WriteHeader(tc.status)
+				_, _ = io.WriteString(w, tc.answer)
+			}))
+			defer server.Close()
+			r := NewReporter(ReporterConfig{Client: server.Client(), URL: server.URL, Labels: labels.FromStrings("service_name", "cart")}, time.Now())
+			for i := 1; i <= 2*each; i++ {
+				text, l := gcLine(i)
+				r.Line(text, l, time.Now())
+				if i == each {
+					r.pack(time.Now(), false) // a record of its own
+				}
+			}
+			for range 2 { // once more where it is to be sent again, as Run would
+				if err := r.Close(t.Context(), &Ended{}); err == nil {
+					break
+				} else if tc.lost > 0 {
+					t.Fatal(err)
+				}
+			}
+			if got := in.last["sonde_godebug_dropped_lines_total"]; in.err != nil || got != float64(tc.lost) || r.dropped != tc.lost || r.queued != 0 {
+				t.Errorf("%v lines told as dropped and %d counted, want %d; %d bytes queued, %v", got, r.dropped, tc.lost, r.queued, in.err)
+			}
+		})
+	}
+}
+
+// each is how many lines go into one record.
+const each = 10
