@@ -99,6 +99,8 @@ type Target struct {
 	URL     string            `yaml:"url" json:"url"` // such as http://10.0.0.7:6060/debug/pprof
 	Labels  map[string]string `yaml:"labels" json:"labels,omitempty"`
 	Types   []string          `yaml:"types" json:"types,omitempty"` // empty: every type that the target serves
+	// MetricsURL is where its metrics are, such as http://10.0.0.7:9090/metrics; "": where discovery finds them, else /metrics beside /debug/pprof.
+	MetricsURL string `yaml:"metrics_url" json:"metrics_url,omitempty"`
 }
 
 // AgentRule is the brake from afar: settings that agents of matching processes are given in the answer to their push.
@@ -256,12 +258,13 @@ func (c *Config) policy() listen.Policy {
 }
 
 func (t Target) validate() error {
-	u, err := url.Parse(t.URL)
 	switch {
 	case t.Service == "":
 		return errors.New("service is empty")
-	case err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https"):
+	case !isHTTP(t.URL):
 		return fmt.Errorf("url %q is not http://HOST:PORT/PATH", redact(t.URL))
+	case t.MetricsURL != "" && !isHTTP(t.MetricsURL):
+		return fmt.Errorf("metrics_url %q is not http://HOST:PORT/PATH", redact(t.MetricsURL))
 	}
 	for _, ty := range t.Types {
 		if !profiles.ValidName(ty) {
@@ -269,6 +272,11 @@ func (t Target) validate() error {
 		}
 	}
 	return nil
+}
+
+func isHTTP(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && u.Host != "" && (u.Scheme == "http" || u.Scheme == "https")
 }
 
 func (r AgentRule) validate() error {

@@ -148,6 +148,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"open address", "listen: 0.0.0.0:7070\n", nil, []string{"not loopback", "token_file"}},
 		{"selector", "agent_rules:\n  - selector: '{a'\n", nil, []string{"agent_rules[0]"}},
 		{"rule rate", "agent_rules:\n  - selector: '{}'\n    cpu_rate: 5000\n", nil, []string{"cpu_rate 5000"}},
+		{"metrics of a target", "targets:\n  - service: a\n    url: http://h:1/debug/pprof\n    metrics_url: h:2/metrics\n", nil, []string{"targets[0]", `metrics_url "h:2/metrics"`}},
 		{"target URL", "targets:\n  - service: a\n    url: localhost:6060\n", nil, []string{"targets[0]", "http://"}},
 		{"ports", "deny: ['port:70000']\n", nil, []string{"70000"}},
 		{"what is touched", "allow: ['user:me']\n", nil, []string{"user:me", "uid:N"}},

@@ -293,7 +293,7 @@ func (g *gatherers) close() error {
 func (c *Config) TouchRules() (discover.Rules, error) { return c.touchRules() }
 
 func (c *Config) touchRules() (r discover.Rules, err error) {
-	r.NoProbes, r.NoGops = !c.gathers(GatherScrape), !c.gathers(GatherGops)
+	r.NoProbes, r.NoGops, r.NoMetrics = !c.gathers(GatherScrape), !c.gathers(GatherGops), !c.gathers(GatherMetrics)
 	if err := parseTouch(c.Allow, &r.AllowUIDs, &r.AllowPorts, &r.AllowExes); err != nil {
 		return r, err
 	}

@@ -196,7 +196,7 @@ func (p *parts) seen(ctx context.Context, ps []catalog.Process) {
 func scrapeTargets(ts []Target) []scrape.Target {
 	out := make([]scrape.Target, len(ts))
 	for i, t := range ts {
-		out[i] = scrape.Target{Service: t.Service, URL: t.URL, Labels: t.Labels, Types: t.Types}
+		out[i] = scrape.Target{Service: t.Service, URL: t.URL, Labels: t.Labels, Types: t.Types, MetricsURL: t.MetricsURL}
 	}
 	return out
 }

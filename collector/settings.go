@@ -49,7 +49,7 @@ var settings = []setting{
 	{"scrape_period", "time between two captures of a target, CPU profiles apart", zeroDefault},
 	{"cpu_period", "time in which one CPU profile of a target is taken", zeroDefault},
 	{"cpu_duration", "length of the CPU profile taken in each cpu_period", "no CPU profiles by scraping"},
-	{"targets", "static targets: service, url, labels, types (file only)", "none"},
+	{"targets", "static targets: service, url, labels, types, metrics_url (file only)", "none"},
 	{"service_discovery", "targets from elsewhere, and relabeling, as Prometheus writes them: kubernetes, scrape_configs, process_relabel_configs (file only)", "none"},
 	{"agent_rules", "settings given to agents: selector, enabled, metrics, types, cpu_rate, period, until, replicas, rotate_types; the first that matches counts (file only)", "agents keep their own settings"},
 	{"captures", "bounds of captures: disabled, shadow, max_running, max_expensive, per_minute, max_age, max_bytes (file only)", "the defaults below"},
@@ -293,6 +293,7 @@ targets:
     url: http://10.0.0.7:6060/debug/pprof
     labels: {deployment_environment_name: prod}
     types: [cpu, heap]
+    metrics_url: http://10.0.0.7:9090/metrics # unset: where discovery finds them, else /metrics beside /debug/pprof
 agent_rules:
   - selector: '{service_name="cart"}'
     enabled: true

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -346,6 +347,69 @@ func TestManager(t *testing.T) {
 	}
 	if stacks := discovertest.Leaked("collector/exposed"); stacks != "" {
 		t.Errorf("goroutines left behind:\n%s", stacks)
+	}
+}
+
+// TestMetricsOfRealPrograms gathers from one that has pprof and its metrics on two ports, as one that was found and as one that is listed, and from one that has metrics only.
+func TestMetricsOfRealPrograms(t *testing.T) {
+	start := func(name string, args ...string) *discovertest.Process {
+		return discovertest.Start(t, discovertest.Build(t), discovertest.Options{Env: []string{"OTEL_SERVICE_NAME=" + name}}, args...)
+	}
+	split, only, late := start("split", "-pprof=127.0.0.1:0", "-metrics=127.0.0.1:0"), start("only", "-metrics=127.0.0.1:0"), start("late", "-metrics=127.0.0.1:0")
+	listed := start("listed", "-pprof=127.0.0.1:0", "-metrics=127.0.0.1:0")
+	var byAgent atomic.Bool
+	scanner, err := discover.New(discover.Config{Host: "testhost", Rules: discover.Rules{AllowExes: []string{os.TempDir() + "/sonde-target*/target"}},
+		AgentSeen: func(_ string, _, _ uint64, pids []int) bool {
+			switch pids[0] {
+			case split.PID, only.PID:
+				return false
+			case late.PID:
+				return byAgent.Load()
+			}
+			return true // other tests' processes are not ours, and the listed one is to be reached as one of another machine
+		}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer scanner.Close()
+	managers := map[string]*scrape.Manager{}
+	for name, s := range map[string]*discover.Scanner{"found": scanner, "listed": nil} {
+		if managers[name], err = scrape.New(scrape.Config{Sink: noProfiles{}, Scanner: s, ScanPeriod: 50 * time.Millisecond, CPUDuration: -1, Period: time.Hour, Host: "testhost"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := managers["listed"].SetTargets([]scrape.Target{{Service: "listed", Instance: "listed", URL: "http://" + listed.Addrs["pprof"] + "/debug/pprof", MetricsURL: "http://" + listed.Addrs["metrics"] + "/metrics"}}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer cancel()
+	has := map[string]func(service string) bool{}
+	for name, sm := range managers {
+		k := new(kept)
+		m, err := New(Config{Source: sm, Series: k, Every: 200 * time.Millisecond})
+		if err != nil {
+			t.Fatal(err)
+		}
+		running.Go(func() { sm.Run(ctx) })
+		running.Go(func() { m.Run(ctx) })
+		has[name] = func(service string) bool {
+			return slices.ContainsFunc(sm.Endpoints(), func(e scrape.Endpoint) bool {
+				return e.Labels.Get("service_name") == service && k.of(e.Instance)["go_goroutines"] > 0
+			})
+		}
+	}
+	for _, service := range []string{"split", "only", "late"} {
+		until(t, "go_goroutines of "+service, func() bool { return has["found"](service) })
+	}
+	until(t, "go_goroutines of the listed one", func() bool { return has["listed"]("listed") })
+	byAgent.Store(true)
+	until(t, "the agent to take over", func() bool {
+		return !slices.ContainsFunc(managers["found"].Endpoints(), func(e scrape.Endpoint) bool { return e.Labels.Get("service_name") == "late" })
+	})
+	if es := managers["found"].Endpoints(); len(es) != 2 {
+		t.Errorf("%d endpoints, want those of split and only", len(es))
 	}
 }
 

@@ -26,25 +26,27 @@ type Endpoint struct {
 	Instance  string
 	GoVersion string
 	Labels    labels.Labels // of its process
-	Metrics   string        // URL of its metrics, if it has any; "" of a gops agent
+	Metrics   string        // URL of its metrics, if it has any; "" of a gops agent without one
 
 	l *loop
 }
 
-// Endpoints returns the targets that are scraped now, each instance once, by instance.
+// Endpoints returns the targets that are scraped now, and the processes that have metrics only, each instance once, by instance.
 func (m *Manager) Endpoints() []Endpoint {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	out := make([]Endpoint, 0, len(m.loops))
-	for _, l := range m.loops {
-		p := l.t.Process
-		out = append(out, Endpoint{Instance: l.t.Instance, GoVersion: p.GoVersion, Labels: p.Labels, Metrics: l.t.metricsURL(), l: l})
+	out := make([]Endpoint, 0, len(m.loops)+len(m.measured))
+	for _, ls := range []map[string]*loop{m.loops, m.measured} {
+		for _, l := range ls {
+			p := l.t.Process
+			out = append(out, Endpoint{Instance: l.t.Instance, GoVersion: p.GoVersion, Labels: p.Labels, Metrics: l.metrics, l: l})
+		}
 	}
 	slices.SortFunc(out, func(a, b Endpoint) int { return strings.Compare(a.Instance+a.Metrics, b.Instance+b.Metrics) })
 	return slices.CompactFunc(out, func(a, b Endpoint) bool { return a.Instance == b.Instance })
 }
 
-// metricsURL is where a target's metrics are: where it says, else beside its profiles.
+// metricsURL is where a target's metrics are: where it says, or a scan found them, else beside its profiles.
 func (t *Target) metricsURL() string {
 	if t.MetricsURL != "" {
 		return t.MetricsURL
@@ -59,6 +61,29 @@ func (t *Target) metricsURL() string {
 	}
 	u.Path, u.RawPath, u.RawQuery = base+"/metrics", "", ""
 	return u.String()
+}
+
+// measure brings the loops up to date that do not run: they lead to the metrics of processes that have no profiles to be scraped. Which have some, scraped says by instance. m.mu is held.
+func (m *Manager) measure(scraped map[string]bool) {
+	now := map[string]*loop{}
+	for _, t := range m.metered {
+		if scraped[t.Instance] {
+			continue // a listed target leads to it
+		}
+		key := t.key()
+		l := m.measured[key]
+		if l == nil {
+			l = newLoop(m, t, false)
+		}
+		l.setMetrics(t.metricsURL())
+		now[key] = l
+	}
+	for key, l := range m.measured {
+		if now[key] == nil {
+			l.t.access.close()
+		}
+	}
+	m.measured = now
 }
 
 // Get asks for the metrics, in a form that accept names, and returns at most limit bytes of the answer with their content type.

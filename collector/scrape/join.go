@@ -1,6 +1,7 @@
 package scrape
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"net"
@@ -221,9 +222,12 @@ func (m *Manager) merge(l Target, p *discover.Process) Target {
 	t := Target{Instance: p.Instance, Service: row.Service, Labels: row.Labels, Process: &cp, Build: BuildOf(row), URL: l.URL, HTTP: l.HTTP, Types: l.Types, MetricsURL: l.MetricsURL}
 	if p.State == discover.Profiling && p.Gatherer == "scrape" {
 		t.URL, t.HTTP, t.Dial = p.URL, HTTPOptions{}, m.dialer(p)
+		t.MetricsURL = cmp.Or(t.MetricsURL, p.MetricsURL)
 		if len(t.Types) == 0 {
 			t.Types = served(p.Types)
 		}
+	} else if m.dialer(p) == nil && t.HTTP == (HTTPOptions{}) { // it is reached as the listed target is, and has no credentials to show to another port
+		t.MetricsURL = cmp.Or(t.MetricsURL, p.MetricsURL)
 	}
 	return t
 }

@@ -1,7 +1,9 @@
 package scrape
 
 import (
+	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"testing"
@@ -191,5 +193,72 @@ func TestListedNamesAreLookedUpFirst(t *testing.T) {
 		if got := m.awaitsName(&Target{URL: tt.url}, now.Add(tt.after)); got != tt.waits {
 			t.Errorf("%s after %v: waits is %v", tt.url, tt.after, got)
 		}
+	}
+}
+
+// TestMetricsOfTargets says where the metrics of a process are read: where a listed target says, else where the scan found them, else beside the profiles.
+func TestMetricsOfTargets(t *testing.T) {
+	const found, said = "http://127.0.0.1:9090/metrics", "http://127.0.0.1:9191/own"
+	process := func(edit func(p *discover.Process)) discover.Process {
+		p := discover.Process{Instance: "cart", Identity: discover.Identity{PIDs: []int{7}}, PID: 7, Service: "cart", Ports: []string{"127.0.0.1:6060", "127.0.0.1:9090"}, NetNS: 1,
+			State: discover.Profiling, Gatherer: "scrape", URL: "http://127.0.0.1:6060/debug/pprof", MetricsURL: found}
+		if edit != nil {
+			edit(&p)
+		}
+		return p
+	}
+	bare := func(p *discover.Process) { p.MetricsURL = "" }
+	only := func(p *discover.Process) { p.State, p.Gatherer, p.URL = discover.NoEndpoint, "", "" }
+	secret := HTTPOptions{BasicAuth: BasicAuth{Username: "u"}}
+	listed := Target{Service: "mine", URL: "http://127.0.0.1:6060/debug/pprof"}
+	for _, tt := range []struct {
+		name   string
+		p      discover.Process
+		static []Target
+		want   string
+	}{
+		{"found", process(nil), nil, found},
+		{"found nowhere", process(bare), nil, "http://127.0.0.1:6060/metrics"},
+		{"found without profiles", process(only), nil, found},
+		{"found by gops", process(func(p *discover.Process) { p.Gatherer, p.GopsAddr, p.URL = "gops", "127.0.0.1:1", "" }), nil, found},
+		{"gops alone", process(func(p *discover.Process) { bare(p); p.Gatherer, p.GopsAddr, p.URL = "gops", "127.0.0.1:1", "" }), nil, ""},
+		{"watched from outside", process(func(p *discover.Process) { p.Gatherer, p.URL = "perf", "" }), nil, found},
+		{"found, and listed", process(nil), []Target{listed}, found},
+		{"listed with an own place", process(nil), []Target{{Service: "mine", URL: listed.URL, MetricsURL: said}}, said},
+		{"found, and listed with profiles that the scan did not find", process(only), []Target{listed}, found},
+		{"found on a port that the listed target's secret is not for", process(only), []Target{{Service: "mine", URL: listed.URL, HTTP: secret}}, "http://127.0.0.1:6060/metrics"},
+	} {
+		m, err := New(Config{Sink: newMemory(), Host: "n1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		m.ctx = ctx
+		m.setReport(ctx, discover.Report{Processes: []discover.Process{tt.p}, NetNS: 1})
+		if err := m.SetTargets(tt.static); err != nil {
+			t.Fatal(err)
+		}
+		if es := m.Endpoints(); len(es) != 1 || es[0].Metrics != tt.want || es[0].Instance != "cart" {
+			t.Errorf("%s: endpoints %+v, want one at %q", tt.name, es, tt.want)
+		}
+		// What is known later of the metrics does not disturb the profiles.
+		loops := maps.Clone(m.loops)
+		bare(&tt.p)
+		m.setReport(ctx, discover.Report{Processes: []discover.Process{tt.p}, NetNS: 1})
+		if !maps.Equal(loops, m.loops) {
+			t.Errorf("%s: the loops are others", tt.name)
+		}
+		if n := len(m.measured); n != 0 {
+			t.Errorf("%s: %d processes without metrics are measured", tt.name, n)
+		}
+		cancel()
+		m.wg.Wait()
+	}
+	m, err := New(Config{Sink: newMemory()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.SetTargets([]Target{{Service: "a", URL: listed.URL, MetricsURL: "127.0.0.1:9090/metrics"}}); err == nil {
+		t.Error("no error of metrics at what is no URL")
 	}
 }

@@ -14,15 +14,16 @@ import (
 	"github.com/sonde-io/sonde/profiles"
 )
 
-// loop scrapes one target, one thing at a time. Everything but mu's and phase is its goroutine's own.
+// loop scrapes one target, one thing at a time. Everything but mu's, m.mu's and phase is its goroutine's own.
 type loop struct {
-	m      *Manager
-	t      Target
-	static bool
-	cancel context.CancelFunc
-	phase  atomic.Int64                       // when in each CPUPeriod its CPU profile begins, ns
-	asking chan struct{}                      // held by whoever asks the target something: the loop itself, or a capture on demand
-	cut    atomic.Pointer[context.CancelFunc] // ends the loop's own CPU profile for a capture; nil: none runs
+	m       *Manager
+	t       Target
+	static  bool
+	metrics string // URL of its metrics; m.mu's
+	cancel  context.CancelFunc
+	phase   atomic.Int64                       // when in each CPUPeriod its CPU profile begins, ns
+	asking  chan struct{}                      // held by whoever asks the target something: the loop itself, or a capture on demand
+	cut     atomic.Pointer[context.CancelFunc] // ends the loop's own CPU profile for a capture; nil: none runs
 
 	key      string // of its pushes
 	window   uint64 // of the last push
@@ -98,6 +99,15 @@ func (l *loop) update(f func(st *Status)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	f(&l.st)
+}
+
+// setMetrics says where the metrics are. m.mu is held.
+func (l *loop) setMetrics(at string) {
+	if l.metrics == at {
+		return
+	}
+	l.metrics = at
+	l.update(func(st *Status) { st.MetricsURL = redactedURL(at) })
 }
 
 // run scrapes until ctx is done.

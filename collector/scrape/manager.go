@@ -45,11 +45,13 @@ type Manager struct {
 	static     []Target
 	sources    map[string][]Target // listed targets by who lists them
 	discovered []Target
+	metered    []Target // found with metrics and without profiles to be scraped
 	loops      map[string]*loop
-	report     discover.Report // as the scan gave it
-	shown      discover.Report // as callers see it: listed targets are scraped too
-	scanned    bool            // the first scan is over, well or not
-	skipped    []Status        // listed targets that something else gathers from
+	measured   map[string]*loop // of metered, which do not run
+	report     discover.Report  // as the scan gave it
+	shown      discover.Report  // as callers see it: listed targets are scraped too
+	scanned    bool             // the first scan is over, well or not
+	skipped    []Status         // listed targets that something else gathers from
 	told       map[string]told
 	builds     map[string]time.Time // when Seen was told of each
 	joined     map[string]time.Time // listed targets that led to a process of this machine, by address
@@ -174,6 +176,8 @@ func (m *Manager) Run(ctx context.Context) error {
 	<-ctx.Done()
 	m.mu.Lock()
 	m.ctx = nil // no new loops
+	m.metered = nil
+	m.measure(nil)
 	m.mu.Unlock()
 	m.wg.Wait()
 	m.fetch.close()
@@ -213,9 +217,14 @@ func (m *Manager) scanLoop(ctx context.Context) {
 
 // setReport takes over what a scan found.
 func (m *Manager) setReport(ctx context.Context, r discover.Report) {
-	var ts []Target
+	var ts, metered []Target
 	for _, p := range r.Processes {
 		t, ok := Discovered(p, m.cfg.Host)
+		if !ok && p.MetricsURL != "" && p.Service != "" {
+			t = targetOf(p, m.cfg.Host)
+			t.Dial = m.dialer(&p)
+			metered = append(metered, t)
+		}
 		if !ok {
 			continue
 		}
@@ -228,7 +237,7 @@ func (m *Manager) setReport(ctx context.Context, r discover.Report) {
 	}
 	m.lookUp(ctx, r.Time)
 	m.mu.Lock()
-	m.report, m.discovered, m.scanned = r, ts, true
+	m.report, m.discovered, m.metered, m.scanned = r, ts, metered, true
 	m.reconcile()
 	shown := m.shown
 	news := m.news(shown)
@@ -260,9 +269,10 @@ func (m *Manager) reconcile() {
 	m.shown = m.report
 	m.shown.Processes = slices.Clone(m.report.Processes)
 	adopt(&m.shown, pl)
-	want := map[string]bool{}
+	want, scraped := map[string]bool{}, map[string]bool{}
 	for _, t := range pl.scrape {
 		key := t.key()
+		scraped[t.Instance] = true
 		if want[key] {
 			continue // named twice
 		}
@@ -277,7 +287,9 @@ func (m *Manager) reconcile() {
 				l.run(ctx)
 			})
 		}
+		m.loops[key].setMetrics(t.metricsURL())
 	}
+	m.measure(scraped)
 	var rs []replica
 	for key, l := range m.loops {
 		if !want[key] {

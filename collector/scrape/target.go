@@ -28,8 +28,7 @@ func Discovered(p discover.Process, host string) (t Target, ok bool) {
 	if p.State != discover.Profiling {
 		return Target{}, false
 	}
-	cp := ProcessOf(p, host)
-	t = Target{Instance: p.Instance, Service: p.Service, Labels: p.Labels, Process: &cp, Build: BuildOf(p)}
+	t = targetOf(p, host)
 	switch p.Gatherer {
 	case "scrape":
 		t.URL, t.Types = p.URL, served(p.Types)
@@ -37,6 +36,12 @@ func Discovered(p discover.Process, host string) (t Target, ok bool) {
 		t.GopsAddr = p.GopsAddr
 	}
 	return t, t.URL != "" || t.GopsAddr != ""
+}
+
+// targetOf returns what is known of a process as a target, without where its profiles are.
+func targetOf(p discover.Process, host string) Target {
+	cp := ProcessOf(p, host)
+	return Target{Instance: p.Instance, Service: p.Service, Labels: p.Labels, Process: &cp, Build: BuildOf(p), MetricsURL: p.MetricsURL}
 }
 
 // served narrows the types to those that an endpoint's index lists. The index of net/http/pprof lists cpu as "profile", or leaves it out.
@@ -93,11 +98,13 @@ func (t *Target) normalize(host string) error {
 		return fmt.Errorf("target of %s: want either a URL or the address of a gops agent", t.Service)
 	}
 	if t.URL != "" {
-		u, err := url.Parse(t.URL)
-		if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+		if !isURL(t.URL) {
 			return fmt.Errorf("target of %s: the URL is not http://HOST:PORT/PATH", t.Service)
 		}
 		t.URL = strings.TrimRight(t.URL, "/")
+	}
+	if t.MetricsURL != "" && !isURL(t.MetricsURL) {
+		return fmt.Errorf("target of %s: the URL of its metrics is not http://HOST:PORT/PATH", t.Service)
 	}
 	if err := t.HTTP.Validate(); err != nil {
 		return fmt.Errorf("target of %s: %w", t.Service, err)
@@ -123,6 +130,11 @@ func (t *Target) normalize(host string) error {
 	return nil
 }
 
+func isURL(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && u.Host != "" && (u.Scheme == "http" || u.Scheme == "https")
+}
+
 func (t *Target) gatherer() string {
 	if t.GopsAddr != "" {
 		return "gops"
@@ -130,9 +142,9 @@ func (t *Target) gatherer() string {
 	return "scrape"
 }
 
-// key is equal for two targets that need the same loop.
+// key is equal for two targets that need the same loop. Where the metrics are is not part of it: profiles go on when that gets known.
 func (t *Target) key() string {
-	return fmt.Sprintf("%s\x00%s\x00%s\x00%s\x00%v\x00%v\x00%+v\x00%s", t.Instance, t.URL, t.GopsAddr, t.Service, t.Labels, t.Types, t.HTTP, t.MetricsURL)
+	return fmt.Sprintf("%s\x00%s\x00%s\x00%s\x00%v\x00%v\x00%+v", t.Instance, t.URL, t.GopsAddr, t.Service, t.Labels, t.Types, t.HTTP)
 }
 
 // wants reports whether type ty should be asked for.
@@ -167,7 +179,11 @@ func (t *Target) redacted() string {
 	if t.GopsAddr != "" {
 		return t.GopsAddr
 	}
-	u, err := url.Parse(t.URL)
+	return redactedURL(t.URL)
+}
+
+func redactedURL(s string) string {
+	u, err := url.Parse(s)
 	if err != nil {
 		return "(not a URL)"
 	}

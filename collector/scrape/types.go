@@ -66,7 +66,7 @@ type Target struct {
 	Build    *catalog.Build    // nil: unknown
 	HTTP     HTTPOptions       // with URL only
 	Dial     dialFunc          // how to connect; nil: as anybody does
-	// MetricsURL is where the metrics are; "": /metrics beside /debug/pprof.
+	// MetricsURL is where the metrics are; "": where a scan found them, else /metrics beside /debug/pprof.
 	MetricsURL string
 	Guessed    bool // Service is made up for want of a better one: a process of this machine that is found there is named as the scan names it
 
@@ -88,7 +88,8 @@ type Status struct {
 	Gatherer   string    `json:"gatherer"` // scrape, gops, agent; ""
 	State      string    `json:"state"`    // a discover.State, or failing
 	Reason     string    `json:"reason,omitempty"`
-	URL        string    `json:"url,omitempty"` // or the gops address
+	URL        string    `json:"url,omitempty"`         // or the gops address
+	MetricsURL string    `json:"metrics_url,omitempty"` // where it is asked for its metrics
 	Static     bool      `json:"static,omitempty"`
 	LastScrape time.Time `json:"last_scrape,omitzero"` // last capture that succeeded
 	LastError  string    `json:"last_error,omitempty"`
