@@ -199,9 +199,10 @@ func standing(p *catalog.FleetProcess) int {
 
 var standings = []string{"agent with its own words", "sdk", "otlp", "push", "scrape", "gops", "perf"}
 
-// gathers reports whether p's row says that profiles are taken by its gatherer. The row of discovery for a process that an agent reports does not.
+// gathers reports whether p's row says that profiles are taken by its gatherer. The row of discovery for a process that an agent reports does not, nor that of who only
+// started it.
 func gathers(p *catalog.FleetProcess) bool {
-	return p.Gatherer != "" && (p.Gatherer != "agent" || p.LabelsHash != "" || p.Reason == "")
+	return p.Gatherer != "" && p.Gatherer != catalog.GathererRun && (p.Gatherer != "agent" || p.LabelsHash != "" || p.Reason == "")
 }
 
 // merge makes one member of the rows of one process; here says of each whether a node saw it just now.
@@ -245,6 +246,9 @@ func merge(rows []catalog.FleetProcess, here []bool) member {
 		m.State, m.Reason = ended.State, ended.Reason
 	case ended != nil:
 		m.State = "running" // others have heard of it since
+	}
+	if m.Gatherer == "" && m.Reason == "" && m.State == "running" && slices.ContainsFunc(rows, func(r catalog.FleetProcess) bool { return r.Gatherer == catalog.GathererRun }) {
+		m.Reason = coverage.OnlyRun
 	}
 	return m
 }

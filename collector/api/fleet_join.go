@@ -150,6 +150,9 @@ func (j *joiner) saw(p *catalog.Process, keep bool) {
 		return
 	}
 	r := &j.rows[i]
+	if r.State != "running" && r.LastSeen > p.LastSeen { // it has ended since
+		return
+	}
 	j.here[i] = true
 	r.LastSeen = max(r.LastSeen, p.LastSeen)
 	if r.Instance != p.Instance {

@@ -117,6 +117,28 @@ func TestEndsAreTold(t *testing.T) {
 	}
 }
 
+// TestAnEndIsToldAtOnce: a process of whose end an event tells has ended, though the last scan of its node, which was before, saw it. One that is known from who started it only is not profiled.
+func TestAnEndIsToldAtOnce(t *testing.T) {
+	f := newFixture(t, nil)
+	own := catalog.Process{Instance: "own", Service: "cart", BuildID: "b1", LabelsHash: "h", BootID: "b", PIDNS: 5, StartTicks: 1, PID: 1, Gatherer: "agent", State: "running", FirstSeen: ms(time.Hour), LastSeen: ms(50 * time.Second)}
+	run := catalog.Process{Instance: "run", Service: "job", BootID: "c", StartTicks: 2, PID: 2, Gatherer: catalog.GathererRun, State: "running", FirstSeen: ms(time.Hour), LastSeen: ms(10 * time.Second)}
+	if err := f.cat.PutProcesses(t.Context(), []catalog.Process{own, run}); err != nil {
+		t.Fatal(err)
+	}
+	f.report(t, &coverage.Report{V: 1, Node: "n1", Boot: "b", Namespaces: []uint64{5}, Items: []coverage.Item{{Instance: "outside", PID: 1, NS: 5, Ticks: 1, Gatherer: "agent"}}}, 40*time.Second)
+	if err := f.cat.AddEvents(t.Context(), []catalog.Event{{Time: ms(20 * time.Second), Kind: "exit", Service: "cart", Text: "cart ended", Attrs: map[string]string{"instance": "own"}}}); err != nil {
+		t.Fatal(err)
+	}
+	var a fleetAnswer
+	f.decode(t, &a, "processes", "state", "all", "sort", "service")
+	if len(a.Processes) != 2 || a.Processes[0].State != "exited" || a.Processes[0].LastSeen != ms(20*time.Second) {
+		t.Fatalf("%+v", a.Processes)
+	}
+	if p := a.Processes[1]; p.State != "running" || p.Gatherer != "" || len(p.Gatherers) != 0 || p.Reason != coverage.OnlyRun {
+		t.Errorf("%+v", p)
+	}
+}
+
 // report stores a node's report of some time ago.
 func (f *fixture) report(t testing.TB, r *coverage.Report, ago time.Duration) {
 	t.Helper()

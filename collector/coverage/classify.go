@@ -17,6 +17,9 @@ var (
 	goVersion  = regexp.MustCompile(`go1(?:\.\d+)?`)
 )
 
+// OnlyRun is the reason of a process of which nobody knows but who started it.
+const OnlyRun = "started by sonde run, which takes its traces only: no profiles"
+
 const linkedOut = "use runtime.MemProfile or net/http/pprof somewhere in the program, or build the agent in: the linker then keeps the heap profile"
 
 // known are the reasons by a part of their text, in lower case; the first that is found counts.
@@ -38,6 +41,7 @@ var known = []struct{ part, reason, cure string }{
 	{"without root", "its files in /proc may not be read", "run the sidecar as root or grant it CAP_SYS_PTRACE"},
 	{"other network", "it lives in another network namespace", "run the sidecar with hostPID and CAP_SYS_ADMIN, or turn perf on"},
 	{"no endpoint", "it has no endpoint, and perf is not on", "turn perf on (setting gather), import net/http/pprof and listen on loopback, or build the agent in"},
+	{"started by sonde run", "started by sonde run, and nothing profiles it", "run sonde serve or a sidecar on its machine with perf (setting gather), or build the agent in"},
 	{"not probed", "it has not been probed", "nothing: the next scan does"},
 }
 

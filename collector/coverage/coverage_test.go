@@ -297,6 +297,7 @@ func TestClassify(t *testing.T) {
 		"heap: the linker left memory profiling out, because nothing in the program uses runtime.MemProfile or runtime/pprof":          "memory profiling was linked out",
 		"heap: the program has set runtime.MemProfileRate to 0":                                                                        "memory profiling is off",
 		"block: the program does not turn block profiles on: it never calls runtime.SetBlockProfileRate":                               "mutex or block profiles are not turned on",
+		OnlyRun:                     "started by sonde run, and nothing profiles it",
 		"something new: with pid 7": "something new",
 	} {
 		if got := Classify(reason); got.Reason != want || got.Cure == "" && want != "something new" {

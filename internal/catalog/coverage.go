@@ -149,7 +149,7 @@ func (db *DB) AliveByService(ctx context.Context, since int64) (map[string]int, 
 		err = rows.Scan(&c.service, &c.n)
 		return c, err
 	}
-	counts, err := collect(ctx, db.r, db.d, scan, `SELECT service, COUNT(*) FROM processes WHERE gatherer <> '' AND reason = '' AND state = 'running' AND last_seen >= ? GROUP BY service`, since)
+	counts, err := collect(ctx, db.r, db.d, scan, `SELECT service, COUNT(*) FROM processes WHERE gatherer NOT IN ('', '`+GathererRun+`') AND reason = '' AND state = 'running' AND last_seen >= ? GROUP BY service`, since)
 	if err != nil {
 		return nil, fmt.Errorf("count live processes in catalogue: %w", err)
 	}

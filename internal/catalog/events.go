@@ -17,6 +17,11 @@ func (t *tx) addEvents(es []Event) error {
 		return fmt.Errorf("number events: %w", err)
 	}
 	for i, e := range es {
+		if told, err := t.betterEnd(e); err != nil {
+			return fmt.Errorf("look for the event of the same end: %w", err)
+		} else if told {
+			continue
+		}
 		attrs, err := json.Marshal(e.Attrs)
 		if err != nil {
 			return err
@@ -31,6 +36,57 @@ func (t *tx) addEvents(es []Event) error {
 		}
 	}
 	return nil
+}
+
+const (
+	// sameEnd is how far (ms) apart two may tell of one process's end: who watches it looks every few seconds, who waits for it knows at once.
+	sameEnd = 60 * 1000
+	// maxEnds bounds the events that are looked through for one of the same end.
+	maxEnds = 500
+)
+
+// betterEnd makes one event of two that tell of one process's end, and reports whether that has been done with e. That the kernel killed it for its memory is the best word, then its code or
+// signal.
+func (t *tx) betterEnd(e Event) (told bool, err error) {
+	rank, instance := endRank(e), e.Attrs["instance"]
+	if rank == 0 || instance == "" || e.Time == 0 {
+		return false, nil
+	}
+	others, err := collect(t.ctx, t.Tx, t.d, scanEvent, `SELECT id, time, kind, service, text, attrs FROM events WHERE service = ? AND time BETWEEN ? AND ? AND kind IN ('exit', 'oom_kill')
+		ORDER BY time DESC LIMIT ?`, e.Service, e.Time-sameEnd, e.Time+sameEnd, maxEnds)
+	if err != nil {
+		return false, err
+	}
+	for _, o := range others {
+		switch {
+		case o.Attrs["instance"] != instance:
+			continue
+		case endRank(o) >= rank:
+			return true, nil
+		}
+		attrs, err := json.Marshal(e.Attrs)
+		if err != nil {
+			return false, err
+		}
+		if _, err := t.exec(`UPDATE events SET time = ?, kind = ?, text = ?, attrs = ? WHERE id = ?`, e.Time, e.Kind, e.Text, string(attrs), o.ID); err != nil {
+			return false, err
+		}
+		return true, t.leftBy(e)
+	}
+	return false, nil
+}
+
+// endRank says how much an event knows of a process's end; 0: it tells of none.
+func endRank(e Event) int {
+	switch {
+	case e.Kind == "oom_kill":
+		return 3
+	case e.Kind == "exit" && (e.Attrs["exit_code"] != "" || e.Attrs["signal"] != ""):
+		return 2
+	case e.Kind == "exit":
+		return 1
+	}
+	return 0
 }
 
 func scanEvent(rows *sql.Rows) (Event, error) {

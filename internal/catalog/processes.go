@@ -21,8 +21,12 @@ const conditionsColumn = `COALESCE((SELECT c.text FROM conditions c WHERE c.id =
 // placeColumns are made of labels where a process is written.
 const placeColumns = `node, pod, container`
 
+// GathererRun is who reports a process that it started and takes no profiles of: sonde run. Whoever else gathers from the process counts before it.
+const GathererRun = "run"
+
 // upsertProcess leaves what is known where the new value is empty. A reason goes with whoever gathers: once a process is profiled, an empty
-// reason takes the earlier one back, and a process that has ended needs none. How it ended is known to whoever saw it: that it is gone, which others see too, is no better word than crashed. When a process was first seen is the earliest report, when it was last seen the latest, since reports of
+// reason takes the earlier one back, and a process that has ended needs none. How it ended is known to whoever saw it: that it is gone, which others see too, is no better word than
+// crashed, or than a code; and what was sent before the end and arrives after it does not make it run again. When a process was first seen is the earliest report, when it was last seen the latest, since reports of
 // several gatherers arrive in any order.
 const upsertProcess = `INSERT INTO processes (` + processColumns + `, ` + placeColumns + `, conditions)
 	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -40,9 +44,9 @@ const upsertProcess = `INSERT INTO processes (` + processColumns + `, ` + placeC
 	start_ticks = COALESCE(NULLIF(excluded.start_ticks, 0), processes.start_ticks),
 	ns_pids = COALESCE(NULLIF(excluded.ns_pids, ''), processes.ns_pids),
 	host = COALESCE(NULLIF(excluded.host, ''), processes.host),
-	gatherer = COALESCE(NULLIF(excluded.gatherer, ''), processes.gatherer),
-	state = CASE WHEN processes.state = 'crashed' AND excluded.state = 'exited' THEN 'crashed' ELSE COALESCE(NULLIF(excluded.state, ''), processes.state) END,
-	reason = CASE WHEN processes.state = 'crashed' AND excluded.state = 'exited' THEN processes.reason WHEN excluded.reason <> '' OR excluded.gatherer <> '' OR excluded.state = 'exited' THEN excluded.reason ELSE processes.reason END,
+	gatherer = CASE WHEN excluded.gatherer = '` + GathererRun + `' AND processes.gatherer <> '' THEN processes.gatherer ELSE COALESCE(NULLIF(excluded.gatherer, ''), processes.gatherer) END,
+	state = CASE WHEN ` + endsBetter + ` THEN processes.state ELSE COALESCE(NULLIF(excluded.state, ''), processes.state) END,
+	reason = CASE WHEN ` + endsBetter + ` THEN processes.reason WHEN excluded.reason <> '' OR excluded.gatherer NOT IN ('', '` + GathererRun + `') OR excluded.state = 'exited' THEN excluded.reason ELSE processes.reason END,
 	started = COALESCE(NULLIF(excluded.started, 0), processes.started),
 	first_seen = CASE WHEN excluded.first_seen < processes.first_seen THEN excluded.first_seen ELSE processes.first_seen END,
 	last_seen = CASE WHEN excluded.last_seen > processes.last_seen THEN excluded.last_seen ELSE processes.last_seen END,
@@ -50,6 +54,10 @@ const upsertProcess = `INSERT INTO processes (` + processColumns + `, ` + placeC
 	pod = COALESCE(NULLIF(excluded.pod, ''), processes.pod),
 	container = COALESCE(NULLIF(excluded.container, ''), processes.container),
 	conditions = COALESCE(NULLIF(excluded.conditions, ''), processes.conditions)`
+
+// endsBetter says in SQL that what is known of a process's end is better than what is reported.
+const endsBetter = `(processes.state = 'crashed' AND excluded.state = 'exited' OR processes.state = 'exited' AND excluded.state = 'exited' AND excluded.reason = ''
+	OR processes.state IN ('exited', 'crashed') AND excluded.state = 'running' AND excluded.last_seen <= processes.last_seen)`
 
 // putProcesses upserts ps and stores the deploys, restarts and changes that they show.
 func (t *tx) putProcesses(ps []Process) error {

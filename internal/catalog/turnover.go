@@ -129,10 +129,13 @@ func (t *tx) left(p Process, conditions string) error {
 	return t.addRestart(*mate, m)
 }
 
-// leftBy stores what the event of a process's end shows: of those that their agents report nobody else tells.
+// leftBy stores what the event of a process's end shows, and that it has ended: of those that their agents report nobody else tells.
 func (t *tx) leftBy(e Event) error {
 	if e.Kind != "exit" && e.Kind != "oom_kill" || e.Attrs["instance"] == "" {
 		return nil
+	}
+	if err := t.endBy(e); err != nil {
+		return err
 	}
 	var conditions string
 	ps, err := collect(t.ctx, t.Tx, t.d, scanProcess,
@@ -150,6 +153,31 @@ func (t *tx) leftBy(e Event) error {
 	}
 	return t.left(p, conditions)
 }
+
+// endBy sets the state of a process of whose end e tells. What was heard of it after that counts more.
+func (t *tx) endBy(e Event) error {
+	state, reason := "exited", ""
+	switch {
+	case e.Kind == "oom_kill":
+		state, reason = "crashed", e.Text
+	case e.Attrs["signal"] != "":
+		reason = "killed by " + e.Attrs["signal"]
+	case e.Attrs["exit_code"] != "":
+		reason = "exit status " + e.Attrs["exit_code"]
+	}
+	at := e.Time
+	if now, err := t.now(); err != nil {
+		return err
+	} else if at == 0 || at > now { // the clock of its node is ahead
+		at = now
+	}
+	_, err := t.exec(`UPDATE processes SET reason = CASE WHEN state = 'exited' AND ? = '' THEN reason ELSE ? END, state = ?, last_seen = CASE WHEN last_seen < ? THEN ? ELSE last_seen END
+		WHERE instance = ? AND state <> 'crashed' AND last_seen <= ?`, reason, reason, state, at, at, e.Attrs["instance"], at+heardSince)
+	return err
+}
+
+// heardSince is how long (ms) after its end a process may have been heard of without being alive: who tells of the end rounds its time.
+const heardSince = 1000
 
 // note remembers that m came (1) or went (0) and reports whether nobody has said so before.
 func (t *tx) note(m mover, came int) (first bool, err error) {
