@@ -120,17 +120,15 @@ const before = 15 * time.Minute
 // tell stores the event of a process's end.
 func (e *Engine) tell(ctx context.Context, w *watch, now time.Time, killed bool) {
 	p := w.t.Process
-	ran := time.Duration(0)
-	if p.Started > 0 {
-		ran = max(now.Sub(time.UnixMilli(p.Started)), 0).Round(time.Second)
-	}
+	least, most := w.ran(now)
+	ran := span(least, most)
 	ev := catalog.Event{Time: now.UnixMilli(), Kind: EventExit, Service: p.Service, Attrs: map[string]string{
-		"instance": p.Instance, "pid": strconv.Itoa(w.t.PID), "host": p.Host, "build": p.BuildID, "version": p.Version, "gatherer": p.Gatherer, "ran_ms": strconv.FormatInt(ran.Milliseconds(), 10)}}
-	ev.Text = fmt.Sprintf("%s ended after %v", p.Service, ran)
+		"instance": p.Instance, "pid": strconv.Itoa(w.t.PID), "host": p.Host, "build": p.BuildID, "version": p.Version, "gatherer": p.Gatherer, "ran_ms": strconv.FormatInt(least.Milliseconds(), 10), "ran_most_ms": strconv.FormatInt(most.Milliseconds(), 10)}}
+	ev.Text = fmt.Sprintf("%s ended after %s", p.Service, ran)
 	if killed {
 		e.met.kills.Inc()
 		ev.Kind = capture.EventOOMKill
-		ev.Text = fmt.Sprintf("%s was killed for its memory after %v: it had %s of %s", p.Service, ran, mib(w.mem.used), mib(w.mem.limit))
+		ev.Text = fmt.Sprintf("%s was killed for its memory after %s: it had %s of %s", p.Service, ran, mib(w.mem.used), mib(w.mem.limit))
 		ev.Attrs["memory_bytes"], ev.Attrs["memory_limit_bytes"] = strconv.FormatInt(w.mem.used, 10), strconv.FormatInt(w.mem.limit, 10)
 		from := now.Add(-before).UnixMilli()
 		// Where its profiles from before are: the page and the API read it.
@@ -145,6 +143,29 @@ func (e *Engine) tell(ctx context.Context, w *watch, now time.Time, killed bool)
 	if err := e.cfg.Events(ctx, []catalog.Event{ev}); err != nil {
 		e.log.Error("cannot store the event of a process's end", "kind", ev.Kind, "service", p.Service, "instance", p.Instance, "error", err)
 	}
+}
+
+// ran says how long a process ran at least, as of when it was last seen alive, and at most.
+func (w *watch) ran(now time.Time) (least, most time.Duration) {
+	if w.t.Process.Started == 0 {
+		return 0, 0
+	}
+	began := time.UnixMilli(w.t.Process.Started)
+	if most = max(now.Sub(began), 0).Round(time.Second); w.alive.IsZero() {
+		return 0, most
+	}
+	return min(max(w.alive.Sub(began), 0).Round(time.Second), most), most
+}
+
+// span writes a time that is known to lie between two.
+func span(least, most time.Duration) string {
+	switch {
+	case least == most:
+		return most.String()
+	case least == 0:
+		return "at most " + most.String()
+	}
+	return least.String() + " to " + most.String()
 }
 
 // attach delivers what was kept from just before the kill, and names it and what was captured before in the event.

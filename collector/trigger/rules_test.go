@@ -269,7 +269,8 @@ func TestNotKilled(t *testing.T) {
 	s.step(6 * time.Second)
 	s.write(map[string]string{"proc/7/stat": "7 (x) S 1 1 1 0 -1 0 1 2 3 4 9 0 7 8 20 0 12 0 6 1"}) // it started later
 	s.step(time.Second)
-	if len(s.events) != 1 || s.events[0].Kind != EventExit || s.events[0].Attrs["ran_ms"] != "3607000" {
+	if len(s.events) != 1 || s.events[0].Kind != EventExit || s.events[0].Attrs["ran_ms"] != "3606000" || s.events[0].Attrs["ran_most_ms"] != "3607000" ||
+		s.events[0].Text != "cart ended after 1h0m6s to 1h0m7s" {
 		t.Errorf("events %+v", s.events)
 	}
 }

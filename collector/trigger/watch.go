@@ -35,6 +35,7 @@ type watch struct {
 	cpus     float64
 	stat     procStat
 	statAt   time.Time
+	alive    time.Time // when it was last seen so
 	mem      memory    // as of the last look at which it was alive
 	rose     time.Time // when its cgroup's kills were last seen to have grown while it was alive: it may be the one that is dying
 	roseBy   int64
@@ -95,6 +96,7 @@ func (e *Engine) look(ctx context.Context, w *watch, now time.Time, rs *readings
 		e.ended(ctx, w, now)
 		return
 	}
+	w.alive = now
 	e.mu.Lock()
 	if w.left {
 		e.drop(w)
