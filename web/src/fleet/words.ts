@@ -17,6 +17,9 @@ export function count(n: number): string {
   return String(n).replace(/\B(?=(\d{3})+$)/g, ",");
 }
 
+/** several is a count with its noun: "1 process", "12 processes". */
+export const several = (n: number, one: string, more = `${one}s`) => `${count(n)} ${n === 1 ? one : more}`;
+
 /** percent is rounded down: 100 % says that there is no gap. */
 export function percent(watched: number, expected: number): string {
   return expected ? `${Math.floor((100 * watched) / expected)} %` : "";

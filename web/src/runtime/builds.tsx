@@ -2,7 +2,7 @@ import { computed } from "@preact/signals";
 import { get, type Params } from "../api";
 import { Command } from "../command";
 import { Problem } from "../fleet/problem";
-import { count, profilesOf } from "../fleet/words";
+import { profilesOf, several } from "../fleet/words";
 import { formatValue } from "../format";
 import { fetching, loaded, type Loaded } from "../loading";
 import { withLabel } from "../selector";
@@ -123,12 +123,24 @@ function Where(p: { list: Use[] }) {
       {p.list.map((u) => (
         <div key={`${u.service} ${u.version}`} title={u.nodes?.join(", ")}>
           <a href={profilesAt({ query: withLabel(withLabel("", "service_name", u.service), "service_version", u.version) })}>{u.service}</a> {u.version}{" "}
-          {u.running ? <>runs in {count(u.running)} {u.running === 1 ? "process" : "processes"}</> : <span class="note">ran until {clock(u.last, zone, "minute")}</span>}
+          {u.running ? <>runs in {several(u.running, "process", "processes")}</> : <span class="note">ran until {clock(u.last, zone, "minute")}</span>}
         </div>
       ))}
       {p.list.length === 0 && <span class="note">nobody ran it</span>}
     </>
   );
+}
+
+/** Path is a module's path, shortened from the left where there is no room: what it is called stays. */
+function Path(p: { path: string }) {
+  const name = /[^/]+(\/v\d+)?$/.exec(p.path)?.[0] ?? p.path;
+  return <span class="module mono" title={p.path}><span class="note" style={{ maxWidth: `calc(100% - ${name.length}ch)` }}><bdi>{p.path.slice(0, p.path.length - name.length)}</bdi></span><span>{name}</span></span>;
+}
+
+/** Version is the build's own; of one that has none, what its processes are called. */
+function Version(p: { b: Build }) {
+  const told = [...new Set(p.b.services.map((u) => u.version))].filter(Boolean).join(", ");
+  return p.b.version ? <>{p.b.version}</> : <span class="note" title="The build has no version of its own: service_version of its processes">{told}</span>;
 }
 
 function Builds(p: { list: List<Build>; stale: boolean }) {
@@ -147,9 +159,9 @@ function Builds(p: { list: List<Build>; stale: boolean }) {
                 <button class="quiet" disabled={!x.known} aria-pressed={x.id === b} aria-label={`Compare to ${x.id.slice(0, 12)}`} onClick={() => pick("b", x.id)}>to</button>
               </td>
               <td class="wrap"><Where list={x.services} /></td>
-              <td class="mono" title={x.module}>{x.known ? x.module : <span class="note">only its id is known</span>}</td><td class="num">{x.version}</td>
+              <td class="mod">{x.known ? <Path path={x.module} /> : <span class="note">only its id is known</span>}</td><td class="num"><Version b={x} /></td>
               <td class="num" title={x.vcs_revision}>{x.vcs_revision?.slice(0, 10)}{x.vcs_modified && " dirty"}</td><td class="num">{x.go_version}</td><td class="n">{x.known && x.modules}</td>
-              <td class="n">{x.size ? formatValue(x.size, "bytes") : ""}</td><td class="num">{clock(x.first_seen, zone, "minute")}</td>
+              <td class="n">{x.size ? formatValue(x.size, "bytes") : <span class="note" title="Nobody who can read the file has told its size: sonde builds add FILE tells it, and a collector on the node">—</span>}</td><td class="num">{clock(x.first_seen, zone, "minute")}</td>
             </tr>
           ))}
         </tbody>
@@ -177,7 +189,7 @@ function Having() {
                   <td><BuildLink id={x.id} /></td>
                   <td><span class="num">{x.found.path !== module && `${x.found.path} `}{x.found.version || "no version"}</span>{x.found.unknown && <span class="note"> may be in the range</span>}{x.found.declared && <span class="note"> in place of {x.found.declared}</span>}</td>
                   <td class="wrap"><Where list={x.services} /></td>
-                  <td class="mono">{x.module} {x.version}</td>
+                  <td class="mod"><Path path={x.module} /> <Version b={x} /></td>
                 </tr>
               ))}
             </tbody>
@@ -204,10 +216,10 @@ function DetailPanel() {
       {error && <Problem error={error} what="build" />}
       {data && (
         <>
-          <details open={settings.length > 0}><summary>{settings.length} settings</summary><ul class="attrs mono">{settings.map(([k, v]) => <li key={k}>{k}={v}</li>)}</ul></details>
-          <details><summary>{count(data.build.deps.length)} modules</summary><ul class="attrs mono">{data.build.deps.map((m) => <li key={m.path}><button class="link" title="Who else runs it?" onClick={() => go({ module: m.path, version: "" })}>{m.path}</button> {named(m)}</li>)}</ul></details>
+          <details open={settings.length > 0}><summary>{several(settings.length, "setting")}</summary><ul class="attrs mono">{settings.map(([k, v]) => <li key={k}>{k}={v}</li>)}</ul></details>
+          <details><summary>{several(data.build.deps.length, "module")}</summary><ul class="attrs mono">{data.build.deps.map((m) => <li key={m.path}><button class="link" title="Who else runs it?" onClick={() => go({ module: m.path, version: "" })}>{m.path}</button> {named(m)}</li>)}</ul></details>
           <details>
-            <summary>{count(data.processes.length)} processes ran it</summary>
+            <summary>{several(data.processes.length, "process", "processes")} ran it</summary>
             <ul class="attrs">
               {data.processes.map((q) => (
                 <li key={q.instance}><a href={profilesOf(q)}>{q.pod || `${q.node}:${q.pid}`}</a> {q.state} <span class="note">since {clock(q.started, view.value.zone)}</span> <span class="mono note">{Object.entries(q.conditions ?? {}).map(([k, v]) => `${k}=${v}`).join(" ")}</span></li>
@@ -236,9 +248,9 @@ function DiffPanel() {
       {data && !error && !changes.length && <p class="note none">The same modules, the same settings.</p>}
       {changes.length > 0 && (
         <div class="list">
-          <table class="rows places">
+          <table class="rows differs">
             <thead><tr><th scope="col">module or setting</th><th scope="col">change</th><th scope="col">from</th><th scope="col">to</th></tr></thead>
-            <tbody>{changes.map((c) => <tr key={`${c.change} ${c.name}`}><td class="mono">{c.name}</td><td>{c.change}</td><td class="num" title={c.from}>{c.from}</td><td class="num" title={c.to}>{c.to}</td></tr>)}</tbody>
+            <tbody>{changes.map((c) => <tr key={`${c.change} ${c.name}`}><td class="mod"><Path path={c.name} /></td><td>{c.change}</td><td class="num" title={c.from}>{c.from}</td><td class="num" title={c.to}>{c.to}</td></tr>)}</tbody>
           </table>
         </div>
       )}

@@ -1,7 +1,7 @@
 import { computed } from "@preact/signals";
 import { Command } from "../command";
 import { Problem } from "../fleet/problem";
-import { count } from "../fleet/words";
+import { count, several } from "../fleet/words";
 import { formatShare } from "../format";
 import { fetching, loaded } from "../loading";
 import { quote, withLabel } from "../selector";
@@ -104,13 +104,13 @@ function Traces(p: { d: Cycles }) {
       <div class="tools">
         <label class="by">process
           <select aria-label="Process" value={of} onChange={(e) => go({ instance: e.currentTarget.value }, true)}>
-            {processes.map((t) => <option key={t.instance} value={t.instance}>{`${t.name}: ${count(t.cycles)} cycles`}</option>)}
+            {processes.map((t) => <option key={t.instance} value={t.instance}>{`${t.name}: ${several(t.cycles, "cycle")}`}</option>)}
           </select>
         </label>
         <a href={linkTo({ tab: "charts", query: withLabel(view.value.query, "service_instance_id", of) })}>its time line</a>
       </div>
       <ul class="figures">
-        <li><b class="num">{count(list.length)}</b> cycles{list.length < one.cycles && <span class="note"> of {count(one.cycles)}: the last ones; a range that ends earlier shows others</span>}</li>
+        <li><b class="num">{count(list.length)}</b> {list.length === 1 ? "cycle" : "cycles"}{list.length < one.cycles && <span class="note"> of {count(one.cycles)}: the last ones; a range that ends earlier shows others</span>}</li>
         <li>pause p50 <b class="num">{seconds(quantile(pauses, 0.5))}</b></li>
         <li>p99 <b class="num">{seconds(quantile(pauses, 0.99))}</b></li>
         <li>longest <b class="num">{seconds(quantile(pauses, 1))}</b></li>

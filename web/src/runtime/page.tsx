@@ -10,15 +10,16 @@ import { ChartsTab } from "./charts";
 import { GCTab } from "./gc";
 import { LinesTab } from "./lines";
 import { matchersOf } from "./queries";
-import { go, linkTo, profilesAt, range, service, services, shown, view } from "./state";
+import { go, judged, linkTo, profilesAt, range, service, services, shown, view } from "./state";
 import { tabs } from "./url";
 import { VulnsTab } from "./vulns";
 
 /** RuntimePage is how the runtime behaves, what it prints about itself, and what binary it is. */
 export function RuntimePage() {
   const v = view.value;
+  const place = judged.value.error;
   const wrong = !range.value ? ["The time range cannot be read, or ends before it starts.", "Write times as now-1h, 2026-01-31 14:05 or 2026-01-31T14:05:00Z."]
-    : matchersOf(v.query) === null ? ["The selector cannot be read.", 'Write it as {service_name="cart",service_version=~"v1.*"}, or as a service\'s name.'] : null;
+    : matchersOf(v.query) === null ? [place ? `The selector cannot be read: ${place.message}` : "The selector cannot be read.", place?.hint || 'Write it as {service_name="cart",service_version=~"v1.*"}, or as a service\'s name.'] : null;
   return (
     <>
       <Bar />

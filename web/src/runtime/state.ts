@@ -9,20 +9,20 @@ import { isRelative, parseTime, toParam } from "../time";
 import { defaultView as explorer, formatView as explorerAddress } from "../url";
 import { column, gridOf, instant, ranged, resample, type Grid } from "./prom";
 import { chartQuery, charts, densestQuery, groupName, groupsQuery, intervalOf, matchersOf, onlyGroups, samplesQuery, scopeOf, type Chart } from "./queries";
-import { chosen, formatView, parseView, type View } from "./url";
+import { changed, chosen, formatView, parseView, type View } from "./url";
 
 export const view = signal<View>(parseView(globalThis.location?.search ?? "")); // the unit tests have no address
 
 /** go changes what is shown; replace leaves no step to go back to. */
 export function go(patch: Partial<View>, replace = false): void {
-  const next = { ...view.value, ...patch };
+  const next = changed(view.value, patch);
   const url = location.pathname + formatView(next);
   if (url !== location.pathname + location.search) history[replace ? "replaceState" : "pushState"](null, "", url);
   view.value = next;
 }
 
 /** linkTo is the address of a changed view. */
-export const linkTo = (patch: Partial<View>) => `/runtime${formatView({ ...view.value, ...patch })}`;
+export const linkTo = (patch: Partial<View>) => `/runtime${formatView(changed(view.value, patch))}`;
 
 /** profilesAt is the explorer's address for the same selection. */
 export function profilesAt(patch: { type?: string; from?: number; to?: number; baseFrom?: number; baseTo?: number; query?: string } = {}): string {
@@ -166,11 +166,16 @@ function followCharts(): void {
   }
 }
 
+/** What the server says of a selector that this page cannot read: it names the place. */
+export const judged = loaded<boolean>();
+const unread = computed(() => (view.value.query && matchersOf(view.value.query) === null ? view.value.query : ""));
+
 /** start follows the address and keeps what it asks for loaded. */
 export function start(): void {
   addEventListener("popstate", () => (view.value = parseView(location.search)));
   fetching(services, () => ({}), async (_, stop) => (await get<{ services: Service[] | null }>("services", { from: serverNow() - 7 * 864e5, to: serverNow() + 6e4 }, stop)).services ?? []);
   fetching(events, () => (tab.value === "charts" && range.value ? { service: service.value, ...(JSON.parse(spanned.value) as Span) } : null), async (p, stop) => (await get<{ events: Event[] | null }>("events", p as Params, stop)).events ?? []);
+  fetching(judged, () => (unread.value ? { query: unread.value, from: serverNow() - 6e4 } : null), async (p, stop) => !!(await get("types", p, stop)));
   followCharts();
   effect(() => {
     if (!view.value.live || !isRelative(view.value.to)) return;

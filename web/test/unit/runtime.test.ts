@@ -2,9 +2,10 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { cyclesOf, lastSteps, quantile } from "../../src/runtime/cycles";
 import { levels, tickCount, ticks, top, unitText } from "../../src/runtime/draw";
+import { pageIn, pageOf, turns } from "../../src/runtime/paging";
 import { column, gridOf, resample } from "../../src/runtime/prom";
 import { chartQuery, charts, densestQuery, groupName, groupsQuery, intervalOf, matchersOf, onlyGroups, samplesQuery, scopeOf } from "../../src/runtime/queries";
-import { choose, chosen, defaultView, formatView, parseView, toggle } from "../../src/runtime/url";
+import { changed, choose, chosen, defaultView, formatView, parseView, toggle } from "../../src/runtime/url";
 
 test("the address holds the whole view", () => {
   assert.equal(formatView(defaultView), "");
@@ -13,6 +14,21 @@ test("the address holds the whole view", () => {
   assert.deepEqual(parseView(formatView(v)), v);
   assert.equal(parseView("?by=a)or(b").by, "");
   assert.deepEqual(parseView("?tab=nosuch&tz=mars&from=&more=1"), defaultView);
+});
+
+test("pages of lines go on where the one before ended, and what chooses other lines goes to the newest", () => {
+  assert.deepEqual(turns("", { more: true, next: 70 }), { older: "before:70", newer: "" });
+  assert.deepEqual(turns("", { more: false }), { older: "", newer: "" });
+  assert.deepEqual(turns("before:70", { more: true, next: 40 }), { older: "before:40", newer: "after:70" });
+  assert.deepEqual(turns("after:70", { more: true, next: 90 }), { older: "before:70", newer: "after:90" });
+  assert.deepEqual(turns("after:90", { more: false }), { older: "before:90", newer: "" });
+  assert.deepEqual([pageOf(""), pageOf("before:70"), pageOf("after:70")], [{ order: "newest" }, { order: "newest", to: 70 }, { order: "oldest", from: 70 }]);
+  assert.deepEqual(["before:70", "after:100", "before:10", "later"].map((p) => pageIn(p, { from: 10, to: 100 })), ["before:70", "", "", ""]);
+  const v = { ...defaultView, tab: "lines" as const, page: "before:70" };
+  assert.equal(changed(v, { grep: "gc" }).page, "");
+  assert.equal(changed(v, { zone: "local" }).page, "before:70");
+  assert.equal(changed(v, { page: "after:70" }).page, "after:70");
+  assert.equal(changed(v, { query: v.query }).page, "before:70");
 });
 
 test("choices of charts are lists in the address", () => {
