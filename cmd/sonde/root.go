@@ -94,7 +94,7 @@ func (a *app) root() *cobra.Command {
 		a.promqlCommand(),
 		a.pinCommand(), a.deleteCommand(), a.backupCommand(), a.restoreCommand(), a.checkCommand(), a.migrateCommand(),
 		a.configCommand(), a.doctorCommand(), a.versionCommand(),
-		a.demoServiceCommand(), a.doctorWorkloadCommand(),
+		a.demoServiceCommand(), a.doctorWorkloadCommand(), a.runRestCommand(),
 	)
 	for _, c := range root.Commands() {
 		// What cobra finds wrong, it finds before RunE.

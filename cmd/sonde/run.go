@@ -54,6 +54,7 @@ PROG keeps standard input and output, the terminal and job control; signals are 
 its signal. As process 1 of a container it reaps whoever is left over. Nothing that happens to the collector makes PROG wait; what cannot be sent is
 dropped in the end, and counted (sonde_godebug_dropped_lines_total).
 
+Children that PROG leaves running keep its standard error: a process of this command's own passes on what they write, as it is, and ends with them.
 Children of PROG that are Go programs inherit GODEBUG and standard error: their lines are taken out and kept as text, but are no part of PROG's metrics.
 A service manager that signals all processes at once (systemd's KillMode=control-group) signals PROG twice: KillMode=mixed does not.`,
 		Example: `  sonde run -- ./cart --port 8080
@@ -87,6 +88,20 @@ A service manager that signals all processes at once (systemd's KillMode=control
 		return a.launch(cmd, &f, args)
 	}
 	return cmd
+}
+
+// runRestCommand is how sonde run starts this binary again, to pass on what children of a program that has ended still write.
+func (a *app) runRestCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    "run-rest",
+		Short:  "Copy standard input to standard error",
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			launch.Rest(a.stdin, a.stderr)
+			return nil
+		},
+	}
 }
 
 // launch runs the program; its error is how the program ended, nil where it ended well.
@@ -126,7 +141,7 @@ func (a *app) launch(cmd *cobra.Command, f *runFlags, args []string) error {
 		return err
 	}
 	end, err := launch.Run(launch.Config{Path: path, Args: args, Env: r.env, Stdin: stdin, Stdout: stdout, Stderr: stderr,
-		Traces: godebug.TracesOf(debug), Keep: f.keep, Started: r.started, Line: r.line})
+		Traces: godebug.TracesOf(debug), Keep: f.keep, Rest: []string{"run-rest"}, Started: r.started, Line: r.line})
 	if err != nil {
 		return err
 	}

@@ -20,6 +20,10 @@ type Config struct {
 	Traces godebug.Traces // that Env asks for
 	Keep   bool           // leave the traces in standard error too
 
+	// Rest are arguments with which this executable calls Rest with its standard input and error. It is started so where children of the program outlive it and hold its standard error, that is
+	// after Run has read it for the last time: their writes would kill them otherwise. nil: they do.
+	Rest []string
+
 	// Started is called once the program runs, before anything of its standard error is taken. nil: nobody is told.
 	Started func(pid int)
 	// Line is called with each line that is taken, which it may not keep.

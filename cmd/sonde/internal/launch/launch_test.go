@@ -26,6 +26,10 @@ import (
 const asLauncher = "LAUNCH_TEST_LINES"
 
 func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == "rest" {
+		Rest(os.Stdin, os.Stderr)
+		os.Exit(0)
+	}
 	file := os.Getenv(asLauncher)
 	if file == "" {
 		os.Exit(m.Run())
@@ -39,7 +43,7 @@ func TestMain(m *testing.M) {
 		os.Exit(99)
 	}
 	traces := godebug.Traces{GC: 1, Sched: 10 * time.Millisecond}
-	end, err := Run(Config{Path: path, Args: os.Args[1:], Env: append(os.Environ(), "GODEBUG="+traces.Merge("")), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Traces: traces,
+	end, err := Run(Config{Path: path, Args: os.Args[1:], Env: append(os.Environ(), "GODEBUG="+traces.Merge("")), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Traces: traces, Rest: []string{"rest"},
 		Line: func(b []byte, l *godebug.Line, _ time.Time) { lines.Add(1); text.Write(b) }})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -275,6 +279,91 @@ func TestChildKeepsStderr(t *testing.T) {
 	}
 	if got := read(t, stderr.Name()); string(got) != "last\n" {
 		t.Errorf("standard error is %q", got)
+	}
+}
+
+// TestDaemon: a child that outlives the program writes to its standard error as it would without a launcher, and what passes that on ends with it: the other side is closed then.
+func TestDaemon(t *testing.T) {
+	for _, tc := range []struct{ name, daemon, want string }{
+		{"writes later", "read go <%[1]s/go; echo late >&2 && echo wrote >%[1]s/wrote", "last\nlate\n"},
+		{"in its own session", "exec setsid sh -c 'read go <%[1]s/go; echo late >&2 && echo wrote >%[1]s/wrote'", "last\nlate\n"},
+		{"silent", "read go <%[1]s/go; echo wrote >%[1]s/wrote", "last\n"},
+		{"traces are its own", "read go <%[1]s/go; echo 'GC forced' >&2 && echo wrote >%[1]s/wrote", "last\nGC forced\n"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if _, err := exec.LookPath("setsid"); err != nil && strings.Contains(tc.daemon, "setsid") {
+				t.Skipf("SKIPPED: a daemon in a session of its own is NOT tested: %v", err)
+			}
+			dir := t.TempDir()
+			if err := syscall.Mkfifo(dir+"/go", 0o600); err != nil {
+				t.Fatal(err)
+			}
+			cmd, _ := launched(t, "sh", "-c", "("+fmt.Sprintf(tc.daemon, dir)+") & echo last >&2; exit 3")
+			ours, theirs, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer ours.Close()
+			cmd.Stderr = theirs
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			_ = theirs.Close()
+			_ = cmd.Wait() // for the launcher only: what it has are files
+			if got := cmd.ProcessState.ExitCode(); got != 3 {
+				t.Errorf("exit status %d, want 3", got)
+			}
+			if err := os.WriteFile(dir+"/go", []byte("go\n"), 0o600); err != nil { // the program has ended, and its launcher
+				t.Fatal(err)
+			}
+			got, err := io.ReadAll(ours) // until nobody holds it, the process that passes it on either
+			if err != nil || string(got) != tc.want {
+				t.Errorf("standard error is %q, %v; want %q", got, err, tc.want)
+			}
+			if wrote, err := os.ReadFile(dir + "/wrote"); err != nil || string(wrote) != "wrote\n" {
+				t.Errorf("the daemon wrote %q at its end, %v", wrote, err)
+			}
+		})
+	}
+}
+
+// TestDaemonNobodyReads: where standard error is closed on the other side, the daemon meets that as it would without a launcher.
+func TestDaemonNobodyReads(t *testing.T) {
+	dir := t.TempDir()
+	if err := syscall.Mkfifo(dir+"/ended", 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd, _ := launched(t, "sh", "-c", fmt.Sprintf(`(trap "" PIPE; while echo x >&2; do :; done; echo ended >%s/ended) & exit 0`, dir))
+	ours, theirs, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stderr = theirs
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = theirs.Close()
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	for running := true; running; { // what is written meanwhile is read, or the launcher waits to pass it on
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Errorf("ended with %v", err)
+			}
+			running = false
+		default:
+			if _, err := ours.Read(make([]byte, 64<<10)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if _, err := ours.Read(make([]byte, 1)); err != nil { // it writes on
+		t.Fatal(err)
+	}
+	_ = ours.Close()
+	if got := string(read(t, dir+"/ended")); got != "ended\n" {
+		t.Errorf("the daemon says %q", got)
 	}
 }
 

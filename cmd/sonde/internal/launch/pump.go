@@ -43,6 +43,7 @@ type pump struct {
 	keep  bool
 	line  func(text []byte, l *godebug.Line, at time.Time)
 	done  chan struct{}
+	held  bool // once done: somebody holds the other side still, and from is open
 
 	mu    sync.Mutex
 	ended time.Time // when the program did; zero: it runs
@@ -98,7 +99,11 @@ func (p *pump) take(text []byte, l *godebug.Line) {
 // run ends where the other side is closed, or where nobody reads standard error any more: then the program is told as it would be without us, by its own writes.
 func (p *pump) run() {
 	defer close(p.done)
-	defer p.from.Close()
+	defer func() {
+		if !p.held {
+			_ = p.from.Close()
+		}
+	}()
 	buf := make([]byte, pumpBytes)
 	for {
 		if p.setDeadline(time.Now()) != nil {
@@ -116,7 +121,7 @@ func (p *pump) run() {
 			p.last()
 			return
 		case p.isOver(time.Now()):
-			p.last()
+			p.held = p.last()
 			return
 		default:
 			if wait, held := p.split.Wait(time.Now()); held && wait == 0 && (p.split.Expire() != nil || p.flush() != nil) {
@@ -124,18 +129,14 @@ func (p *pump) run() {
 			}
 		}
 		if p.isTooLate(time.Now()) {
-			p.last()
+			p.held = p.last()
 			return
 		}
 	}
 }
 
-// last passes on what is held back.
-func (p *pump) last() {
-	if p.split.Close() == nil {
-		_ = p.flush()
-	}
-}
+// last passes on what is held back, and reports whether that can be done.
+func (p *pump) last() bool { return p.split.Close() == nil && p.flush() == nil }
 
 // errPassOn says that standard error cannot be written.
 var errPassOn = errors.New("cannot pass it on")

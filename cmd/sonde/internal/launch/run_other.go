@@ -4,6 +4,7 @@ package launch
 
 import (
 	"errors"
+	"io"
 	"syscall"
 )
 
@@ -11,6 +12,9 @@ import (
 func Run(cfg Config) (*Ended, error) {
 	return nil, &StartError{cfg.Path, errors.ErrUnsupported}
 }
+
+// Rest does nothing.
+func Rest(io.Reader, io.Writer) {}
 
 // Mirror does nothing.
 func (e *Ended) Mirror() {}

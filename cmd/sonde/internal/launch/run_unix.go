@@ -60,6 +60,12 @@ func Run(cfg Config) (*Ended, error) {
 			passedOn = nil
 		}
 	}
+	if p.held {
+		if cfg.Rest != nil && os.Getpid() != 1 { // with process 1 all others end
+			_ = handOver(cfg.Rest, p.from, cfg.Stderr) // where that fails nobody is left to pass it on, and the children are told by their own writes
+		}
+		_ = p.from.Close()
+	}
 	end.Torn = p.split.Lost()
 	return end, nil
 }
