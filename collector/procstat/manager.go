@@ -79,10 +79,15 @@ func New(cfg Config) *Manager {
 	return m
 }
 
-// SetTargets says what is read from the next round on. They are read from the eldest on: the first of a cgroup that can be read tells of it, and the next one goes on when that one has ended.
+// SetTargets says what is read from the next round on. They are read from the eldest on, launchers last: the first of a cgroup that can be read tells of it, and the next one goes on when that one has ended.
 func (m *Manager) SetTargets(targets []Target) {
 	targets = slices.Clone(targets)
-	slices.SortFunc(targets, func(a, b Target) int { return cmp.Or(cmp.Compare(a.Start, b.Start), cmp.Compare(a.PID, b.PID)) })
+	slices.SortFunc(targets, func(a, b Target) int {
+		if a.Launcher != b.Launcher {
+			return map[bool]int{true: 1, false: -1}[a.Launcher]
+		}
+		return cmp.Or(cmp.Compare(a.Start, b.Start), cmp.Compare(a.PID, b.PID))
+	})
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if len(targets) > 0 && !m.begun {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -22,6 +23,7 @@ import (
 	"github.com/sonde-io/sonde/collector/series"
 	"github.com/sonde-io/sonde/internal/catalog"
 	"github.com/sonde-io/sonde/internal/cgroup"
+	"github.com/sonde-io/sonde/symbols/build"
 )
 
 // kept is an appender that writes down what it takes: by instance and series.
@@ -263,6 +265,13 @@ func TestCgroupOnce(t *testing.T) {
 	if got := k.shares("process_cpu_seconds_total"); len(got) != 3 {
 		t.Errorf("process_cpu_seconds_total of %v, want all three", got)
 	}
+	launcher := twelve
+	launcher.Launcher = true
+	m.SetTargets([]Target{eleven, launcher, thirteen})
+	check("the eldest started the others", "thirteen")
+	m.SetTargets([]Target{launcher})
+	check("a launcher alone", "twelve")
+	m.SetTargets([]Target{thirteen, eleven, twelve})
 	if err := os.RemoveAll(filepath.Join(mounts.Proc, "12")); err != nil {
 		t.Fatal(err)
 	}
@@ -318,17 +327,20 @@ func TestTargets(t *testing.T) {
 	}
 	off := process(8, discover.Profiling)
 	off.Off = true
+	run := process(10, discover.Profiling)
+	run.Build = &build.Info{Mod: &debug.BuildInfo{Path: "github.com/sonde-io/sonde/cmd/sonde"}}
 	r := discover.Report{Processes: []discover.Process{process(1, discover.Profiling), process(2, discover.ByAgent), process(3, discover.ByAgent), process(4, discover.Denied),
-		process(5, discover.SelfProcess), process(6, discover.Waiting), process(7, discover.NeedsRoot), off, process(9, discover.NoEndpoint)}}
+		process(5, discover.SelfProcess), process(6, discover.Waiting), process(7, discover.NeedsRoot), off, process(9, discover.NoEndpoint), run}}
 	ts := Targets(r, "n1", func(id discover.Identity) (catalog.Process, bool) {
 		return catalog.Process{Instance: "agent", Labels: labels.FromStrings("service_instance_id", "agent", "service_name", "shop")}, id.PIDs[0] == 2
 	})
 	var got []string
 	for _, t := range ts {
-		got = append(got, fmt.Sprint(t.PID, t.Start, t.Instance, t.Labels, t.Agent))
+		got = append(got, fmt.Sprint(t.PID, t.Start, t.Instance, t.Labels, t.Agent)+map[bool]string{true: "launcher"}[t.Launcher])
 	}
 	want := []string{`1 1i1{service_instance_id="i1", service_name="cart"}false`, `2 2agent{service_instance_id="agent", service_name="shop"}true`,
-		`3 3i3{service_instance_id="i3", service_name="cart"}false`, `7 7i7{service_instance_id="i7", service_name="cart"}false`, `9 9i9{service_instance_id="i9", service_name="cart"}false`}
+		`3 3i3{service_instance_id="i3", service_name="cart"}false`, `7 7i7{service_instance_id="i7", service_name="cart"}false`, `9 9i9{service_instance_id="i9", service_name="cart"}false`,
+		`10 10i10{service_instance_id="i10", service_name="cart"}falselauncher`}
 	if len(got) != len(want) || !slices.EqualFunc(got, want, func(a, b string) bool { return strings.ReplaceAll(a, " ", "") == strings.ReplaceAll(b, " ", "") }) {
 		t.Errorf("targets %q, want %q", got, want)
 	}

@@ -18,7 +18,11 @@ type Target struct {
 	Labels   labels.Labels // of its series
 	Started  time.Time
 	Agent    bool // its agent tells process_*
+	Launcher bool // it may have started others of its cgroup, and tells of that only where they do not: Sonde's own command
 }
+
+// ownCommand is the main package of the command, under which programs run by "sonde run".
+const ownCommand = "github.com/sonde-io/sonde/cmd/sonde"
 
 // Targets returns the targets of what a scan found: all processes but those that rules or their owners want left alone, the scanner itself, and those whose agent's first push is awaited, which will have
 // another name then. agentOf returns the row under which an agent reports the process of that identity; a process whose agent says nothing any more is read as any other.
@@ -34,7 +38,7 @@ func Targets(r discover.Report, host string, agentOf func(id discover.Identity) 
 			continue
 		}
 		row := scrape.ProcessOf(*p, host)
-		t := Target{PID: p.PID, Start: p.StartTicks, Instance: p.Instance, Labels: row.Labels, Started: p.Started}
+		t := Target{PID: p.PID, Start: p.StartTicks, Instance: p.Instance, Labels: row.Labels, Started: p.Started, Launcher: p.Build != nil && p.Build.Mod != nil && p.Build.Mod.Path == ownCommand}
 		if p.State == discover.ByAgent && agentOf != nil {
 			if row, ok := agentOf(p.Identity); ok {
 				t.Agent, t.Instance, t.Labels = true, row.Instance, row.Labels
