@@ -154,7 +154,7 @@ function Builds(p: { list: List<Build>; stale: boolean }) {
           {p.list.builds.map((x) => (
             <tr key={x.id} class={x.id === a || x.id === b || x.id === view.value.build ? "picked" : ""}>
               <td><BuildLink id={x.id} /></td>
-              <td>
+              <td class="pair">
                 <button class="quiet" disabled={!x.known} aria-pressed={x.id === a} aria-label={`Compare from ${x.id.slice(0, 12)}`} onClick={() => pick("a", x.id)}>from</button>
                 <button class="quiet" disabled={!x.known} aria-pressed={x.id === b} aria-label={`Compare to ${x.id.slice(0, 12)}`} onClick={() => pick("b", x.id)}>to</button>
               </td>
