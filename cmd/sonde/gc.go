@@ -35,7 +35,7 @@ func (a *app) gcCommand() *cobra.Command {
 		Short: "What gctrace says: pauses, heap and goal, CPU by phase, per process",
 		Long: `List what the lines of GODEBUG=gctrace=1 say, one row per process: garbage collections (and how many of them were forced), how long they stopped
 the program (of a cycle's two stops the longer one's median and 99th percentile, and the longest of all), the heap at the start, at the end and live
-after it and its goal, each on average, and where the collector's CPU time went.
+after it and its goal, each on average, and where the collector's CPU time went. -o plot draws the same over time.
 
 The lines come from programs under sonde run, or from logs that the collector follows. runtime/metrics tells much of this for every process with an
 agent (sonde query go_gc_pauses_seconds); gctrace tells it cycle by cycle. --lines prints the lines.`,
@@ -51,10 +51,16 @@ agent (sonde query go_gc_pauses_seconds); gctrace tells it cycle by cycle. --lin
 
 // gcPanels are drawn by `sonde gc -o plot`.
 var gcPanels = []tracePanel{
-	{"longest pause", "gctrace_pause_seconds", `max by (service_name, service_instance_id) (max_over_time(gctrace_pause_secondsSELECTOR[STEP]))`},
-	{"heap, at its highest", "gctrace_heap_bytes", `max by (service_name, service_instance_id) (max_over_time(gctrace_heap_bytesSELECTOR[STEP]))`},
-	{"goal of the heap", "gctrace_goal_bytes", `max by (service_name, service_instance_id) (max_over_time(gctrace_goal_bytesSELECTOR[STEP]))`},
-	{"CPU of the collector, in CPUs", "gctrace_cpus", `sum by (service_name, service_instance_id) (sum_over_time(gctrace_cpu_secondsSELECTOR[STEP])) / SECONDS`},
+	{title: "longest pause", unit: promSeconds, expr: `max by (PROCESS) (max_over_time(gctrace_pause_secondsSELECTOR[STEP]))`},
+	{title: "heap before and after a cycle, live, and goal: the highest; forced cycles", unit: promBytes, by: "at", counts: "forced",
+		expr: `max by (PROCESS, at) (max_over_time(gctrace_heap_bytesSELECTOR[STEP]))
+or label_replace(max by (PROCESS) (max_over_time(gctrace_goal_bytesSELECTOR[STEP])), "at", "goal", "", "")
+or label_replace(sum by (PROCESS) (sum_over_time(gctrace_forcedSELECTOR[STEP])) > 0, "at", "forced", "", "")`,
+		lines: []traceMark{{'b', "before", []string{"start"}}, {'a', "after", []string{"end"}}, {'l', "live", []string{"live"}}, {'g', "goal", []string{"goal"}}}},
+	{title: "CPU of the collector by phase, of all that GOMAXPROCS allows", unit: promPercent, by: "phase",
+		expr: `sum by (PROCESS, phase) (sum_over_time(gctrace_cpu_secondsSELECTOR[STEP])) / SECONDS / on (PROCESS) group_left () max by (PROCESS) (last_over_time(gctrace_procsSELECTOR[STEP]))`,
+		lines: []traceMark{{'s', "stopped", []string{"sweep_termination", "mark_termination"}}, {'a', "assist", []string{"assist"}}, {'b', "background", []string{"background"}},
+			{'i', "idle", []string{"idle"}}}},
 }
 
 // gc asks for the figures of all processes.
@@ -119,7 +125,8 @@ func (a *app) writeGC(q *traceQuery, rows []*gcRow, limit int) error {
 	if _, err := fmt.Fprintf(a.stdout, "gctrace%s: %s in %s\n", between(q.r.From, q.r.To), plural(cycles, "cycle"), processCount(len(rows))); err != nil {
 		return err
 	}
-	tab := a.newTable("SERVICE", "WHERE", ">PID", "INSTANCE", ">CYCLES", ">FORCED", ">P50", ">P99", ">MAX", ">BEFORE", ">AFTER", ">LIVE", ">GOAL", ">GC CPU", ">STOPPED", ">ASSIST", ">BACKGROUND", ">IDLE", ">OF CPU")
+	tab := a.newTable("SERVICE", "WHERE", ">PID", "INSTANCE", ">CYCLES", ">FORCED", ">PAUSE P50", ">P99", ">MAX", ">HEAP BEFORE", ">AFTER", ">LIVE", ">GOAL",
+		">GC CPU", ">STOPPED", ">ASSIST", ">BACKGROUND", ">IDLE", ">OF CPU")
 	for _, row := range rows[:min(limit, len(rows))] {
 		cpu := 0.0
 		for _, s := range row.CPU {
@@ -130,7 +137,7 @@ func (a *app) writeGC(q *traceQuery, rows []*gcRow, limit int) error {
 			bytesCell(row.HeapStart), bytesCell(row.HeapEnd), bytesCell(row.HeapLive), bytesCell(row.Goal), secondsCell(cpu), ratioCell(stopped, cpu), ratioCell(row.CPU["assist"], cpu),
 			ratioCell(row.CPU["background"], cpu), ratioCell(row.CPU["idle"], cpu), ratioCell(row.Ratio, 1))...)
 	}
-	if err := tab.write(a.stdout); err != nil {
+	if err := tab.writeFolded(a.stdout, 4, 9, 13); err != nil {
 		return err
 	}
 	if more := len(rows) - limit; more > 0 {

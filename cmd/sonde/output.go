@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -126,6 +127,59 @@ func (t *table) write(w io.Writer) error {
 		return fmt.Errorf("write table: %w", err)
 	}
 	return nil
+}
+
+// writeFolded prints a table that is too wide for the terminal as several, one below the other: each has the first columns, so many as keys, which say what a row is about, and
+// of the others those up to the next of the ends, or as many as fit.
+func (t *table) writeFolded(w io.Writer, keys int, ends ...int) error {
+	if t.columns <= 0 || t.width() <= t.columns {
+		return t.write(w)
+	}
+	for from := keys; from < len(t.header); {
+		end := len(t.header)
+		if i := slices.IndexFunc(ends, func(e int) bool { return e > from }); i >= 0 {
+			end = ends[i]
+		}
+		part := t.part(keys, from, end)
+		for end > from+1 && part.width() > t.columns {
+			end--
+			part = t.part(keys, from, end)
+		}
+		if from > keys {
+			if _, err := fmt.Fprintln(w); err != nil {
+				return fmt.Errorf("write table: %w", err)
+			}
+		}
+		if err := part.write(w); err != nil {
+			return err
+		}
+		from = end
+	}
+	return nil
+}
+
+// part is the table of the first columns, so many as keys, and of those in [from, end).
+func (t *table) part(keys, from, end int) *table {
+	part := &table{header: slices.Concat(t.header[:keys], t.header[from:end]), columns: t.columns}
+	for _, row := range t.rows {
+		part.add(slices.Concat(row[:keys], row[from:end])...)
+	}
+	return part
+}
+
+// width is that of the longest line, without what write shortens: the last column where it is text is as wide as its header.
+func (t *table) width() int {
+	width := 2 * (len(t.header) - 1)
+	for i, h := range t.header {
+		longest := utf8.RuneCountInString(strings.TrimPrefix(h, ">"))
+		if i < len(t.header)-1 || strings.HasPrefix(h, ">") {
+			for _, row := range t.rows {
+				longest = max(longest, utf8.RuneCountInString(row[i]))
+			}
+		}
+		width += longest
+	}
+	return width
 }
 
 // shorten leaves at most n columns of s. A function's name loses its package path, from the left; what is no path, its right. Less than

@@ -247,7 +247,8 @@ func (a *app) plotProm(series []promSeries, params url.Values, limit int) error 
 		p.step = int64(step * 1000)
 	}
 	for _, s := range shown {
-		panel := plotPanel{title: strings.TrimPrefix(s.name(names), "{}")}
+		var panel plotPanel
+		panel.title = strings.TrimPrefix(s.name(names), "{}")
 		for _, pt := range s.points {
 			if pt.hist != nil {
 				return errHistograms

@@ -45,9 +45,18 @@ container_cpu_cfs_throttled_seconds_total. --lines prints the lines.`,
 
 // schedPanels are drawn by `sonde sched -o plot`.
 var schedPanels = []tracePanel{
-	{"goroutines that wait for a processor", "schedtrace_runqueue", `max by (service_name, service_instance_id) (max_over_time(schedtrace_runqueueSELECTOR[STEP]) + max_over_time(schedtrace_local_runqueueSELECTOR[STEP]))`},
-	{"idle processors", "schedtrace_idleprocs", `min by (service_name, service_instance_id) (min_over_time(schedtrace_idleprocsSELECTOR[STEP]))`},
-	{"threads", "schedtrace_threads", `max by (service_name, service_instance_id) (max_over_time(schedtrace_threadsSELECTOR[STEP]))`},
+	{title: "goroutines that wait for a processor, the most", unit: promNumber, by: "is", expr: schedLine("max", "runqueue", "global") + " or " + schedLine("max", "local_runqueue", "local"),
+		lines: []traceMark{{'g', "in the global queue", []string{"global"}}, {'p', "in the processors' own", []string{"local"}}}},
+	{title: "processors, and the fewest of them idle", unit: promNumber, by: "is", expr: schedLine("max", "gomaxprocs", "all") + " or " + schedLine("min", "idleprocs", "idle"),
+		lines: []traceMark{{'a', "all", []string{"all"}}, {'i', "idle", []string{"idle"}}}},
+	{title: "threads, the most", unit: promNumber, by: "is",
+		expr:  schedLine("max", "threads", "all") + " or " + schedLine("max", "idle_threads", "idle") + " or " + schedLine("max", "spinning_threads", "spinning"),
+		lines: []traceMark{{'a', "all", []string{"all"}}, {'i', "idle", []string{"idle"}}, {'s', "spinning", []string{"spinning"}}}},
+}
+
+// schedLine returns the expression of one line of a panel: what f makes of the metric, called is.
+func schedLine(f, metric, is string) string {
+	return fmt.Sprintf(`label_replace(%s by (PROCESS) (%s_over_time(schedtrace_%sSELECTOR[STEP])), "is", %q, "", "")`, f, f, metric, is)
 }
 
 // sched asks for the figures of all processes.
@@ -106,7 +115,7 @@ func (a *app) writeSched(q *traceQuery, rows []*schedRow, limit int) error {
 		return err
 	}
 	number := func(v float64) string { return formatNumber(v, "") }
-	tab := a.newTable("SERVICE", "WHERE", ">PID", "INSTANCE", ">LINES", ">PROCS", ">IDLE", ">QUEUE", ">MAX", ">LOCAL", ">MAX OF ONE", ">THREADS", ">IDLE", ">SPINNING", "GOROUTINES")
+	tab := a.newTable("SERVICE", "WHERE", ">PID", "INSTANCE", ">LINES", ">PROCS", ">IDLE", ">QUEUE", ">MAX", ">LOCAL", ">MAX OF ONE", ">THREADS", ">IDLE THREADS", ">SPINNING", "GOROUTINES")
 	for _, row := range rows[:min(limit, len(rows))] {
 		states := make([]string, 0, len(row.Goroutines))
 		for state := range row.Goroutines {
@@ -123,7 +132,7 @@ func (a *app) writeSched(q *traceQuery, rows []*schedRow, limit int) error {
 		tab.add(append(row.cells(), group(row.Lines), number(row.Procs), number(row.Idle), number(row.Queue), number(row.QueueMax), number(row.Local), number(row.LocalMax),
 			number(row.Threads), number(row.IdleThreads), number(row.Spinning), dash(text))...)
 	}
-	if err := tab.write(a.stdout); err != nil {
+	if err := tab.writeFolded(a.stdout, 4, 11); err != nil {
 		return err
 	}
 	if more := len(rows) - limit; more > 0 {

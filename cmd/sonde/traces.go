@@ -174,57 +174,6 @@ func (q *traceQuery) nothing(trace, flag string) error {
 	return err
 }
 
-// tracePanel is one expression of a plot; in it SELECTOR stands for the selector, STEP for the step and SECONDS for that in seconds.
-type tracePanel struct {
-	title string
-	name  string // of the values, which tells their unit
-	expr  string
-}
-
-// plot draws the panels one after the other, each on its own scale.
-// Of a range in which the lines, each of which makes a sample of the series of that name, begin late only the later part is drawn.
-func (q *traceQuery) plot(each string, panels []tracePanel, limit int) error {
-	if err := q.narrow(each); err != nil {
-		return err
-	}
-	length := time.Duration(q.r.To-q.r.From) * time.Millisecond
-	step := max(time.Second, (length / promValues).Round(time.Second))
-	params := url.Values{"start": {promTime(q.r.From)}, "end": {promTime(q.r.To)}, "step": {fmt.Sprintf("%g", step.Seconds())}}
-	found := false
-	for _, p := range panels {
-		params.Set("query", strings.NewReplacer("SELECTOR", q.selector, "STEP", fmt.Sprintf("%dms", step.Milliseconds()), "SECONDS", params.Get("step")).Replace(p.expr))
-		var answer promAnswer
-		if err := q.a.ask(q.cmd.Context(), "/prometheus/api/v1/query_range", params, &answer); err != nil {
-			return err
-		}
-		series, err := answer.Data.series()
-		if err != nil {
-			return err
-		}
-		if len(series) == 0 {
-			continue
-		}
-		for i := range series {
-			series[i].labels["__name__"] = p.name
-		}
-		if found {
-			fmt.Fprintln(q.a.stdout)
-		}
-		found = true
-		if _, err := fmt.Fprintln(q.a.stdout, p.title); err != nil {
-			return err
-		}
-		if err := q.a.plotProm(series, params, limit); err != nil {
-			return err
-		}
-	}
-	if !found {
-		_, err := fmt.Fprintf(q.a.stdout, "nothing to draw%s\n", between(q.r.From, q.r.To))
-		return err
-	}
-	return nil
-}
-
 // narrow lets the range begin where the samples of a series do.
 func (q *traceQuery) narrow(name string) error {
 	length := q.r.To - q.r.From
