@@ -18,7 +18,8 @@ func (a *app) getCommand() *cobra.Command {
 		Long: `Fetch merged profiles as one file: for go tool pprof, for other tools, or for a build.
 
 pprof is a gzipped pprof profile; folded is one stack a line, as flame graph scripts read it; speedscope is JSON for
-https://www.speedscope.app; json is the table of all functions; pgo is a CPU profile reduced to what go build -pgo reads:
+https://www.speedscope.app; json is the table of all functions; pgo is a CPU profile reduced to what go build -pgo reads,
+in which a process that was profiled for a part of the time, as scraped ones are, weighs like one profiled all the time:
 standard error tells of how many samples it is, of which builds and how old they are, and how much of the hot code the
 newest build still has.`,
 		Example: `  sonde get --service cart --since 15m -f cart.pb.gz && go tool pprof cart.pb.gz

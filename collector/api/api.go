@@ -20,6 +20,8 @@ import (
 // Store is what queries read; *store.Store is one.
 type Store interface {
 	Merge(ctx context.Context, q store.Query) (*profiles.Stacks, error)
+	Estimate(ctx context.Context, q store.Query) (*store.Estimate, error)
+	MergeEven(ctx context.Context, q store.Query, e *store.Estimate) (*profiles.Stacks, error)
 	EachWindow(ctx context.Context, q store.Query, width int64, fn func(w store.Window) error) error
 	Series(ctx context.Context, q store.SeriesQuery) ([]store.Series, error)
 	Services(ctx context.Context, from, to int64) ([]store.ServiceInfo, error)

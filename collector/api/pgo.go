@@ -48,8 +48,8 @@ type PGOReport struct {
 	Type      profiles.TypeDesc `json:"type"`
 	From      int64             `json:"from"` // Unix ms
 	To        int64             `json:"to"`
-	Total     int64             `json:"total"`   // of the type's unit
-	Samples   int64             `json:"samples"` // about: the total by the sampling period; 0: not known
+	Total     int64             `json:"total"`   // of the type's unit; what was profiled for less of its time counts as much more (store.Estimate.Even)
+	Samples   int64             `json:"samples"` // about: what was counted by the sampling period; 0: not known
 	Period    int64             `json:"period"`
 	Profiles  int               `json:"profiles"`
 	Processes int               `json:"processes"`
@@ -98,33 +98,38 @@ type pgoReport struct {
 }
 
 func (p *pgoReport) run(ctx context.Context) (*PGOReport, error) {
-	s, own, err := p.h.merge(ctx, p.q)
+	e, err := p.h.cfg.Store.Estimate(ctx, p.q)
+	if err != nil {
+		return nil, err
+	}
+	s, own, err := p.h.mergeEven(ctx, p.q, e)
 	if err != nil {
 		return nil, err
 	}
 	p.top = profiles.NewTop(s, nil, profiles.TopOptions{Limit: -1, OwnModule: own})
 	p.out = PGOReport{Type: p.top.Type, From: p.q.From, To: p.q.To, Total: p.top.Total, Period: s.Stats.Period, Profiles: s.Stats.Profiles, Builds: []PGOBuild{}, Newest: []PGOBuild{}, Source: "none", Missing: []PGOFunction{}}
+	counted, err := p.whose(ctx, e)
+	if err != nil {
+		return nil, err
+	}
 	switch {
 	case p.q.Type.Sample == "samples":
-		p.out.Samples = p.top.Total
+		p.out.Samples = int64(counted)
 	case p.out.Period > 0:
-		p.out.Samples = p.top.Total / p.out.Period
-	}
-	if err := p.whose(ctx); err != nil {
-		return nil, err
+		p.out.Samples = int64(counted) / p.out.Period
 	}
 	return &p.out, p.still(ctx)
 }
 
-// whose finds the builds whose profile it is.
-func (p *pgoReport) whose(ctx context.Context) error {
+// whose finds the builds whose profile it is, and what was counted of them.
+func (p *pgoReport) whose(ctx context.Context, e *store.Estimate) (counted float64, err error) {
 	series, err := p.h.cfg.Store.Series(ctx, store.SeriesQuery{Query: p.q, Step: p.q.To - p.q.From, By: []string{"service_name", "service_instance_id"}})
 	if err != nil {
-		return err
+		return 0, err
 	}
 	ps, err := p.catalog.FleetProcesses(ctx, p.q.From, maxPGOProcesses)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	p.running = map[string]catalog.FleetProcess{}
 	for _, proc := range ps {
@@ -132,6 +137,7 @@ func (p *pgoReport) whose(ctx context.Context) error {
 	}
 	p.builds = map[string]*PGOBuild{}
 	services := map[string]bool{}
+	weighed := 0.0
 	for _, s := range series {
 		services[s.Labels.Get("service_name")] = true
 		proc := p.running[s.Labels.Get("service_instance_id")]
@@ -142,13 +148,18 @@ func (p *pgoReport) whose(ctx context.Context) error {
 		}
 		b.Processes++
 		p.out.Processes++
-		if p.out.Total > 0 {
-			b.Share += s.Total / float64(p.out.Total)
+		counted += s.Total
+		weighed += s.Total * e.Even(s.Labels)
+		b.Share += s.Total * e.Even(s.Labels)
+	}
+	for _, b := range p.builds {
+		if weighed > 0 {
+			b.Share /= weighed
 		}
 	}
 	for service := range services {
 		if err := p.describe(ctx, service); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	for _, b := range p.builds {
@@ -156,7 +167,7 @@ func (p *pgoReport) whose(ctx context.Context) error {
 	}
 	slices.SortFunc(p.out.Builds, func(x, y PGOBuild) int { return cmp.Or(cmp.Compare(y.Share, x.Share), strings.Compare(x.ID, y.ID)) })
 	slices.SortFunc(p.out.Newest, func(x, y PGOBuild) int { return strings.Compare(x.Service, y.Service) })
-	return nil
+	return counted, nil
 }
 
 // describe adds what the catalogue knows of a service's builds, and which of them is the newest of those that ran in the range.
@@ -257,7 +268,7 @@ func (p *pgoReport) functions(ctx context.Context, b *PGOBuild, has map[string]b
 	}
 	q := p.q
 	q.Matchers = append(slices.Clone(q.Matchers), m)
-	s, err := p.h.cfg.Store.Merge(ctx, q)
+	s, err := p.h.cfg.Store.Merge(ctx, q) // which functions there are is all that is asked for
 	if err != nil {
 		return "", err
 	}

@@ -32,16 +32,17 @@ func near(a, b float64) bool { return math.Abs(a-b) < 1e-9 }
 
 func TestPGOReport(t *testing.T) {
 	f := filled(t, nil)
+	// i1 was there for 135 s and profiled in 30 of them: what was counted of it stands for 4.5 times as much. i2 was profiled all the time.
 	f.h.RegisterPGO(f.mux, f.cat, nil)
 	var r PGOReport
 	f.decode(t, &r, "pgo", "query", "cart", "type", "cpu", "from", "now-1h")
-	if r.Total != 330_000_000 || r.Samples != 33 || r.Profiles != 3 || r.Processes != 2 || r.Type.ID != "cpu:cpu" {
+	if r.Total != 715_000_000 || r.Samples != 33 || r.Profiles != 3 || r.Processes != 2 || r.Type.ID != "cpu:cpu" {
 		t.Errorf("%+v", r)
 	}
-	if len(r.Builds) != 2 || r.Builds[0].ID != "b-v2" || !near(r.Builds[0].Share, 22.0/33) || r.Builds[1].ID != "b-v1" || !near(r.Builds[1].Share, 11.0/33) || r.Builds[1].FirstSeen != ms(10*time.Minute) {
+	if len(r.Builds) != 2 || r.Builds[0].ID != "b-v1" || !near(r.Builds[0].Share, 49.5/71.5) || r.Builds[1].ID != "b-v2" || !near(r.Builds[1].Share, 22.0/71.5) || r.Builds[0].FirstSeen != ms(10*time.Minute) {
 		t.Errorf("builds %+v", r.Builds)
 	}
-	if len(r.Newest) != 1 || r.Newest[0].ID != "b-v2" || r.Source != "profiles" || !near(r.Exists, 32.0/33) || len(r.Missing) != 1 || r.Missing[0].Function != "runtime.mallocgc" {
+	if len(r.Newest) != 1 || r.Newest[0].ID != "b-v2" || !near(r.Newest[0].Share, 22.0/71.5) || r.Source != "profiles" || !near(r.Exists, 67/71.5) || len(r.Missing) != 1 || r.Missing[0].Function != "runtime.mallocgc" {
 		t.Errorf("newest %+v by %s: %f exists, missing %+v", r.Newest, r.Source, r.Exists, r.Missing)
 	}
 
@@ -58,7 +59,7 @@ func TestPGOReport(t *testing.T) {
 	f.h.RegisterPGO(mux, f.cat, tables{"b-v3": program})
 	g.mux = mux
 	g.decode(t, &r, "pgo", "query", "cart", "type", "cpu", "from", "now-1h")
-	if len(r.Newest) != 1 || r.Newest[0].ID != "b-v3" || r.Newest[0].Version != "v3" || r.Source != "binary" || !near(r.Exists, 1.0/33) || len(r.Missing) != 2 || r.Missing[0].Function != "example.com/cart/db.Get" {
+	if len(r.Newest) != 1 || r.Newest[0].ID != "b-v3" || r.Newest[0].Version != "v3" || r.Source != "binary" || !near(r.Exists, 4.5/71.5) || len(r.Missing) != 2 || r.Missing[0].Function != "example.com/cart/db.Get" {
 		t.Errorf("newest %+v by %s: %f exists, missing %+v", r.Newest, r.Source, r.Exists, r.Missing)
 	}
 	if w := f.get(t, "pgo", "query", "cart", "type", "heap"); w.Code != http.StatusBadRequest {
@@ -100,5 +101,45 @@ func TestPGOWeighsByTime(t *testing.T) {
 	}
 	if _, err := (tables{}).Functions("none"); !errors.Is(err, os.ErrNotExist) {
 		t.Error(err)
+	}
+}
+
+// TestPGOWeighsByCoverage merges a process with an agent, which profiles all the time, and one that is scraped for ten seconds of each minute: both burn half a core, and weigh the same.
+func TestPGOWeighsByCoverage(t *testing.T) {
+	f := newFixture(t, nil)
+	push := func(instance, gatherer string, i int, every, length int64) {
+		p := cpu(t, stack{"main.main;main." + gatherer, length / 20}) // of 10 ms each
+		start := ms(time.Hour) + int64(i)*every
+		ls := labels.FromStrings("service_name", "cart", "service_instance_id", instance)
+		err := f.st.Append(t.Context(), store.Push{Profiles: []store.Profile{{Labels: ls, Type: "cpu", Start: start, End: start + length, Data: p}},
+			Process: &catalog.Process{Instance: instance, Service: "cart", Labels: ls, Gatherer: gatherer, State: "running", FirstSeen: ms(time.Hour), LastSeen: start + length}})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 40 {
+		push("a", "agent", i, 15_000, 15_000)
+	}
+	for i := range 10 {
+		push("b", "scrape", i, 60_000, 10_000)
+	}
+	w := f.get(t, "profile", "query", "cart", "type", "cpu", "format", "pgo", "from", "now-1h", "to", "now-50m")
+	p, err := profile.Parse(w.Body)
+	if err != nil || w.Code != http.StatusOK {
+		t.Fatal(w.Code, err)
+	}
+	for _, s := range p.Sample {
+		if name := s.Location[0].Line[0].Function.Name; !near(float64(s.Value[0]), 300e9) {
+			t.Errorf("%s weighs %d, want half of ten minutes", name, s.Value[0])
+		}
+	}
+	if len(p.Sample) != 2 {
+		t.Errorf("%d samples, want one of each process", len(p.Sample))
+	}
+	f.h.RegisterPGO(f.mux, f.cat, nil)
+	var r PGOReport
+	f.decode(t, &r, "pgo", "query", "cart", "type", "cpu", "from", "now-1h", "to", "now-50m")
+	if r.Total != 600e9 || r.Samples != 35_000 || len(r.Builds) != 1 || !near(r.Builds[0].Share, 1) {
+		t.Errorf("the report says %+v", r)
 	}
 }

@@ -93,11 +93,20 @@ func (h *Handler) top(ctx context.Context, r *http.Request) (any, error) {
 
 // merge adds up what q selects and finds the modules whose functions are the services' own.
 func (h *Handler) merge(ctx context.Context, q store.Query) (*profiles.Stacks, string, error) {
+	return h.merged(ctx, q, func() (*profiles.Stacks, error) { return h.cfg.Store.Merge(ctx, q) })
+}
+
+// mergeEven is merge for a compiler, for which a process counts by what it did, whoever profiled it and for how much of the time.
+func (h *Handler) mergeEven(ctx context.Context, q store.Query, e *store.Estimate) (*profiles.Stacks, string, error) {
+	return h.merged(ctx, q, func() (*profiles.Stacks, error) { return h.cfg.Store.MergeEven(ctx, q, e) })
+}
+
+func (h *Handler) merged(ctx context.Context, q store.Query, merge func() (*profiles.Stacks, error)) (*profiles.Stacks, string, error) {
 	own, err := h.ownModules(ctx, q.Matchers)
 	if err != nil {
 		return nil, "", err
 	}
-	s, err := h.cfg.Store.Merge(ctx, q)
+	s, err := merge()
 	if err != nil {
 		return nil, "", err
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/sonde-io/sonde/collector/reply"
 	"github.com/sonde-io/sonde/profiles"
+	"github.com/sonde-io/sonde/profiles/store"
 )
 
 // profile answers with the merged profile itself, in the formats of other tools.
@@ -22,6 +23,9 @@ func (h *Handler) profile(ctx context.Context, r *http.Request) (any, error) {
 	}
 	if p.err != nil {
 		return nil, p.err
+	}
+	if format == "pgo" {
+		return h.pgo(ctx, q)
 	}
 	s, own, err := h.merge(ctx, q)
 	if err != nil {
@@ -38,18 +42,33 @@ func (h *Handler) profile(ctx context.Context, r *http.Request) (any, error) {
 	case "speedscope":
 		f.contentType, f.name = "application/json", strings.ReplaceAll(q.Type.String(), ":", "-")+".speedscope.json"
 		err = profiles.WriteSpeedscope(&buf, s)
-	case "pgo":
-		f.name = "default.pgo"
-		err = profiles.WritePGO(&buf, s)
 	default:
 		err = profiles.WritePprof(&buf, s)
-	}
-	if errors.Is(err, profiles.ErrNoPGO) {
-		return nil, &reply.Error{Status: http.StatusUnprocessableEntity, Message: err.Error(), Hint: "a wider range, another selector, or a newer Go for the program", Cause: err}
 	}
 	if err != nil {
 		return nil, err
 	}
 	f.data = buf.Bytes()
 	return f, nil
+}
+
+// pgo answers with a profile for the compiler.
+func (h *Handler) pgo(ctx context.Context, q store.Query) (any, error) {
+	e, err := h.cfg.Store.Estimate(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	s, _, err := h.mergeEven(ctx, q, e)
+	if err != nil {
+		return nil, err
+	}
+	var buf bytes.Buffer
+	err = profiles.WritePGO(&buf, s)
+	if errors.Is(err, profiles.ErrNoPGO) {
+		return nil, &reply.Error{Status: http.StatusUnprocessableEntity, Message: err.Error(), Hint: "a wider range, another selector, or a newer Go for the program", Cause: err}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return file{contentType: "application/octet-stream", name: "default.pgo", data: buf.Bytes()}, nil
 }

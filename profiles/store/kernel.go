@@ -360,6 +360,7 @@ func (a *adder) addSpans(chunk *chunkInfo, b []byte, sel *selection, of *spanTas
 		if sel.weights[p] == 0 || base == noCell || !of.sets[rows.set[i]] {
 			continue
 		}
+		base += sel.at
 		if sel.slots != nil {
 			base += sel.slots[p]
 		}

@@ -59,7 +59,7 @@ func newMerger(s *Store, q *Query, b *budget) *merger {
 
 func (m *merger) wantsHeads() bool { return false }
 
-func (m *merger) head(labels.Labels, uint32, int64, int64, int128) error { return nil }
+func (m *merger) head(labels.Labels, uint32, tally) error { return nil }
 
 // part returns the part of the lexicon that numbers ds's stacks now.
 func (m *merger) part(ds *dataset) *mergePart {

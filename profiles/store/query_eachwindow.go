@@ -107,9 +107,9 @@ type windowAdder struct {
 	profiles []int
 }
 
-func (a *windowAdder) head(_ labels.Labels, slot uint32, n, length int64, _ int128) error {
-	a.covered[slot] += length
-	a.profiles[slot] += int(n)
+func (a *windowAdder) head(_ labels.Labels, slot uint32, t tally) error {
+	a.covered[slot] += t.length
+	a.profiles[slot] += int(t.profiles)
 	return nil
 }
 

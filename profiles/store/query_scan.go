@@ -30,11 +30,19 @@ type scan struct {
 // sink takes what a scan finds.
 type sink interface {
 	// head takes the total of the profiles of a source with labels ls that start in a slot.
-	head(ls labels.Labels, slot uint32, profiles, length int64, total int128) error
+	head(ls labels.Labels, slot uint32, t tally) error
 	// rows takes what is to be added up of a dataset; nil where heads are all that is wanted.
 	rows(ctx context.Context, f *file, ds *dataset, tasks []task) error
 	// wantsHeads says that heads with totals are wanted, and no rows.
 	wantsHeads() bool
+}
+
+// tally is what is known of some profiles of a source without their rows.
+type tally struct {
+	profiles    int64
+	length      int64 // ms, Σ of their intervals, times what they stand for
+	first, last int64 // start of the first and end of the last, Unix ms
+	total       int128
 }
 
 // task is a group of a chunk, or its span rows, that are to be read, and what of them counts.
@@ -117,7 +125,7 @@ func (s *scan) found(name string, src *asked, slot uint32, n, length, first, las
 	if src.period != 0 && src.end >= s.last {
 		s.last, s.stats.Period = src.end, src.period
 	}
-	return s.sink.head(src.labels, slot, n, length, total)
+	return s.sink.head(src.labels, slot, tally{n, length, first, last, total})
 }
 
 // datasetScan is a scan's work on one dataset.

@@ -106,7 +106,7 @@ func newSeenAdder(s *Store, q *FunctionsQuery, steps int, b *budget) *seenAdder 
 
 func (a *seenAdder) wantsHeads() bool { return false }
 
-func (a *seenAdder) head(labels.Labels, uint32, int64, int64, int128) error { return nil }
+func (a *seenAdder) head(labels.Labels, uint32, tally) error { return nil }
 
 func (a *seenAdder) rows(ctx context.Context, f *file, ds *dataset, tasks []task) error {
 	lex, b := a.store.lexicons.get(ds.info.Service), a.scan.budget

@@ -31,6 +31,9 @@ type group struct {
 // Series returns totals over time: of the whole steps of the range (one step, shorter, where the range is shorter than that), the largest totals
 // first. A Total is over the whole range. More points than memory should be given to, and what is over the limits of a query, are a *LimitError.
 func (s *Store) Series(ctx context.Context, q SeriesQuery) ([]Series, error) {
+	if q.Estimate {
+		return s.estimatedSeries(ctx, q)
+	}
 	n := int64(0)
 	if q.Step > 0 {
 		n = max(1, (q.To-q.From)/q.Step)
@@ -95,7 +98,7 @@ func (a *seriesAdder) wantsHeads() bool {
 	return a.heads
 }
 
-func (a *seriesAdder) head(ls labels.Labels, slot uint32, _, _ int64, total int128) error {
+func (a *seriesAdder) head(ls labels.Labels, slot uint32, t tally) error {
 	if !a.wantsHeads() {
 		return nil
 	}
@@ -108,7 +111,7 @@ func (a *seriesAdder) head(ls labels.Labels, slot uint32, _, _ int64, total int1
 		a.lastLabels, a.lastGroup = ls, g
 	}
 	cell := &a.adder.cells[g.at+slot]
-	*cell = cell.Add(total)
+	*cell = cell.Add(t.total)
 	return nil
 }
 

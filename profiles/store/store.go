@@ -88,7 +88,9 @@ type SeriesQuery struct {
 	By   []string // group by these labels, by labels of samples as sample.NAME; none: one series
 	// Stats, if not nil, is filled with what was added up.
 	Stats *profiles.MergeStats
-	Top   int // keep the series with the largest totals and add up the rest under the label set {__rest__="true"}; 0: all
+	// Estimate multiplies what is of an interval type as Store.Estimate says, over the whole range: an estimate of what it would be had all processes been profiled all the time.
+	Estimate bool
+	Top      int // keep the series with the largest totals and add up the rest under the label set {__rest__="true"}; 0: all
 }
 
 // Series is one group's totals: Values[i] is over [From+i*Step, From+(i+1)*Step): an interval's sum, a gauge's mean.
