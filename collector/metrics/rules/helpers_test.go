@@ -146,8 +146,15 @@ func profilesOf(t testing.TB) *store.Store {
 	return st
 }
 
-// push stores a profile of 15 s that began so long before now; column and unit are of its values.
+// push stores a profile of 15 s that an agent took and that began so long before now; column and unit are of its values.
 func push(t testing.TB, st *store.Store, typ, column, unit, service, instance string, before time.Duration, stacks ...stack) {
+	t.Helper()
+	start := now.Add(-before).UnixMilli()
+	pushOf(t, st, typ, column, unit, catalog.Process{Instance: instance, Service: service, Gatherer: "agent", State: "running", FirstSeen: start, LastSeen: start + 15000}, start, start+15000, stacks...)
+}
+
+// pushOf stores a profile of a process.
+func pushOf(t testing.TB, st *store.Store, typ, column, unit string, process catalog.Process, start, end int64, stacks ...stack) {
 	t.Helper()
 	p := &profile.Profile{SampleType: []*profile.ValueType{{Type: column, Unit: unit}}}
 	byName := map[string]*profile.Location{}
@@ -172,11 +179,10 @@ func push(t testing.TB, st *store.Store, typ, column, unit, service, instance st
 	if err != nil {
 		t.Fatal(err)
 	}
-	ls := labels.FromStrings("service_instance_id", instance, "service_name", service)
-	start := now.Add(-before).UnixMilli()
+	process.Labels = labels.FromStrings("service_instance_id", process.Instance, "service_name", process.Service)
 	err = st.Append(t.Context(), store.Push{
-		Process:  &catalog.Process{Instance: instance, Service: service, Labels: ls, Gatherer: "agent", State: "running", FirstSeen: start, LastSeen: start + 15000},
-		Profiles: []store.Profile{{Labels: ls, Type: typ, Start: start, End: start + 15000, Data: data}},
+		Process:  &process,
+		Profiles: []store.Profile{{Labels: process.Labels, Type: typ, Start: start, End: end, Data: data}},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -28,9 +28,9 @@ import (
 // Config configures a Manager. Query, Queryable, Appendable and Series are required, Profiles where there are profile series.
 type Config struct {
 	Settings   Settings
-	Query      promrules.QueryFunc // evaluates a rule's expression
-	Queryable  storage.Queryable   // for how long alerts were pending before a restart
-	Appendable storage.Appendable  // takes what recording rules give, and ALERTS
+	Query      promrules.QueryFunc // evaluates a rule's expression: here, or over what a server has
+	Queryable  storage.Queryable   // for how long alerts were pending before a restart: here, where Appendable keeps ALERTS_FOR_STATE
+	Appendable storage.Appendable  // takes what recording rules give, ALERTS and ALERTS_FOR_STATE
 	Series     series.Appender     // takes profile series
 	Profiles   Profiles
 	Timeout    time.Duration         // of the evaluation of one profile series; 0: 30s
@@ -52,6 +52,7 @@ type Manager struct {
 	cfg      Config
 	log      *slog.Logger
 	metrics  *metrics
+	started  time.Time
 	state    atomic.Pointer[state]
 	changed  chan struct{} // holds one where state is not yet in force
 	rules    *promrules.Manager
@@ -110,7 +111,7 @@ func New(cfg Config) (*Manager, error) {
 	if err != nil {
 		return nil, fmt.Errorf("rules: %w", err)
 	}
-	m := &Manager{cfg: cfg, log: cfg.Log, metrics: newMetrics(cfg.Registerer), changed: make(chan struct{}, 1)}
+	m := &Manager{cfg: cfg, log: cfg.Log, metrics: newMetrics(cfg.Registerer), started: time.Now(), changed: make(chan struct{}, 1)}
 	m.state.Store(st)
 	m.notifier = notifier.NewManager(&notifier.Options{QueueCapacity: queueCapacity, DrainOnShutdown: true, Registerer: cfg.Registerer}, model.UTF8Validation, m.log)
 	if err := m.notifier.ApplyConfig(st.alerting); err != nil {

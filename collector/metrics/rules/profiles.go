@@ -27,8 +27,8 @@ type Profiles interface {
 const (
 	samplePrefix = "sample." // of labels of samples in By
 	serviceLabel = "service_name"
-	restLabel    = "__rest__" // of the series that adds up what is beyond the top
-	lookback     = 24 * time.Hour
+	restLabel    = "__rest__"         // of the series that adds up what is beyond the top
+	lookback     = 7 * 24 * time.Hour // how long a service that ended is said to be silent: the catalogue's list of blocks of a week is read for it, and no block
 )
 
 // result is what a rule gives for a window: one sample per label set.
@@ -90,9 +90,14 @@ func labelName(s string) string {
 	return string(b)
 }
 
-// sums returns the groups' totals of q over the window, the largest first, at most top of them.
-func (w *window) sums(ctx context.Context, q store.Query, by []string) ([]store.Series, error) {
-	all, err := w.p.Series(ctx, store.SeriesQuery{Query: q, Step: q.To - q.From, By: by, Top: w.c.top})
+// totals returns the groups' totals of q over the window, the largest first. An interval's are estimates: what was profiled for a part of the window counts for all that it was there.
+func (w *window) totals(ctx context.Context, q store.Query, top int) ([]store.Series, error) {
+	return w.p.Series(ctx, store.SeriesQuery{Query: q, Step: q.To - q.From, By: w.c.by, Top: top, Estimate: true})
+}
+
+// sums returns totals, at most top of them.
+func (w *window) sums(ctx context.Context, q store.Query) ([]store.Series, error) {
+	all, err := w.totals(ctx, q, w.c.top)
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +114,7 @@ func (w *window) sums(ctx context.Context, q store.Query, by []string) ([]store.
 func (w *window) total(ctx context.Context) error {
 	q := w.q
 	q.Focus = w.c.focus
-	all, err := w.sums(ctx, q, w.c.by)
+	all, err := w.sums(ctx, q)
 	if err != nil || len(all) == 0 {
 		return err
 	}
@@ -150,14 +155,14 @@ func (w *window) scale(ctx context.Context) (float64, error) {
 
 // share records the share of the function's stacks in each group's total.
 func (w *window) share(ctx context.Context) error {
-	all, err := w.sums(ctx, w.q, w.c.by)
+	all, err := w.sums(ctx, w.q)
 	if err != nil || len(all) == 0 {
 		return err
 	}
 	q := w.q
 	q.Focus = w.c.focus
 	// All groups, not the top: those with the largest totals need not have the largest parts.
-	parts, err := w.p.Series(ctx, store.SeriesQuery{Query: q, Step: q.To - q.From, By: w.c.by})
+	parts, err := w.totals(ctx, q, 0)
 	if err != nil {
 		return err
 	}
@@ -178,7 +183,7 @@ type place struct{ function, root string }
 
 // goroutines records for each group how many goroutines are where, the most first.
 func (w *window) goroutines(ctx context.Context) error {
-	groups, err := w.sums(ctx, w.q, w.c.by)
+	groups, err := w.sums(ctx, w.q)
 	if err != nil {
 		return err
 	}

@@ -22,9 +22,9 @@ type ProfileSeries struct {
 	Query string `yaml:"query,omitempty"`
 	// Type is the type of profile, such as cpu or heap:inuse_space. Of goroutines it is goroutine and of silent none.
 	Type string `yaml:"type,omitempty"`
-	// Stat says what is recorded. "total": what the selection adds up to, an interval's per second (cpu: cores; heap:alloc_space: bytes a second), a gauge's mean. "share": the share
+	// Stat says what is recorded. "total": what the selection adds up to, an interval's per second, estimated from what was profiled (cpu: cores; heap:alloc_space: bytes a second), a gauge's mean. "share": the share
 	// of it, 0 to 1, in stacks with the function. "goroutines": how many there are, by where they wait (label function) and what began them (label root), or with function those
-	// in whose stack it is. "silent": seconds since the last profile of each service that query's matchers on service_name select, and that was heard of within a day.
+	// in whose stack it is. "silent": seconds since the last profile of each service that query's matchers on service_name select, and that was heard of within 7 days.
 	Stat string `yaml:"stat,omitempty"` // "": total
 	// Function is the full name of a function, and FunctionRE an RE2 expression that a name is to contain; stacks with such a frame count. Of total and goroutines optional.
 	Function   string `yaml:"function,omitempty"`

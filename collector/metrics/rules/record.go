@@ -35,6 +35,14 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	return m
 }
 
+// backoff is the longest that an agent waits before it tries again to send what it could not.
+const backoff = time.Minute
+
+// knows reports whether it can be known what c asks of the window that ends at end. After a start everybody is silent whose agent waits to try again.
+func (m *Manager) knows(c *compiled, end time.Time) bool {
+	return c.stat != statSilent || !end.Before(m.started.Add(c.delay+backoff))
+}
+
 // recordProfiles computes profile series, one window of one after the other, until ctx ends.
 func (m *Manager) recordProfiles(ctx context.Context, all []*compiled) {
 	if len(all) == 0 {
@@ -63,6 +71,9 @@ func (m *Manager) recordProfiles(ctx context.Context, all []*compiled) {
 			end = last
 		}
 		next[first] = end.Add(c.every)
+		if !m.knows(c, end) {
+			continue
+		}
 		err := m.record(ctx, c, end)
 		if err != nil && ctx.Err() != nil {
 			return
