@@ -276,3 +276,23 @@ func TestProcessInOtherPIDNamespace(t *testing.T) {
 		t.Errorf("%+v and %+v are two processes", own.Identity, inside)
 	}
 }
+
+// TestMetricsInOtherNetwork finds the metrics of a process in a network of its own, without pprof.
+func TestMetricsInOtherNetwork(t *testing.T) {
+	proc := inNamespace(t, syscall.CLONE_NEWNET, "-metrics=0.0.0.0:4712")
+	loopbackUp(t, proc.PID)
+	s := scanner(t, nil)
+	p := find(t, scan(t, s), proc.PID)
+	if p.MetricsURL != "http://127.0.0.1:4712/metrics" || p.State != discover.NoEndpoint {
+		t.Fatalf("state %q: %s, metrics at %q", p.State, p.Reason, p.MetricsURL)
+	}
+	c := http.Client{Transport: &http.Transport{DialContext: s.Dial(&p), DisableKeepAlives: true}}
+	resp, err := c.Get(p.MetricsURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if b, err := io.ReadAll(resp.Body); err != nil || !strings.Contains(string(b), "\ngo_goroutines ") {
+		t.Errorf("%v, %.100q", err, b)
+	}
+}
