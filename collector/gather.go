@@ -64,6 +64,7 @@ type outlets struct {
 	lines    wire.LinesSink
 	seen     func(ctx context.Context, ps []catalog.Process)
 	events   func(ctx context.Context, es []catalog.Event) error
+	renamed  func(ctx context.Context, instances []string)      // is told which instances turned out to be processes with an agent, which have its name now; nil: nobody is
 	agentOf  func(id discover.Identity) (catalog.Process, bool) // the row of a process that its agent reports
 	agentIn  func(labels map[string]string) bool                // whether an agent reports from the pod of a target on another machine; nil: nobody knows
 	turns    func(process labels.Labels) *rotate.Settings       // how its replicas take turns; nil: all are profiled
@@ -94,6 +95,14 @@ type gatherers struct {
 
 	own  atomic.Pointer[labels.Labels] // of the process that this is, once a scan has found it
 	told map[string]int                // builds whose binary was told of, and the process that has it; scans alone touch it
+
+	names map[ran]string // instances under which processes are measured; scans alone touch it
+}
+
+// ran is a process of this machine.
+type ran struct {
+	pid   int
+	start uint64
 }
 
 // through returns outlets that let out only what f does.

@@ -78,6 +78,7 @@ func (g *gatherers) report(ctx context.Context, r discover.Report) {
 	if g.kernel != nil {
 		g.kernel.SetTargets(known)
 	}
+	g.rename(ctx, known)
 	if g.logs != nil {
 		at := make(map[int]labels.Labels, len(known))
 		for _, t := range known {
@@ -87,6 +88,23 @@ func (g *gatherers) report(ctx context.Context, r discover.Report) {
 	}
 	g.trigger.SetTargets(trigger.Targets(r, g.host, g.out.agentOf))
 	g.cover.Report(ctx, r)
+}
+
+// rename tells of processes that are measured under another name than in the scan before.
+func (g *gatherers) rename(ctx context.Context, known []procstat.Target) {
+	names := make(map[ran]string, len(known))
+	var old []string
+	for _, t := range known {
+		who := ran{t.PID, t.Start}
+		if was := g.names[who]; was != "" && was != t.Instance {
+			old = append(old, was)
+		}
+		names[who] = t.Instance
+	}
+	g.names = names
+	if len(old) > 0 && g.out.renamed != nil {
+		g.out.renamed(ctx, old)
+	}
 }
 
 // ownLabels are those of the process that this is; none where no scan has found it yet.

@@ -28,10 +28,20 @@ type measured struct {
 // openMetrics opens the time series database, and what is evaluated over it and over builds.
 func (p *parts) openMetrics(ctx context.Context) (err error) {
 	c := p.cfg
-	p.metrics, err = metrics.Open(ctx, metrics.Config{Dir: filepath.Join(c.Data, MetricsDir), Settings: c.Metrics, Version: p.opts.Version, Logger: p.log, Registerer: p.registry})
+	deletions, err := p.cat.Deletions(ctx)
 	if err != nil {
 		return err
 	}
+	var deleted []metrics.Deletion
+	for _, d := range deletions {
+		deleted = append(deleted, seriesOf(d))
+	}
+	p.metrics, err = metrics.Open(ctx, metrics.Config{Dir: filepath.Join(c.Data, MetricsDir), Settings: c.Metrics, Version: p.opts.Version, Logger: p.log, Registerer: p.registry,
+		Deleted: deleted})
+	if err != nil {
+		return err
+	}
+	p.life.metrics = p.metrics
 	p.closers = append(p.closers, p.metrics.Close)
 	p.backups.Metrics = func(_ context.Context, dir string) (string, error) { return dir, p.metrics.Snapshot(dir) }
 	if len(c.Metrics.RemoteWrite) > 0 {

@@ -54,6 +54,7 @@ type parts struct {
 
 	closers  []func() error // in order of opening
 	cat      catalog.Catalog
+	life     *lifeCatalog // is cat
 	binaries *binaries.Store
 	blobs    blob.Store
 	store    *store.Store
@@ -121,7 +122,8 @@ func (p *parts) openData(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.cat = cat
+	p.life = &lifeCatalog{DB: cat, log: p.log}
+	p.cat = p.life
 	p.closers = append(p.closers, cat.Close)
 	blobs, err := blob.OpenFiles(fsys.OS{}, filepath.Join(dir, BlobDir))
 	if err != nil {
@@ -135,7 +137,7 @@ func (p *parts) openData(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.store, err = store.Open(ctx, store.Config{Blobs: blobs, Catalog: cat, Logger: p.log, Registerer: p.registry, MaxAge: def.Raw, MinuteAge: none(def.Minutes), HourAge: none(def.Hours),
+	p.store, err = store.Open(ctx, store.Config{Blobs: blobs, Catalog: p.cat, Logger: p.log, Registerer: p.registry, MaxAge: def.Raw, MinuteAge: none(def.Minutes), HourAge: none(def.Hours),
 		Retention: rules, ServiceBytes: def.Bytes, MaxBytes: orUnlimited(int64(p.cfg.RetentionSize)), MaxSeries: p.cfg.MaxSeriesPerService, CacheBytes: int64(p.cfg.CacheBytes),
 		Grace: p.cfg.grace(), QueryCPU: p.cfg.Limits.QueryCPU.D(), QueryMemory: int64(p.cfg.Limits.QueryMemory), Symbolizer: p.binaries, Free: func() (free, total int64, err error) { return diskSpace(dir) }})
 	if err != nil {
@@ -166,7 +168,7 @@ func (p *parts) openCaptures(ctx context.Context) (err error) {
 // openGatherers makes what finds and profiles processes.
 func (p *parts) openGatherers(context.Context) error {
 	agents := &agentIndex{cat: p.cat, now: time.Now}
-	g, err := newGatherers(p.cfg, p.opts.Version, p.log, p.registry, outlets{sink: p.store, series: p.metrics, lines: p.lines, seen: p.seen, events: p.tell, agentOf: agents.of, agentIn: agents.ofPod, turns: p.rules.turns,
+	g, err := newGatherers(p.cfg, p.opts.Version, p.log, p.registry, outlets{sink: p.store, series: p.metrics, lines: p.lines, seen: p.seen, events: p.tell, renamed: p.life.renamed, agentOf: agents.of, agentIn: agents.ofPod, turns: p.rules.turns,
 		captures: p.captures, report: coverage.Into(p.cat), reporter: "serve", binaries: p.binaries})
 	if err != nil {
 		return err

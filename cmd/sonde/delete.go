@@ -26,11 +26,12 @@ func (a *app) deleteCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "delete",
 		Short: "Delete a service or an instance",
-		Long: `Delete all that is stored of a service or of an instance, or what starts in a range of it: profiles, and where no range is
-given processes that do not run any more, what was known of their pushes, and the service's events.
+		Long: `Delete all that is stored of a service or of an instance, or what is in a range of it: profiles, time series, captures, lines,
+and where no range is given processes that do not run any more, what was known of their pushes, and the service's events.
 
-Queries do not find it any more when the command is done; the bytes are gone from the disk a minute or so later. What is pinned
-is refused unless --force says so. Where the command is interrupted the collector carries it to its end. A program that is
+Queries do not find it any more when the command is done; the bytes are gone from the disk a minute or so later, those of time
+series of the last hours some hours later. What metrics.remote_write sent on is to be deleted where it went. What is pinned is
+refused unless --force says so. Where the command is interrupted the collector carries it to its end. A program that is
 still running goes on pushing: stop it first.`,
 		Example: `  sonde delete --service cart
   sonde delete --instance 9f86d081884c7d659a2feaa0c55ad015

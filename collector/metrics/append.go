@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -80,25 +81,51 @@ func (w *writer) batch(b *series.Batch) error {
 	for _, m := range b.Metadata {
 		w.s.meta.put(m)
 	}
-	t := w.s.targets.of(b.Process)
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for i := range b.Samples {
-		if err := w.sample(t, i, &b.Samples[i]); err != nil {
+	if !b.Process.IsEmpty() {
+		return w.samples(w.s.targets.of(b.Process), b.Samples)
+	}
+	// A sidecar's batch is of many processes, one after the other.
+	for rest := b.Samples; len(rest) > 0; {
+		instance, n := rest[0].Labels.Get(instanceLabel), 1
+		for n < len(rest) && rest[n].Labels.Get(instanceLabel) == instance {
+			n++
+		}
+		if err := w.samples(w.s.targets.ofInstance(instance), rest[:n]); err != nil {
 			return err
 		}
-		if w.pending < commitEvery {
-			continue
-		}
-		if err := w.commit(); err != nil {
-			return err
-		}
-		if err := w.ctx.Err(); err != nil {
-			return err
-		}
-		w.app = w.s.db.Appender(w.ctx)
+		rest = rest[n:]
 	}
 	return nil
+}
+
+// samples appends samples of t.
+func (w *writer) samples(t *target, all []series.Sample) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i := range all {
+		if err := w.sample(t, i, &all[i]); err != nil {
+			return err
+		}
+		if err := w.breathe(); err != nil {
+			return err
+		}
+	}
+	if t.ended != 0 {
+		return w.markStale(t) // these were on the way when the end was told
+	}
+	return nil
+}
+
+// breathe writes what is pending where it is much.
+func (w *writer) breathe() error {
+	if w.pending < commitEvery {
+		return nil
+	}
+	if err := w.commit(); err != nil {
+		return err
+	}
+	w.app = w.s.db.Appender(w.ctx) // ended by whoever gets an error
+	return w.ctx.Err()
 }
 
 // sample appends x, number at of its batch.
@@ -123,6 +150,7 @@ func (w *writer) sample(t *target, at int, x *series.Sample) (err error) {
 		ref, err = w.app.Append(ref, known.full, x.T, x.V)
 	}
 	if err == nil {
+		t.took(known, x)
 		known.ref = ref
 		w.pending++
 		return nil
@@ -147,34 +175,50 @@ const (
 type targets struct {
 	mu     sync.Mutex
 	byHash map[uint64]*target
+	ends   map[string]end // of processes, by instance: what was on the way comes later, mostly within seconds
 }
 
 type target struct {
-	process labels.Labels // as it came
-	used    time.Time     // guarded by targets.mu
+	process  labels.Labels // as it came
+	instance string
+	used     time.Time // guarded by targets.mu
 
 	mu     sync.Mutex
 	full   labels.Labels // with job and instance
 	series map[uint64]*knownSeries
 	order  []*knownSeries // of the last batch: the next one of a process is mostly in the same
+	newest int64          // time of the newest sample
+	ended  int64          // time of the process's end, 0: none is known
+	marked int64          // time of the last staleness markers, 0: none
 }
 
 type knownSeries struct {
 	own, full labels.Labels
 	ref       storage.SeriesRef // 0: not known yet; one that the database forgot is no harm
+	histogram bool              // the last sample is one
+	open      bool              // it has a sample and no staleness marker after it
 }
+
+const instanceLabel = "service_instance_id"
 
 // of returns the target of a process. Two with one hash take turns.
 func (ts *targets) of(process labels.Labels) *target {
+	return ts.get(process, process.Get(instanceLabel), func() labels.Labels { return series.WithTarget(process) })
+}
+
+// ofInstance returns the target of samples that carry all labels of their process, "": of those that are of no process.
+func (ts *targets) ofInstance(instance string) *target {
+	return ts.get(labels.FromStrings("__carried__", instance), instance, labels.EmptyLabels)
+}
+
+// get returns the target with that key; full makes the labels that its samples lack.
+func (ts *targets) get(process labels.Labels, instance string, full func() labels.Labels) *target {
 	hash, now := process.Hash(), time.Now()
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	t := ts.byHash[hash]
 	if t == nil || !labels.Equal(t.process, process) {
-		t = &target{process: process, full: process, series: map[uint64]*knownSeries{}}
-		if !process.IsEmpty() {
-			t.full = series.WithTarget(process)
-		}
+		t = &target{process: process, instance: strings.Clone(instance), full: full(), series: map[uint64]*knownSeries{}, ended: ts.ends[instance].at}
 		if ts.byHash == nil {
 			ts.byHash = map[uint64]*target{}
 		}
@@ -191,6 +235,11 @@ func (ts *targets) forget(since time.Time) {
 	for hash, t := range ts.byHash {
 		if t.used.Before(since) {
 			delete(ts.byHash, hash)
+		}
+	}
+	for instance, e := range ts.ends {
+		if e.told.Before(since) {
+			delete(ts.ends, instance)
 		}
 	}
 }

@@ -31,6 +31,7 @@ type Config struct {
 	Version    string                // of the collector, for status/buildinfo
 	Logger     *slog.Logger          // nil: none
 	Registerer prometheus.Registerer // nil: no metrics
+	Deleted    []Deletion            // in the last weeks: what is read from the log may have what they took out
 }
 
 const (
@@ -59,8 +60,9 @@ type Store struct {
 	meta    *metaStore
 	rules   atomic.Pointer[ruleViews]
 
-	opened  atomic.Bool  // the log has been read: from here on max_series holds
-	labels  atomic.Int64 // bytes of the labels of the series that are alive
+	opened  atomic.Bool // the log has been read: from here on max_series holds
+	alive   alive
+	deleted atomic.Bool // something that blocks still hold
 	closing sync.RWMutex
 	closed  bool
 }
@@ -93,7 +95,11 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	if s.db, err = tsdb.Open(cfg.Dir, Quiet(s.log).With("part", "metrics"), cfg.Registerer, s.options(), tsdb.NewDBStats()); err != nil {
 		return nil, err
 	}
+	if err := s.deleteAgain(ctx); err != nil {
+		return nil, errors.Join(err, s.db.Close())
+	}
 	s.opened.Store(true)
+	s.deleted.Store(true) // perhaps by whoever had it open before
 	s.metrics = newStoreMetrics(s)
 	s.slots = newSlots(s.set.MaxConcurrentQueries)
 	s.engine = promql.NewEngine(promql.EngineOpts{Logger: s.log, Reg: cfg.Registerer, MaxSamples: s.set.MaxQuerySamples, Timeout: time.Duration(s.set.QueryTimeout), ActiveQueryTracker: s.slots,
@@ -118,7 +124,7 @@ func (s *Store) options() *tsdb.Options {
 	return o
 }
 
-// lifecycle refuses series over the limit.
+// lifecycle refuses series over the limits.
 type lifecycle struct{ s *Store }
 
 var (
@@ -132,23 +138,23 @@ func (l lifecycle) PreCreation(ls labels.Labels) error {
 	case !l.s.opened.Load():
 	case bytes > maxSeriesBytes:
 		return errTooLong
-	case l.s.db.Head().NumSeries() >= uint64(l.s.set.MaxSeries), l.s.labels.Load()+bytes > max(maxSeriesBytes, int64(l.s.set.MaxSeries)*meanSeriesBytes):
+	case !l.s.alive.hasRoom(ls.Get(serviceLabel), share{1, bytes}, share{int64(l.s.set.MaxSeries), max(maxSeriesBytes, int64(l.s.set.MaxSeries)*meanSeriesBytes)}):
 		return errMaxSeries
 	}
 	return nil
 }
 
 // PostCreation implements tsdb.SeriesLifecycleCallback.
-func (l lifecycle) PostCreation(ls labels.Labels) { l.s.labels.Add(int64(ls.ByteSize())) }
+func (l lifecycle) PostCreation(ls labels.Labels) { l.s.alive.add(ls, 1) }
 
 // PostDeletion implements tsdb.SeriesLifecycleCallback.
 func (l lifecycle) PostDeletion(gone map[chunks.HeadSeriesRef]labels.Labels) {
 	for _, ls := range gone {
-		l.s.labels.Add(-int64(ls.ByteSize()))
+		l.s.alive.add(ls, -1)
 	}
 }
 
-// Run keeps house until ctx ends: it writes what became known of names, and forgets targets that say nothing any more. The database compacts by itself.
+// Run keeps house until ctx ends: it writes what became known of names, forgets targets that say nothing any more, and takes what was deleted out of blocks. The database compacts by itself.
 func (s *Store) Run(ctx context.Context) error {
 	t := time.NewTicker(time.Minute)
 	defer t.Stop()
@@ -160,6 +166,9 @@ func (s *Store) Run(ctx context.Context) error {
 			s.targets.forget(now.Add(-targetIdle))
 			if err := s.meta.save(); err != nil {
 				s.log.Error("cannot write the metadata of metrics", "error", err)
+			}
+			if err := s.clean(); err != nil {
+				s.log.Error("cannot clean up after a deletion", "error", err)
 			}
 		}
 	}
@@ -218,7 +227,7 @@ func newStoreMetrics(s *Store) *storeMetrics {
 	m := &storeMetrics{
 		appended: prometheus.NewCounter(prometheus.CounterOpts{Name: "sonde_metrics_appended_samples_total", Help: "Samples that were stored, repeated ones included."}),
 		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sonde_metrics_dropped_samples_total",
-			Help: "Samples that were left out: too_old (out_of_order), future, max_series, duplicate (same series and time, other value), invalid (histograms of more than 10000 buckets, labels of more than 64 KiB, too)."}, []string{"reason"}),
+			Help: "Samples that were left out: too_old (out_of_order), future, max_series, duplicate (same series and time, other value), invalid (histograms of more than 10000 buckets, labels of more than 64 KiB, too); max_series is also for a service that has as many series as are still free."}, []string{"reason"}),
 	}
 	for _, reason := range []string{reasonTooOld, reasonFuture, reasonMaxSeries, reasonDuplicate, reasonInvalid} {
 		m.dropped.WithLabelValues(reason)
@@ -227,7 +236,7 @@ func newStoreMetrics(s *Store) *storeMetrics {
 		r.MustRegister(m.appended, m.dropped,
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sonde_metrics_series", Help: "Series that are alive: they had a sample in the last hours."}, func() float64 { return float64(s.db.Head().NumSeries()) }),
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sonde_metrics_max_series", Help: "The limit of series that are alive (setting metrics.max_series)."}, func() float64 { return float64(s.set.MaxSeries) }),
-			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sonde_metrics_label_bytes", Help: "Bytes of the labels of the series that are alive: at most 2 KiB times the limit of series."}, func() float64 { return float64(s.labels.Load()) }))
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sonde_metrics_label_bytes", Help: "Bytes of the labels of the series that are alive: at most 2 KiB times the limit of series."}, func() float64 { return float64(s.alive.total().bytes) }))
 	}
 	return m
 }

@@ -123,7 +123,7 @@ func TestAppendSeries(t *testing.T) {
 }
 
 func TestLeftOut(t *testing.T) {
-	s := open(t, Config{Settings: Settings{MaxSeries: 10, OutOfOrder: model.Duration(24 * time.Hour)}})
+	s := open(t, Config{Settings: Settings{MaxSeries: 20, OutOfOrder: model.Duration(24 * time.Hour)}})
 	now := time.Now().Truncate(time.Second)
 	var many []series.Sample
 	for i := range 12 {
