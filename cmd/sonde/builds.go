@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -51,8 +52,14 @@ type foundModule struct {
 }
 
 type buildList struct {
-	Builds []ranBuild `json:"builds"`
-	More   bool       `json:"more"`
+	Builds  []ranBuild      `json:"builds"`
+	More    bool            `json:"more"`
+	Similar []similarModule `json:"similar,omitempty"` // modules that may have been meant by one that no build has
+}
+
+type similarModule struct {
+	Path   string `json:"path"`
+	Builds int    `json:"builds"`
 }
 
 func (a *app) buildsCommand() *cobra.Command {
@@ -200,7 +207,8 @@ func (a *app) buildsWithCommand() *cobra.Command {
 VERSIONS are one or more of <V, <=V, >V, >=V, =V and !=V with commas between, all of which must hold; none: every version. The standard
 library is the module std, whose version is Go's. A module that go.mod replaces is found by both paths; where what was compiled has no
 version to compare, because it is a folder or another module, the row says so rather than leave it out. Programs that were built
-without modules, as distributions do, do not say what is in them.`,
+without modules, as distributions do, do not say what is in them. MODULE is the whole path; of one that is in no build, where others
+have it in their paths, these are named, and the exit code is 1.`,
 		Example: `  sonde builds with golang.org/x/text '<v0.3.8'
   sonde builds with golang.org/x/net '>=v0.20.0,<v0.23.0' -o json
   sonde builds with std '<go1.25.4'`,
@@ -227,11 +235,26 @@ without modules, as distributions do, do not say what is in them.`,
 			return err
 		}
 		if out.value == "json" {
-			return writeJSON(a.stdout, l)
+			return errors.Join(writeJSON(a.stdout, l), l.meant(args[0]))
+		}
+		if err := l.meant(args[0]); err != nil {
+			return err
 		}
 		return a.writeWith(args, &l)
 	}
 	return cmd
+}
+
+// meant is an error where the module that was asked for is in no build at all and others have a path like it: that nobody runs it is no all-clear then.
+func (l *buildList) meant(module string) error {
+	if len(l.Builds) > 0 || len(l.Similar) == 0 {
+		return nil
+	}
+	var like []string
+	for _, s := range l.Similar {
+		like = append(like, fmt.Sprintf("%s, in %s", clean(s.Path), plural(int64(s.Builds), "build")))
+	}
+	return withHint(fmt.Errorf("no build that is known has a module with the path %s", clean(module)), "did you mean %s?", strings.Join(like, "; or "))
 }
 
 func (a *app) writeWith(args []string, l *buildList) error {

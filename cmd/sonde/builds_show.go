@@ -282,7 +282,7 @@ func readBuilds(file string) ([]fileBuild, error) {
 		return []fileBuild{{file, info.Inventory(), info.Mod.String()}}, nil
 	}
 	if !errors.Is(err, build.ErrNotGo) {
-		return nil, noSuchFile(err)
+		return nil, noSuchFile(err, "a FILE is a Go executable on this machine, the core of a Go program, or what `go version -m` printed of one")
 	}
 	st, serr := os.Stat(file)
 	if serr != nil || st.Size() > 8*build.MaxText {

@@ -69,6 +69,11 @@ func TestBuilds(t *testing.T) {
 		{"diff with an unknown", []string{"builds", "diff", "3f2a", "bbbb3333"}, 1, []string{"only the id is known", "hint: `sonde builds add FILE`"}},
 		{"with", []string{"builds", "with", "golang.org/x/text", "<v0.3.8"}, 0, []string{"SERVICE  VERSION  RUNNING  FOUND   BUILD", "cart     v1.0.0         -  v0.3.0  3f2a1b9c77d0", "1 build, run by 0 now"}},
 		{"with none", []string{"builds", "with", "golang.org/x/text", "<v0.1"}, 0, []string{"no build that is known has golang.org/x/text <v0.1 in it"}},
+		{"with a part of a path", []string{"builds", "with", "text"}, 1, []string{"error: no build that is known has a module with the path text", "hint: did you mean golang.org/x/text, in 2 builds?"}},
+		{"with a part of a path, json", []string{"builds", "with", "Golang.org/x", "-o", "json"}, 1, []string{`"builds": []`, `"path": "golang.org/x/text"`}},
+		{"with what is nowhere", []string{"builds", "with", "example.com/nowhere"}, 0, []string{"no build that is known has example.com/nowhere in it"}},
+		{"show too little", []string{"builds", "show", "146"}, 1, []string{"hint: `sonde builds` lists them"}},
+		{"add nothing", []string{"builds", "add", "/no/such/file"}, 1, []string{"hint: a FILE is a Go executable on this machine"}},
 		{"with what is no range", []string{"builds", "with", "golang.org/x/text", "~v1"}, 2, []string{"is not a version such as", "hint: '<v1.2.3'"}},
 		{"with std", []string{"builds", "with", "std", "<go1.26"}, 0, []string{"pay      -              1  go1.25.1  bbbb3333"}},
 	} {
@@ -151,7 +156,16 @@ func TestEvent(t *testing.T) {
 	if err := json.Unmarshal([]byte(r.stdout), &e); err != nil || e.Kind != "release" || e.Time != now.UnixMilli() {
 		t.Errorf("%s%s: %v", r.stdout, r.stderr, err)
 	}
-	for _, args := range [][]string{{"event"}, {"event", "x", "--kind", "deploy"}, {"event", "x", "--time", "tomorrow"}, {"event", ""}} {
+	if r := sonde(t, h, "", "event", "list", "--kind", "note"); r.code != 0 || !strings.Contains(r.stdout, "TIME") || !strings.Contains(r.stdout, "note  cart     feature x on") || strings.Contains(r.stdout, "release") {
+		t.Errorf("list: %+v", r)
+	}
+	if r := sonde(t, h, "", "event", "list", "--service", "cart", "-o", "json"); r.code != 0 || !strings.Contains(r.stdout, `"text": "feature x on"`) || !strings.Contains(r.stdout, `"by": "eve"`) {
+		t.Errorf("list as JSON: %+v", r)
+	}
+	if r := sonde(t, h, "", "event", "list", "--service", "nobody"); r.code != 0 || r.stdout != "" || !strings.Contains(r.stderr, "--since") {
+		t.Errorf("list of nothing: %+v", r)
+	}
+	for _, args := range [][]string{{"event"}, {"event", "list", "--since", "x"}, {"event", "list", "more"}, {"event", "x", "--kind", "deploy"}, {"event", "x", "--time", "tomorrow"}, {"event", ""}} {
 		if r := sonde(t, h, "", args...); r.code == 0 {
 			t.Errorf("%q: exit 0: %s", args, r.stdout)
 		}

@@ -358,6 +358,8 @@ func TestErrorsAndExitCodes(t *testing.T) {
 		{"the collector refuses", refuse, []string{"top"}, 1, []string{"error: too many queries at once (429)\n", "hint: ask one at a time\n"}},
 		{"no collector", nil, []string{"top", "--server", "http://127.0.0.1:1"}, 1, []string{"error: reach collector at http://127.0.0.1:1", "hint: is it running?"}},
 		{"server that is none", nil, []string{"top", "--server", "ftp://x"}, 1, []string{"hint: set it with --server"}},
+		{"help of an unknown verb", nil, []string{"help", "tpo"}, 2, []string{`unknown command "tpo"`, "hint: did you mean", "`sonde top`"}},
+		{"help of an unknown verb's verb", nil, []string{"help", "builds", "shwo"}, 2, []string{`unknown command "shwo"`, "`sonde builds show`"}},
 		{"unknown verb", nil, []string{"tpo"}, 2, []string{`unknown command "tpo"`, "hint: did you mean", "`sonde top`"}},
 		{"unknown flag", nil, []string{"top", "--sevice", "x"}, 2, []string{"unknown flag: --sevice", "hint: `sonde top --help`"}},
 		{"wrong format", nil, []string{"top", "-o", "yaml"}, 2, []string{"want table or json"}},

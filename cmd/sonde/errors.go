@@ -88,10 +88,10 @@ func report(stderr io.Writer, err error) int {
 	return exitFailed
 }
 
-// noSuchFile adds a hint to the error of a FILE argument that is missing.
-func noSuchFile(err error) error {
+// noSuchFile adds to the error of a FILE argument that is missing what the verb takes for one.
+func noSuchFile(err error, hint string) error {
 	if errors.Is(err, os.ErrNotExist) {
-		return withHint(err, "a FILE is a pprof profile on this machine; without one the collector is asked (--service, --query)")
+		return withHint(err, "%s", hint)
 	}
 	return err
 }

@@ -14,11 +14,18 @@ func (a *app) eventCommand() *cobra.Command {
 		Use:   "event TEXT",
 		Short: "Tell of something that people or pipelines did",
 		Long: `Tell of something that people or pipelines did: a feature switched on, a migration, a failover, a load test. It stands on the
-time line of the service, or of all where none is named, beside the deploys, restarts and changes that Sonde finds out itself.`,
+time line of the service, or of all where none is named, beside the deploys, restarts and changes that Sonde finds out itself.
+sonde event list lists them all.`,
 		Example: `  sonde event "feature x on" --service cart
   sonde event "failover to eu-2" --kind failover --time now-10m
-  sonde event "release 1.4" --service cart --attr by=pipeline --attr commit=3f2a1b9c`,
-		Args: cobra.ExactArgs(1),
+  sonde event "release 1.4" --service cart --attr by=pipeline --attr commit=3f2a1b9c
+  sonde event list --service cart`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return withHint(usage(cmd, "name the event"), "`sonde event list` lists those that are there")
+			}
+			return cobra.ExactArgs(1)(cmd, args)
+		},
 	}
 	fs := cmd.Flags()
 	fs.SortFlags = false
@@ -63,5 +70,6 @@ time line of the service, or of all where none is named, beside the deploys, res
 		_, err = fmt.Fprintf(a.stdout, "%s  %s  %s  %s\n", stamp(e.Time), clean(e.Kind), dash(e.Service), clean(e.Text))
 		return err
 	}
+	cmd.AddCommand(a.eventListCommand())
 	return cmd
 }

@@ -29,7 +29,7 @@ func localType(cmd *cobra.Command, q *queryFlags) (t profiles.Type, err error) {
 func (a *app) loadFile(name string, t profiles.Type) (*profiles.Stacks, error) {
 	data, err := a.readFile(name)
 	if err != nil {
-		return nil, noSuchFile(err)
+		return nil, noSuchFile(err, "a FILE is a pprof profile on this machine; without one the collector is asked (--service, --query)")
 	}
 	p, err := profiles.Parse(data, profiles.Limits{})
 	if err != nil {

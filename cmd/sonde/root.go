@@ -105,6 +105,7 @@ func (a *app) root() *cobra.Command {
 		}
 	}
 	root.InitDefaultHelpCmd()
+	knownTopic(root)
 	root.InitDefaultCompletionCmd(root.Name()) // so that the documentation holds it too
 	return root
 }
@@ -120,6 +121,22 @@ func knownCommand(cmd *cobra.Command, args []string) error {
 		return withHint(err, "did you mean `%s %s`?", cmd.CommandPath(), strings.Join(like, "` or `"+cmd.CommandPath()+" "))
 	}
 	return err
+}
+
+// knownTopic has `sonde help` refuse the name of a command that there is not, where cobra prints the help of what it does know and is content.
+func knownTopic(root *cobra.Command) {
+	for _, c := range root.Commands() {
+		if c.Name() != "help" {
+			continue
+		}
+		c.Args = func(_ *cobra.Command, args []string) error {
+			about, rest, err := root.Find(args)
+			if err != nil || len(rest) == 0 {
+				return err
+			}
+			return knownCommand(about, rest)
+		}
+	}
 }
 
 // clientFlags adds to cmd what says which collector it asks. serve has a --token-file too, which says the opposite: what it asks of others.

@@ -301,14 +301,14 @@ func (h *Handler) build(ctx context.Context, r *http.Request) (any, error) {
 func (h *Handler) inventory(ctx context.Context, id string) (*build.Inventory, error) {
 	id = strings.ToLower(id)
 	if len(id) < minBuildPrefix || len(id) > 128 {
-		return nil, &reply.Error{Status: http.StatusBadRequest, Message: "a build is named by its id or at least four letters of its beginning", Hint: "/api/v1/builds lists them"}
+		return nil, &reply.Error{Status: http.StatusBadRequest, Message: "a build is named by its id or at least four letters of its beginning", Hint: "`sonde builds` lists them (GET /api/v1/builds)"}
 	}
 	ids, err := h.cfg.Catalog.BuildIDs(ctx, id, 8)
 	switch {
 	case err != nil:
 		return nil, err
 	case len(ids) == 0:
-		return nil, &reply.Error{Status: http.StatusNotFound, Message: "no build is known whose id begins with " + id, Hint: "/api/v1/builds lists them; `sonde builds add FILE` adds one"}
+		return nil, &reply.Error{Status: http.StatusNotFound, Message: "no build is known whose id begins with " + id, Hint: "`sonde builds` lists them (GET /api/v1/builds); `sonde builds add FILE` adds one"}
 	case len(ids) > 1 && ids[0] != id:
 		return nil, &reply.Error{Status: http.StatusUnprocessableEntity, Message: "several builds begin with " + id + ": " + strings.Join(ids, ", "), Hint: "more of its id"}
 	}

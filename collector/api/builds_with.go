@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/sonde-io/sonde/collector/reply"
 	"github.com/sonde-io/sonde/internal/catalog"
@@ -63,7 +65,55 @@ func (h *Handler) buildsWith(ctx context.Context, r *http.Request) (any, error) 
 	for _, b := range known {
 		out = append(out, withJSON{b, found[b.ID]})
 	}
-	return map[string]any{"module": module, "version": c.String(), "builds": out, "more": more}, nil
+	answer := map[string]any{"module": module, "version": c.String(), "builds": out, "more": more}
+	if len(out) == 0 && module != build.Std {
+		similar, err := h.similarModules(ctx, module)
+		if err != nil {
+			return nil, err
+		}
+		answer["similar"] = similar
+	}
+	return answer, nil
+}
+
+// similarJSON is a module whose path has in it what was asked for.
+type similarJSON struct {
+	Path   string `json:"path"`
+	Builds int    `json:"builds"`
+}
+
+// maxSimilar bounds the modules that are named in place of one that nobody knows.
+const maxSimilar = 5
+
+// similarModules returns the modules that may have been meant by one that is in no build; none where it is in some. That no build has a module which there is not is no answer to be content with.
+func (h *Handler) similarModules(ctx context.Context, module string) ([]similarJSON, error) {
+	if ms, err := h.cfg.Catalog.BuildsWith(ctx, module); err != nil || len(ms) > 0 {
+		return nil, err
+	}
+	all, err := h.cfg.Catalog.BuildsWith(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	builds := map[string]int{}
+	for _, m := range all {
+		if strings.Contains(strings.ToLower(m.Path), strings.ToLower(module)) {
+			builds[m.Path]++
+		}
+	}
+	out := make([]similarJSON, 0, len(builds))
+	for path, n := range builds {
+		out = append(out, similarJSON{path, n})
+	}
+	inside := func(s similarJSON) int { // what ends so first
+		if strings.HasSuffix(s.Path, "/"+module) {
+			return 0
+		}
+		return 1
+	}
+	slices.SortFunc(out, func(a, b similarJSON) int {
+		return cmp.Or(cmp.Compare(inside(a), inside(b)), cmp.Compare(b.Builds, a.Builds), cmp.Compare(a.Path, b.Path))
+	})
+	return out[:min(len(out), maxSimilar)], nil
 }
 
 // modulesFound returns the builds whose module is in the range, or may be.
