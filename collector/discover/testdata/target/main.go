@@ -142,7 +142,7 @@ func serveLater(mux *http.ServeMux, addr string) {
 	mux.HandleFunc("/close", func(http.ResponseWriter, *http.Request) { srv.Close() })
 }
 
-// logged lists at /log what h was asked before.
+// logged lists at /log what h was asked before, and by whom.
 func logged(h http.Handler) http.Handler {
 	var mu sync.Mutex
 	var paths []string
@@ -153,7 +153,7 @@ func logged(h http.Handler) http.Handler {
 			fmt.Fprintln(w, strings.Join(paths, "\n"))
 			return
 		}
-		paths = append(paths, r.URL.Path)
+		paths = append(paths, r.URL.Path+" "+r.UserAgent())
 		h.ServeHTTP(w, r)
 	})
 }
