@@ -30,9 +30,13 @@ export function scopeOf(matchers: string, by: string, step: number, interval: nu
 /** What every process has one of, from whatever source. */
 const sampled = ["process_resident_memory_bytes", "go_goroutines", "go_sched_goroutines_goroutines"];
 
-/** densestQuery finds the process with the most samples in the last five minutes: of one that has just started, how often it is sampled is hardly known. */
-export function densestQuery(matchers: string): string {
-  return `topk(1, ${sampled.map((n) => `count_over_time(${n}{${matchers}}[5m])`).join(" or ")})`;
+/**
+ * sparsestQuery finds the process with the fewest samples in the last five minutes, of those that were there all the while: what is sampled less often than the windows are long is left out of
+ * sums in silence. Where none was there that long, it is the one with the most: of one that has just started, how often it is sampled is hardly known.
+ */
+export function sparsestQuery(matchers: string): string {
+  const counts = sampled.map((n) => `count_over_time(${n}{${matchers}}[5m]) and last_over_time(${n}{${matchers}}[75s]) and ${n}{${matchers}} and ${n}{${matchers}} offset 5m`);
+  return `bottomk(1, ${counts.join(" or ")}) or topk(1, ${sampled.map((n) => `count_over_time(${n}{${matchers}}[5m])`).join(" or ")})`;
 }
 
 /** samplesQuery asks for the samples of that process as they are stored. */

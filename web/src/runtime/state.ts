@@ -8,7 +8,7 @@ import { chartStep, rebin } from "../series";
 import { isRelative, parseTime, toParam } from "../time";
 import { defaultView as explorer, formatView as explorerAddress } from "../url";
 import { column, gridOf, instant, ranged, resample, type Grid } from "./prom";
-import { chartQuery, charts, densestQuery, groupName, groupsQuery, intervalOf, matchersOf, onlyGroups, samplesQuery, scopeOf, type Chart } from "./queries";
+import { chartQuery, charts, sparsestQuery, groupName, groupsQuery, intervalOf, matchersOf, onlyGroups, samplesQuery, scopeOf, type Chart } from "./queries";
 import { changed, chosen, formatView, parseView, type View } from "./url";
 
 export const view = signal<View>(parseView(globalThis.location?.search ?? "")); // the unit tests have no address
@@ -108,8 +108,8 @@ async function loadShown(p: Shown, stop: AbortSignal): Promise<Shown> {
 
 /** usualInterval is how often processes are sampled here at the end of the range, seconds. */
 async function usualInterval(p: Shown, stop: AbortSignal): Promise<number> {
-  const [densest] = await instant(densestQuery(p.matchers), p.to, stop);
-  return intervalOf(densest ? await instant(samplesQuery(densest.metric), p.to, stop) : []);
+  const [one] = await instant(sparsestQuery(p.matchers), p.to, stop);
+  return intervalOf(one ? await instant(samplesQuery(one.metric), p.to, stop) : []);
 }
 
 async function loadChart(c: Chart, line: string, s: Shown, stop: AbortSignal): Promise<ChartData> {

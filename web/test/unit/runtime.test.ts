@@ -4,7 +4,7 @@ import { cyclesOf, lastSteps, quantile } from "../../src/runtime/cycles";
 import { levels, tickCount, ticks, top, unitText } from "../../src/runtime/draw";
 import { pageIn, pageOf, turns } from "../../src/runtime/paging";
 import { column, gridOf, resample } from "../../src/runtime/prom";
-import { chartQuery, charts, densestQuery, groupName, groupsQuery, intervalOf, matchersOf, onlyGroups, samplesQuery, scopeOf } from "../../src/runtime/queries";
+import { chartQuery, charts, sparsestQuery, groupName, groupsQuery, intervalOf, matchersOf, onlyGroups, samplesQuery, scopeOf } from "../../src/runtime/queries";
 import { changed, choose, chosen, defaultView, formatView, parseView, toggle } from "../../src/runtime/url";
 
 test("the address holds the whole view", () => {
@@ -75,7 +75,7 @@ test("how often processes are sampled is told by the times of one's samples, not
   assert.equal(intervalOf([s(0, 60, 120, 240)]), 60); // one is missing
   assert.equal(intervalOf([s(5)]), 15);
   assert.equal(intervalOf([]), 15);
-  assert.match(densestQuery('a="b"'), /^topk\(1, count_over_time\(process_resident_memory_bytes\{a="b"\}\[5m\]\) or /);
+  assert.match(sparsestQuery('a="b"'), /^bottomk\(1, count_over_time\(process_resident_memory_bytes\{a="b"\}\[5m\]\) and .* or topk\(1, count_over_time\(process_resident_memory_bytes\{a="b"\}\[5m\]\) or /);
   assert.equal(samplesQuery({ __name__: "x", service_name: 'a"b' }), '{__name__=~"process_resident_memory_bytes|go_goroutines|go_sched_goroutines_goroutines",service_name="a\\"b"}[5m]');
 });
 
