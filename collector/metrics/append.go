@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
@@ -86,8 +87,8 @@ func (w *writer) batch(b *series.Batch) error {
 	}
 	// A sidecar's batch is of many processes, one after the other.
 	for rest := b.Samples; len(rest) > 0; {
-		instance, n := rest[0].Labels.Get(instanceLabel), 1
-		for n < len(rest) && rest[n].Labels.Get(instanceLabel) == instance {
+		instance, n := carriedInstance(rest[0].Labels), 1
+		for n < len(rest) && carriedInstance(rest[n].Labels) == instance {
 			n++
 		}
 		if err := w.samples(w.s.targets.ofInstance(instance), rest[:n]); err != nil {
@@ -96,6 +97,14 @@ func (w *writer) batch(b *series.Batch) error {
 		rest = rest[n:]
 	}
 	return nil
+}
+
+// carriedInstance returns the instance of a process whose labels a sample carries, "" where it is of none: what rules record has no job and instance (series.WithTarget).
+func carriedInstance(ls labels.Labels) string {
+	if !ls.Has(model.InstanceLabel) {
+		return ""
+	}
+	return ls.Get(instanceLabel)
 }
 
 // samples appends samples of t.

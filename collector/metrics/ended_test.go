@@ -59,7 +59,7 @@ func TestEnded(t *testing.T) {
 					wantLines(t, what+": "+q, ask(t, s, q, at), fmt.Sprintf("{} %d", want))
 				}
 			}
-			put(read("i1", now), read("i2", now), series.Batch{Samples: []series.Sample{sample("cart:threads", now, 5, "service_name", "cart")}})
+			put(read("i1", now), read("i2", now), series.Batch{Samples: []series.Sample{sample("cart:threads", now, 5, "service_instance_id", "i1")}})
 			counts("both run", now, 2)
 			end := now.Add(5 * time.Second)
 			ended(end)
@@ -67,7 +67,7 @@ func TestEnded(t *testing.T) {
 			counts("at the end", end, 1)
 			ended(end)
 			counts("told twice", end.Add(time.Second), 1)
-			wantLines(t, "what a rule wrote", ask(t, s, "cart:threads", end), `{__name__="cart:threads", service_name="cart"} 5`)
+			wantLines(t, "what a rule wrote", ask(t, s, "cart:threads", end), `{__name__="cart:threads", service_instance_id="i1"} 5`)
 
 			put(read("i1", now.Add(-time.Minute)), read("i1", now.Add(time.Second)))
 			counts("after late samples", end.Add(time.Second), 1)

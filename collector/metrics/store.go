@@ -95,8 +95,8 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	if s.db, err = tsdb.Open(cfg.Dir, Quiet(s.log).With("part", "metrics"), cfg.Registerer, s.options(), tsdb.NewDBStats()); err != nil {
 		return nil, err
 	}
-	if err := s.deleteAgain(ctx); err != nil {
-		return nil, errors.Join(err, s.db.Close())
+	if err := s.deleteAgain(ctx); err != nil { // such as a full disk, which only a collector that runs makes room on
+		s.log.Error("cannot delete again what the log of series brought back", "error", err)
 	}
 	s.opened.Store(true)
 	s.deleted.Store(true) // perhaps by whoever had it open before
