@@ -128,6 +128,8 @@ func TestLoadRefuses(t *testing.T) {
 	}{
 		{"unknown key", "listen: 127.0.0.1:1\nretenton_age: 3d\n", nil, []string{`line 2: unknown key "retenton_age"; did you mean "retention_age"?`}},
 		{"dashes", "retention-age: 3d\n", nil, []string{`did you mean "retention_age"?`}},
+		{"an entry of another form", "godebug:\n  files: [/x/*.log]\n", nil, []string{"line 2: godebug.files: `/x/*.log` is no entry; want path, format, service, labels, such as `- path: /var/log/cart.log`"}},
+		{"a target of another form", "targets: [cart]\n", nil, []string{"line 1: targets: `cart` is no entry; want service, url, labels, types, metrics_url, such as `- url:"}},
 		{"nothing near", "zzz: 1\n", nil, []string{`line 1: unknown key "zzz"`}},
 		{"unknown key of a target", "targets:\n  - service: a\n    ulr: http://h:1/\n", nil, []string{`line 3: unknown key "ulr"; did you mean "url"?`}},
 		{"key twice", "listen: 127.0.0.1:1\nlisten: 127.0.0.1:2\n", nil, []string{`line 2: mapping key "listen" already defined at line 1`}},

@@ -94,6 +94,18 @@ func (c *Config) parseFile(b []byte) error {
 
 var unknownField = regexp.MustCompile(`^line (\d+): field (.*) not found in type (.*)$`)
 
+var wrongForm = regexp.MustCompile("^line (\\d+): cannot unmarshal \\S+ (`.*`) into (\\S+)$")
+
+// entries are the types of what lists in the file hold, with the list's key and an entry of it.
+var entries = map[string]struct{ key, example string }{
+	"collector.Target":        {"targets", "- url: http://10.0.0.7:6060/debug/pprof"},
+	"collector.AgentRule":     {"agent_rules", `- selector: '{service_name="cart"}'`},
+	"collector.RetentionRule": {"retention_rules", "- service: cart"},
+	"collector.Trigger":       {"triggers", "- name: memory-limit"},
+	"godebug.File":            {"godebug.files", "- path: /var/log/cart.log"},
+	"rules.ProfileSeries":     {"rules.profile_series", "- record: cart:cpu"},
+}
+
 // explainYAML turns the decoder's words about unknown fields into the user's, with the key that was probably meant.
 func explainYAML(err error) error {
 	te, ok := errors.AsType[*yaml.TypeError](err)
@@ -103,6 +115,11 @@ func explainYAML(err error) error {
 	out := make([]error, 0, len(te.Errors))
 	for _, s := range te.Errors {
 		m := unknownField.FindStringSubmatch(s)
+		if w := wrongForm.FindStringSubmatch(s); w != nil && entries[w[3]].key != "" {
+			e := entries[w[3]]
+			out = append(out, fmt.Errorf("line %s: %s: %s is no entry; want %s, such as `%s`", w[1], e.key, w[2], strings.Join(yamlKeys(w[3]), ", "), e.example))
+			continue
+		}
 		if m == nil {
 			out = append(out, errors.New(strings.TrimPrefix(s, "yaml: ")))
 			continue
@@ -125,7 +142,7 @@ func yamlKeys(typeName string) []string {
 		}
 		var keys []string
 		for i := range t.NumField() {
-			if k := t.Field(i).Tag.Get("yaml"); k != "" {
+			if k, _, _ := strings.Cut(t.Field(i).Tag.Get("yaml"), ","); k != "" {
 				keys = append(keys, k)
 			}
 		}

@@ -57,6 +57,7 @@ func (p *parts) openMetrics(ctx context.Context) (err error) {
 	}
 	p.closers = append(p.closers, p.audit.Close)
 	c.Rules.SetDirectory(filepath.Dir(c.file))
+	warnRuleFiles(p.log, c.Rules.Files)
 	query, err := p.metrics.RuleQuery()
 	if err != nil {
 		return err

@@ -187,12 +187,27 @@ func (p *parts) reloadOnce() {
 		p.log.Error("cannot reload the configuration, the old one stays in force", "error", err)
 		return
 	}
-	p.log.Info("reloaded", "targets", len(next.Targets), "agent_rules", len(next.AgentRules))
+	p.log.Info("reloaded", "targets", len(next.Targets), "agent_rules", len(next.AgentRules), "rule_files", warnRuleFiles(p.log, next.Rules.Files))
 	for _, s := range settings {
 		if !slices.Contains(reloaded, s.name) && p.cfg.value(s.name) != next.value(s.name) {
 			p.log.Warn("setting changed, but takes a restart", "setting", s.name)
 		}
 	}
+}
+
+// warnRuleFiles tells of patterns of rules.files that match nothing, which is no error since files may come later, and returns how many files there are.
+func warnRuleFiles(log *slog.Logger, patterns []string) int {
+	files := map[string]bool{}
+	for _, pattern := range patterns {
+		found, err := filepath.Glob(pattern)
+		if err == nil && len(found) == 0 {
+			log.Warn("no file matches a pattern of rules.files: nothing is evaluated of it", "pattern", pattern)
+		}
+		for _, name := range found {
+			files[name] = true
+		}
+	}
+	return len(files)
 }
 
 // apply puts what can change at run time in force.

@@ -446,6 +446,30 @@ func TestRunReload(t *testing.T) {
 	}
 }
 
+// TestRunWarnsOfRuleFilesThatAreNot: a pattern that matches nothing is no error, and is said at the start and when it is read again.
+func TestRunWarnsOfRuleFilesThatAreNot(t *testing.T) {
+	cfg := testConfig(t.TempDir())
+	cfg.LogLevel = "info"
+	dir := t.TempDir()
+	cfg.Rules.Files = []string{filepath.Join(dir, "start-*.yaml")}
+	next := cfg
+	next.Rules.Files = []string{filepath.Join(dir, "there-*.yaml"), filepath.Join(dir, "later-*.yaml")}
+	if err := os.WriteFile(filepath.Join(dir, "there-1.yaml"), []byte("groups: []\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := start(t, cfg, func() (Config, error) { return next, nil })
+	r.reload <- syscall.SIGHUP
+	r.reload <- syscall.SIGHUP // taken when the first is done
+	for _, want := range []string{"start-*.yaml", "later-*.yaml", "rule_files=1"} {
+		if !strings.Contains(r.log.String(), want) {
+			t.Errorf("no %s in the log:\n%s", want, r.log)
+		}
+	}
+	if strings.Contains(r.log.String(), "there-*.yaml") {
+		t.Errorf("a pattern that matches is complained of:\n%s", r.log)
+	}
+}
+
 // The brake from afar reaches an agent in the answer to its push, and goes with the rule.
 func TestRunAgentRules(t *testing.T) {
 	golden, err := os.ReadFile(filepath.Join("..", "agent", "testdata", "push", "push-first.multipart"))

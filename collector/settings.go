@@ -55,9 +55,9 @@ var settings = []setting{
 	{"captures", "bounds of captures: disabled, shadow, max_running, max_expensive, per_minute, max_age, max_bytes (file only)", "the defaults below"},
 	{"triggers", "what takes captures by itself: name, selector, metric, above, jump, for, take, duration, cooldown, shadow (file only)", "heap and goroutines at 90 % of the memory limit"},
 	{"privacy", "what leaves the machine: keep_labels, drop_labels (of samples), redact (file only)", "everything"},
-	{"metrics", "the time series database: retention_age (30d), retention_size (10GB), out_of_order (1d), max_series (500000), max_concurrent_queries, max_query_samples, query_timeout, query_url (a Prometheus-compatible server that answers instead), remote_write (servers that all is sent on to, as Prometheus writes it), keep (names of a scraped /metrics) (file only)", "the defaults"},
+	{"metrics", "the time series database: retention_age (30d), retention_size (10GB), out_of_order (1d), max_series (500000), max_concurrent_queries, max_query_samples, query_timeout, query_url (a Prometheus-compatible server that answers instead), remote_write (servers that all is sent on to, as Prometheus writes it), keep (regular expressions of whole names: what is kept of a scraped /metrics; go_.*, process_.*, promhttp_.*) (file only)", "the defaults"},
 	{"rules", "what is evaluated over time series and profiles: groups and files as Prometheus writes rules, profile_series, alertmanagers (file only)", "none"},
-	{"godebug", "lines of GODEBUG traces: max_age (7d), max_bytes (512MiB), files (logs that are followed) (file only)", "no log is followed"},
+	{"godebug", "lines of GODEBUG traces: max_age (7d), max_bytes (512MiB), files (logs that are followed: path, format, service, labels) (file only)", "no log is followed"},
 	{"builds", "what builds are compared with: vulndb (a copy of the Go vulnerability database), go_releases (a table in place of the built-in one); env (variables of processes, besides the Go runtime's own, whose change is an event) (file only)", "no vulnerabilities are looked for"},
 	{"upstream", "URL of the collector that a sidecar forwards to, http(s)://HOST:PORT (sidecar only)", "a sidecar needs one"},
 	{"upstream_token_file", "file with the bearer token for the upstream (sidecar only)", "none is sent"},
@@ -283,6 +283,28 @@ triggers:
 privacy:
   drop_labels: [user_*, email]
   redact: ['[\w.+-]+@[\w.-]+']
+` + "```" + `
+
+## Logs with traces, and what is kept of /metrics
+
+godebug.files are the logs that lines of GODEBUG traces (gctrace, schedtrace and so on) are read from, at most 64 entries. path is a pattern of files as path/filepath.Match has it. format says how lines stand in them:
+plain, cri (Kubernetes), docker (its JSON), journald, or auto, which goes by the first line and is the default; with journald path is a unit, and without one the whole journal is meant. service names whose
+logs they are: unset, it is the process that the container or pid in the log leads to, else the file's name. labels are added to those of the process. max_age and max_bytes (a number) bound the lines that are kept.
+
+metrics.keep are regular expressions of whole names. Of what a process offers under /metrics only series with such a name are kept; what is listed takes the place of the default, so name that too.
+
+` + "```yaml" + `
+godebug:
+  files:
+    - path: /var/log/cart/*.log
+      service: cart
+      labels: {deployment_environment_name: prod}
+    - path: /var/log/containers/*.log
+      format: cri
+    - path: cart.service
+      format: journald
+metrics:
+  keep: [go_.*, process_.*, promhttp_.*, http_request_duration_seconds.*]
 ` + "```" + `
 
 ## Targets and agent rules

@@ -42,7 +42,7 @@ SIGTERM and Ctrl-C end it once what was taken is stored; a second one ends it at
 func (a *app) config(cmd *cobra.Command) (collector.Config, error) {
 	cfg, err := collector.Load(cmd.Flags(), a.lookupEnv)
 	if err != nil {
-		return collector.Config{}, &usageError{err: withHint(err, "`sonde config` shows every setting, its value and where it came from"), command: cmd.CommandPath()}
+		return collector.Config{}, &usageError{err: withHint(err, "`sonde config` shows every setting, its value and where it came from; with -o json what each means, and collector/CONFIG.md has examples"), command: cmd.CommandPath()}
 	}
 	return cfg, nil
 }
