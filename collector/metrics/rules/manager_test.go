@@ -209,7 +209,7 @@ alertmanagers: [{static_configs: [{targets: [%q]}], path_prefix: /am, authorizat
 
 func TestSettingsRefused(t *testing.T) {
 	for text, want := range map[string]string{
-		`groups: [{name: a, rules: [{record: x, expr: 'sum('}]}]`:       "parse",
+		`groups: [{name: a, rules: [{record: x, expr: 'sum('}]}]`:       "groups: group \"a\", rule 1, \"x\": could not parse",
 		`groups: [{name: a, rules: [{record: x, alert: y, expr: up}]}]`: "record",
 		`groups: [{name: a, rules: []}, {name: a, rules: []}]`:          "repeated",
 		`alertmanagers: [{}]`:                                                  "static_configs",

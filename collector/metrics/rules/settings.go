@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"time"
 
@@ -105,8 +106,15 @@ func parseGroups(groups []rulefmt.RuleGroup) (*rulefmt.RuleGroups, []error) {
 	if err != nil {
 		return nil, []error{fmt.Errorf("groups: %w", err)}
 	}
-	return rulefmt.Parse(text, false, model.UTF8Validation, parser.NewParser(parser.Options{}), promslog.NewNopLogger())
+	parsed, errs := rulefmt.Parse(text, false, model.UTF8Validation, parser.NewParser(parser.Options{}), promslog.NewNopLogger())
+	for i, err := range errs {
+		errs[i] = errors.New("groups: " + writtenAt.ReplaceAllString(err.Error(), ""))
+	}
+	return parsed, errs
 }
+
+// writtenAt are lines and columns of what parseGroups wrote, which is not what its user wrote; group and rule follow in words.
+var writtenAt = regexp.MustCompile(`^(\d+:\d+: )+`)
 
 // files returns the rule files that there are. A name without a glob must be there.
 func (s *Settings) files() ([]string, error) {
