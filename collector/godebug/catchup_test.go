@@ -172,7 +172,7 @@ func TestJournalFull(t *testing.T) {
 	}
 	cancel()
 	<-done
-	if p, known := f.position(j.key()); taken > 2000 || taken == 0 || known {
+	if p, known := f.position(j.key()); taken > 2000 || known {
 		t.Errorf("%d entries were taken, the position is %+v", taken, p)
 	}
 }
