@@ -5,13 +5,15 @@ import (
 	"encoding/json"
 	"net/url"
 	"testing"
+	"time"
 	"unicode/utf8"
 )
 
 // FuzzQueryAnswer has every format print whatever a server, which may be somebody else's (query_url), answers.
 func FuzzQueryAnswer(f *testing.F) {
 	for _, s := range []string{vectorJSON, matrix(), `{"data":{"resultType":"scalar","result":[1795262400,"1234"]}}`, `{"data":{"resultType":"string","result":[1795262400,"a\u001bb"]}}`,
-		`{"data":{"resultType":"vector","result":[{"metric":{},"value":[1e300,"-Inf"]}]}}`} {
+		`{"data":{"resultType":"vector","result":[{"metric":{},"value":[1e300,"-Inf"]}]}}`,
+		`{"data":{"resultType":"matrix","result":[{"metric":{"at":"forced","service_name":"\u001b"},"values":[[1795260000,"1e300"]]},{"metric":{"at":"live"},"values":[[1795260000,"1"],[1795260030,"2"]]}]}}`} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -31,6 +33,12 @@ func FuzzQueryAnswer(f *testing.F) {
 		params := url.Values{"start": {"1795258800"}, "end": {"1795262400"}, "step": {"30"}}
 		if err := a.plotProm(series, params, 3); err != nil && err != errHistograms {
 			t.Fatal(err)
+		}
+		q := &traceQuery{a: a, r: timeRange{From: 1795258800_000, To: 1795262400_000}}
+		for i := range gcPanels {
+			if err := q.plotPanel(&gcPanels[i], series, 30*time.Second, 3); err != nil && err != errHistograms {
+				t.Fatal(err)
+			}
 		}
 		if bytes.ContainsRune(out.Bytes(), 0x1b) || !utf8.Valid(out.Bytes()) {
 			t.Errorf("printed %q", out.Bytes())

@@ -119,17 +119,19 @@ type tracePlot struct {
 // processes makes a panel of the series of each process, in the order of their names.
 func (p *tracePanel) processes(series []promSeries) ([]*tracePlot, error) {
 	var out []*tracePlot
+	of := map[traceProcess]*tracePlot{}
 	for _, s := range series {
 		who := traceProcessOf(s.labels)
-		i := slices.IndexFunc(out, func(g *tracePlot) bool { return g.process == who })
-		if i < 0 {
-			i = len(out)
-			out = append(out, &tracePlot{process: who})
+		g := of[who]
+		if g == nil {
+			g = &tracePlot{process: who}
 			for _, l := range p.lines {
-				out[i].panel.lines = append(out[i].panel.lines, plotLine{name: l.name, mark: l.mark})
+				g.panel.lines = append(g.panel.lines, plotLine{name: l.name, mark: l.mark})
 			}
+			of[who] = g
+			out = append(out, g)
 		}
-		if err := p.add(&out[i].panel, s); err != nil {
+		if err := p.add(&g.panel, s); err != nil {
 			return nil, err
 		}
 	}
