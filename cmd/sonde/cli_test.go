@@ -224,7 +224,7 @@ func TestFormatNumber(t *testing.T) {
 		v    float64
 		unit string
 		want string
-	}{{0, "count", "0"}, {0.0125, "count", "0.0125"}, {12.345, "count", "12.3"}, {1234567.8, "count", "1,234,568"}, {-2.5e9, "nanoseconds", "-2.50s"}, {0.25, "bytes", "0.25B"}, {1023.5, "bytes", "1024B"}} {
+	}{{0, "count", "0"}, {0.0125, "count", "0.0125"}, {12.345, "count", "12.3"}, {1234567.8, "count", "1,234,568"}, {-2.5e9, "nanoseconds", "-2.50s"}, {0.25, "bytes", "0.25B"}, {1e30, "count", "1e+30"}, {1023.5, "bytes", "1024B"}} {
 		if got := formatNumber(c.v, c.unit); got != c.want {
 			t.Errorf("%g %s: %q, want %q", c.v, c.unit, got, c.want)
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/csv"
 	"errors"
 	"fmt"
@@ -88,7 +89,7 @@ func commonLabels(series []promSeries) (common string, names []string) {
 		}
 	}
 	shared := map[string]string{}
-	for _, name := range slices.Sorted(maps.Keys(all)) {
+	for _, name := range slices.SortedFunc(maps.Keys(all), byTelling) {
 		first := series[0].labels[name]
 		same := !slices.ContainsFunc(series, func(s promSeries) bool { return s.labels[name] != first })
 		switch {
@@ -102,6 +103,20 @@ func commonLabels(series []promSeries) (common string, names []string) {
 		return "", names
 	}
 	return selectorOf(shared, slices.Sorted(maps.Keys(shared))), names
+}
+
+// byTelling puts the service first and what only a machine tells processes by last: a legend may be cut.
+func byTelling(a, b string) int {
+	rank := func(name string) int {
+		switch name {
+		case "service_name":
+			return 0
+		case "container_id", "host_name", "instance", "job", "process_pid", "service_instance_id":
+			return 2
+		}
+		return 1
+	}
+	return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a, b))
 }
 
 // name writes the labels of s that are in names as PromQL does.

@@ -23,7 +23,7 @@ func formatNumber(v float64, unit string) string {
 		return scale(v, steps)
 	case ok:
 		return strconv.FormatFloat(v, 'g', 3, 64) + steps[0].name
-	case math.Abs(v) >= 999.5:
+	case math.Abs(v) >= 999.5 && math.Abs(v) < 1e15: // from there on not each integer is a float64
 		return group(int64(math.Round(v)))
 	}
 	return strconv.FormatFloat(v, 'g', 3, 64)

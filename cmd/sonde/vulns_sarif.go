@@ -115,7 +115,7 @@ func sarifVuln(v *audit.Vuln) sarifResult {
 		break
 	}
 	return sarifResult{RuleID: v.ID, Level: level, Locations: sarifPlace(functions),
-		Message:      sarifText{fmt.Sprintf("%s %s in build %s of %s: %s %s %s", v.Module, v.Found, v.Build, strings.Join(v.Services, ", "), v.Summary, state, fix)},
+		Message:      sarifText{fmt.Sprintf("%s %s in build %s of %s: %s %s %s", v.Module, v.Found, v.Build, strings.Join(v.Services, ", "), strings.TrimSuffix(v.Summary, ".")+".", state, fix)},
 		Fingerprints: map[string]string{"sonde/v1": v.ID + "/" + v.Module + "/" + strings.Join(v.Services, ",")},
 		Properties:   map[string]any{"build": v.Build, "services": v.Services, "in_binary": v.InBinary, "seen": v.Seen}}
 }
