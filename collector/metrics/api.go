@@ -129,6 +129,10 @@ func (s *Store) newAPI() *apiv1.API {
 	if registerer == nil {
 		registerer = prometheus.NewRegistry() // its handlers count in it, whatever is wanted
 	}
+	var gatherer prometheus.Gatherer = prometheus.NewRegistry()
+	if r, ok := registerer.(prometheus.Gatherer); ok {
+		gatherer = r // status/tsdb counts chunks by what the database says in it
+	}
 	build := &apiv1.PrometheusVersion{Version: emulated, Revision: cmp.Or(s.cfg.Version, "dev"), Branch: "sonde", BuildUser: "sonde", GoVersion: runtime.Version()}
 	return apiv1.NewAPI(newWeighed(s.engine, answersBytes, s.set.MaxQuerySamples), s.db, nil, nil, s.db,
 		func(context.Context) apiv1.ScrapePoolsRetriever { return nothing{} },
@@ -138,7 +142,7 @@ func (s *Store) newAPI() *apiv1.API {
 		func(h http.HandlerFunc) http.HandlerFunc { return h },
 		admin{s.db}, s.cfg.Dir, false, false, 0, s.log,
 		func(context.Context) apiv1.RulesRetriever { return s.rules.Load().rules },
-		s.set.MaxQuerySamples, s.set.MaxConcurrentQueries, readFrame, false, nil, s.runtimeInfo, build, nil, nil, prometheus.NewRegistry(), registerer, nil,
+		s.set.MaxQuerySamples, s.set.MaxConcurrentQueries, readFrame, false, nil, s.runtimeInfo, build, nil, nil, gatherer, registerer, nil,
 		false, nil, false, false, false, false, lookback, false, false, nil, nil, apiv1.OpenAPIOptions{}, s.parser)
 }
 

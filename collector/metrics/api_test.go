@@ -85,6 +85,7 @@ func TestAPI(t *testing.T) {
 		{"/query_exemplars?query=x&start=" + at + "&end=" + at, `"data":[]`},
 		{"/status/buildinfo", `"revision":"v1.2.3"`},
 		{"/status/tsdb", `"numSeries":4`},
+		{"/status/tsdb", `"chunkCount":4`},
 		{"/rules", `"groups":[]`},
 		{"/alerts", `"alerts":[]`},
 		{"/alertmanagers", `"activeAlertmanagers":[]`},
