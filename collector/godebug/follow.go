@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -20,6 +21,8 @@ import (
 const (
 	followEvery = time.Second
 	globEvery   = 10 * time.Second
+	// goneAfter is for how long a file is silent that no name leads to, until it is given up.
+	goneAfter = 5 * time.Minute
 	// maxFollowed bounds the files that are open at once.
 	maxFollowed = 1000
 	maxJournal  = 1000 // processes of one journal at once
@@ -165,7 +168,7 @@ func (f *Followers) glob() {
 		}
 		paths, _ := filepath.Glob(set.Path) // the pattern is a good one
 		for _, path := range paths {
-			if f.files[path] != nil {
+			if f.files[path] != nil || f.follows(path) {
 				continue
 			}
 			if len(f.files) >= maxFollowed {
@@ -177,6 +180,20 @@ func (f *Followers) glob() {
 		}
 	}
 	f.fresh = false
+}
+
+// follows reports whether the file at path is followed by another name, that which it had before.
+func (f *Followers) follows(path string) bool {
+	info, err := os.Stat(path)
+	if err != nil {
+		return false
+	}
+	for _, l := range f.files {
+		if l.f != nil && l.is(info) {
+			return true
+		}
+	}
+	return false
 }
 
 func (f *Followers) start(set *File, path string) {
@@ -230,7 +247,7 @@ func (f *Followers) follow(ctx context.Context, l *logFile, now time.Time) (chan
 	for more := true; more && ctx.Err() == nil; {
 		var n int64
 		var err error
-		replaced := l.replaced() // before reading: what is written until then is read
+		over := l.over(now.UnixMilli()) // before reading: what is written until then is read
 		if n, more, err = l.read(now.UnixMilli()); err != nil {
 			f.left.WithLabelValues("failed").Inc()
 			f.warn(l.path, "cannot read a log", err)
@@ -244,7 +261,7 @@ func (f *Followers) follow(ctx context.Context, l *logFile, now time.Time) (chan
 			return changed
 		}
 		changed = f.keep(l) || changed
-		if replaced && !more {
+		if over && !more {
 			if !f.next(l) {
 				return true
 			}
@@ -267,11 +284,16 @@ func (f *Followers) keep(l *logFile) bool {
 // next goes on with the file that took the place of l's. False: there is none.
 func (f *Followers) next(l *logFile) bool {
 	l.s.giveUp()
-	if err := l.open(l.path, 0); err != nil {
+	old, at := l.renamed(), l.position()
+	err := l.open(l.path, 0)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if matched, _ := filepath.Match(l.s.set.Path, old); matched { // it is not to be read again by its new name
+		f.positions[old] = at
+	}
+	if err != nil {
 		l.close()
-		f.mu.Lock()
 		delete(f.positions, l.path)
-		f.mu.Unlock()
 		return false
 	}
 	return true

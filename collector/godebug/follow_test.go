@@ -164,8 +164,56 @@ func TestFollowRotation(t *testing.T) {
 	round("2 3 4 5 6 7 8 9 10 11 1")
 	must(os.Remove(path))
 	round("2 3 4 5 6 7 8 9 10 11 1")
+	clock = clock.Add(goneAfter)
+	round("2 3 4 5 6 7 8 9 10 11 1")
 	if f.files[path] != nil {
 		t.Error("a file that is gone is followed")
+	}
+}
+
+// TestFollowRenamed: who writes goes on in a file that was renamed, for a while or for ever, beside an empty new one or none; nothing of it is lost, and nothing read twice by a pattern that matches
+// the renamed file, too.
+func TestFollowRenamed(t *testing.T) {
+	for _, pattern := range []string{"*.log", "cart.log*"} {
+		t.Run(pattern, func(t *testing.T) {
+			data, logs, s := t.TempDir(), t.TempDir(), &sinks{}
+			path := filepath.Join(logs, "cart.log")
+			set := File{Path: filepath.Join(logs, pattern), Service: "cart"}
+			f := followers(t, data, s, set)
+			clock := time.Unix(1795262400, 0)
+			round := func(after time.Duration, want string) {
+				t.Helper()
+				clock = clock.Add(after)
+				f.Round(t.Context(), clock)
+				if got := s.numbers(); got != want {
+					t.Fatalf("cycles %q, want %q", got, want)
+				}
+			}
+			round(time.Second, "")
+			appendTo(t, path, cycle(1))
+			round(time.Minute, "1")
+			if err := os.Rename(path, path+".1"); err != nil {
+				t.Fatal(err)
+			}
+			appendTo(t, path+".1", cycle(2))
+			round(time.Minute, "1 2")
+			appendTo(t, path+".1", cycle(3))
+			round(time.Minute, "1 2 3")
+			appendTo(t, path, "") // logrotate's create, its postrotate comes later
+			appendTo(t, path+".1", cycle(4))
+			round(time.Minute, "1 2 3 4")
+			appendTo(t, path+".1", cycle(5))
+			appendTo(t, path, cycle(6))
+			round(time.Minute, "1 2 3 4 5 6")
+			appendTo(t, path, cycle(7))
+			round(time.Minute, "1 2 3 4 5 6 7")
+			for _, l := range f.files {
+				l.close()
+			}
+			f = followers(t, data, s, set)
+			appendTo(t, path, cycle(8))
+			round(time.Minute, "1 2 3 4 5 6 7 8")
+		})
 	}
 }
 

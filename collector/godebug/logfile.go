@@ -31,6 +31,7 @@ type logFile struct {
 	line   []byte // of a line whose end is not written yet
 	long   bool   // it is too long and passed over
 	good   int64  // so far everything is in s: reading may begin here anew
+	grown  int64  // when it last had something to read, Unix ms; 0: it was not looked at yet
 	s      *stream
 	tooBig int // lines that were passed over
 }
@@ -53,7 +54,7 @@ func (l *logFile) open(path string, at int64) error {
 		at = info.Size()
 	}
 	l.close()
-	l.f, l.offset, l.good, l.head, l.line, l.long = f, at, at, nil, l.line[:0], false
+	l.f, l.offset, l.good, l.grown, l.head, l.line, l.long = f, at, at, 0, nil, l.line[:0], false
 	l.head, err = readHead(f)
 	return err
 }
@@ -79,11 +80,17 @@ func (l *logFile) read(now int64) (n int64, more bool, err error) {
 	if err := l.checkHead(); err != nil {
 		return 0, false, err
 	}
+	if l.grown == 0 {
+		l.grown = now
+	}
 	buf := make([]byte, 64<<10)
 	for n < maxRead && len(l.s.pending) == 0 {
 		k, err := l.f.ReadAt(buf, l.offset)
 		l.offset += int64(k)
 		n += int64(k)
+		if k > 0 {
+			l.grown = now
+		}
 		l.take(buf[:k], now)
 		if errors.Is(err, io.EOF) {
 			return n, false, nil
@@ -166,14 +173,37 @@ func (l *logFile) position() position {
 	return p
 }
 
-// replaced reports whether the path names another file by now.
-func (l *logFile) replaced() bool {
-	now, err := os.Stat(l.path)
+// over reports whether nothing more comes in this file. Who writes may go on in it after it was renamed, until told to open the new one: so it is over once there is something in the file that has
+// its name now, or, where none has, once it has been silent for long. now is Unix ms.
+func (l *logFile) over(now int64) bool {
+	named, err := os.Stat(l.path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return true
+		return l.grown != 0 && now-l.grown > goneAfter.Milliseconds()
 	}
-	mine, err2 := l.f.Stat()
-	return err == nil && err2 == nil && !os.SameFile(now, mine)
+	return err == nil && named.Size() > 0 && !l.is(named)
+}
+
+func (l *logFile) is(other os.FileInfo) bool {
+	mine, err := l.f.Stat()
+	return err == nil && os.SameFile(mine, other)
+}
+
+// renamed returns the path that the file has by now beside the one that it is followed by, "": none is known.
+func (l *logFile) renamed() string {
+	for _, name := range rotations(l.path) {
+		if info, err := os.Stat(name); err == nil && name != l.path && l.is(info) {
+			return name
+		}
+	}
+	return ""
+}
+
+// rotations returns the files that may be what the one at path was renamed to.
+func rotations(path string) []string {
+	dir, base := filepath.Split(path)
+	stem := base[:len(base)-len(filepath.Ext(base))]
+	found, _ := filepath.Glob(filepath.Join(dir, globQuote(stem)+"*")) // the pattern is a good one
+	return found[:min(len(found), 100)]
 }
 
 // resume opens the file where p says that reading ended, also where it was renamed since. It reports false where it cannot be found.
@@ -183,10 +213,7 @@ func (l *logFile) resume(p position) bool {
 		names = append(names, target)
 	}
 	for _, name := range names[:len(names):len(names)] {
-		dir, base := filepath.Split(name)
-		stem := base[:len(base)-len(filepath.Ext(base))]
-		rotated, _ := filepath.Glob(filepath.Join(dir, globQuote(stem)+"*")) // the pattern is a good one
-		names = append(names, rotated[:min(len(rotated), 100)]...)
+		names = append(names, rotations(name)...)
 	}
 	for _, name := range names {
 		if l.open(name, p.Offset) != nil || l.offset < p.Offset {
