@@ -40,7 +40,7 @@ const wave = (i: number, k: number) => 1 + 0.2 * Math.sin(i / 7 + k) + (i > 70 ?
 function metrics(none: RegExp = /schedtrace/): (path: string, p: URLSearchParams) => Answer | undefined {
   return (path, p) => {
     const query = p.get("query") ?? "";
-    if (path === "/prometheus/api/v1/query" && query.startsWith("topk(1,")) return prom([{ metric: { service_instance_id: instances[0] }, value: [at / 1000, "6"] }]);
+    if (path === "/prometheus/api/v1/query" && query.startsWith("bottomk(1,")) return prom([{ metric: { service_instance_id: instances[0] }, value: [at / 1000, "6"] }]);
     // It lived the last 75 s.
     if (path === "/prometheus/api/v1/query" && query.endsWith("[5m]")) return prom([{ metric: { service_instance_id: instances[0] }, values: [0, 15, 30, 45, 60, 75].map((t) => [at / 1000 - 75 + t, "1"]) }]);
     if (path === "/prometheus/api/v1/query" && query.startsWith("topk(")) {
@@ -246,7 +246,7 @@ test("without metrics the page says how to get some; errors say what cures them,
 /** traced are the raw samples of n cycles of one process, 20 s apart. */
 function traced(path: string, p: URLSearchParams): Answer | undefined {
   const query = p.get("query") ?? "";
-  if (path !== "/prometheus/api/v1/query" || query.startsWith("topk(1,") || query.endsWith("[5m]")) return undefined;
+  if (path !== "/prometheus/api/v1/query" || query.startsWith("bottomk(1,") || query.endsWith("[5m]")) return undefined;
   if (query.startsWith("topk(")) return prom([{ metric: { service_instance_id: instances[0], host_name: "n1", process_pid: "4711" }, value: [0, "90"] }, { metric: { service_instance_id: instances[1], host_name: "n2", process_pid: "12" }, value: [0, "30"] }]);
   const second = query.includes(instances[1]);
   const series = (metric: Record<string, string>, f: (i: number) => number) => ({ metric, values: Array.from({ length: second ? 30 : 90 }, (_, i) => [at / 1000 - 20 * (90 - i) + 0.123, String(f(i))]) });
