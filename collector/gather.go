@@ -22,6 +22,7 @@ import (
 	"github.com/sonde-io/sonde/collector/discover/kube"
 	"github.com/sonde-io/sonde/collector/discover/sd"
 	"github.com/sonde-io/sonde/collector/exposed"
+	"github.com/sonde-io/sonde/collector/functions"
 	"github.com/sonde-io/sonde/collector/godebug"
 	"github.com/sonde-io/sonde/collector/inspect"
 	"github.com/sonde-io/sonde/collector/perf"
@@ -72,6 +73,7 @@ type outlets struct {
 	report   coverage.Deliver                                   // takes what should be watched here
 	reporter string                                             // what delivers it: serve or sidecar
 	binaries *binaries.Store                                    // is told which binaries are here; nil: nobody is
+	lists    *functions.Sender                                  // is told which builds run here; nil: nobody is
 }
 
 // gatherers find the processes of this machine and profile those that no agent reports. They are the same in a collector and in a sidecar.

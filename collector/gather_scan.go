@@ -2,6 +2,7 @@ package collector
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -18,6 +19,7 @@ import (
 	"github.com/sonde-io/sonde/collector/procstat"
 	"github.com/sonde-io/sonde/collector/scrape"
 	"github.com/sonde-io/sonde/collector/trigger"
+	"github.com/sonde-io/sonde/symbols/binaries"
 )
 
 // agentSeen reports whether an agent reports the process.
@@ -173,6 +175,12 @@ func (g *gatherers) tellBinaries(ctx context.Context, ps []discover.Process) {
 		g.told[id] = pid
 		if err := g.out.binaries.Add(ctx, fmt.Sprintf("/proc/%d/exe", pid)); err != nil {
 			g.log.Debug("cannot take up a binary", "pid", pid, "error", err)
+			if g.out.lists != nil && errors.Is(err, binaries.ErrTooLarge) {
+				g.out.lists.GiveUp(id, err)
+			}
 		}
+	}
+	if g.out.lists != nil {
+		g.out.lists.SetBuilds(slices.Collect(maps.Keys(g.told)))
 	}
 }

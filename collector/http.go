@@ -100,8 +100,10 @@ func (p *parts) routes() (*http.ServeMux, error) {
 		BodyBytes: int64(c.MaxBodyBytes), DecompressedBytes: int64(c.Limits.MaxDecompressedBytes), Samples: c.Limits.MaxSamples, Labels: c.Limits.MaxLabels, LabelNameBytes: maxLabelNameBytes,
 		LabelValueBytes: maxLabelValueBytes, Concurrent: c.Limits.MaxConcurrentPushes, MaxAge: c.longestRaw()}})
 	p.receive.Register(mux)
-	peers.New(peers.Config{Receive: p.receive, Binaries: p.binaries, Registerer: p.registry,
-		Metrics: intake.New(intake.Config{Series: p.metrics, Appendable: p.metrics.Appendable(), Registerer: p.registry})}).Register(mux)
+	others := peers.New(peers.Config{Receive: p.receive, Binaries: p.binaries, Registerer: p.registry,
+		Metrics: intake.New(intake.Config{Series: p.metrics, Appendable: p.metrics.Appendable(), Registerer: p.registry})})
+	others.Register(mux)
+	others.RegisterFunctions(mux)
 	mux.Handle("POST /api/v1/coverage", coverage.NewReceiver(coverage.ReceiverConfig{Catalog: p.cat, Logger: p.log, Registerer: p.registry}))
 	if !c.Captures.Disabled {
 		capture.Register(mux, p.captures, p.log)

@@ -25,6 +25,8 @@ type Options struct {
 	// Reload, on each receive, reads the configuration again through Load and takes targets and rules from it. nil: never.
 	Reload <-chan os.Signal
 	Load   func() (Config, error)
+
+	functionsSpread time.Duration // functions.Config.Spread of a sidecar: tests do not wait
 }
 
 // Error is an error with what cures it.

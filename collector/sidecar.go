@@ -20,6 +20,7 @@ import (
 	"github.com/sonde-io/sonde/collector/coverage"
 	"github.com/sonde-io/sonde/collector/discover"
 	"github.com/sonde-io/sonde/collector/forward"
+	"github.com/sonde-io/sonde/collector/functions"
 	"github.com/sonde-io/sonde/collector/metrics/intake"
 	"github.com/sonde-io/sonde/collector/peers"
 	"github.com/sonde-io/sonde/collector/receive"
@@ -43,6 +44,7 @@ type sidecar struct {
 	forward *forward.Forwarder
 	relay   *capture.Relay
 	client  *http.Client
+	lists   *functions.Sender // of the functions of binaries
 }
 
 // RunSidecar runs a sidecar until ctx ends or one of its parts fails: it gathers from the processes of this machine as a collector does, takes what agents push, keeps
@@ -71,6 +73,7 @@ func RunSidecar(ctx context.Context, cfg Config, opts Options) (err error) {
 	g.Add("reload", s.reload)
 	s.gather.addTo(&g)
 	g.Add("announce", s.announce)
+	g.Add("functions", s.lists.Run)
 	g.Add("binaries", s.binaries.Run)
 	g.Add("forward", s.forward.Run)
 	g.Add("telemetry", s.telemetry.Run)
@@ -155,13 +158,13 @@ func (s *sidecar) openSpool(context.Context) error {
 // openUpstream makes the gatherers, with outlets that lead to the upstream.
 func (s *sidecar) openUpstream(context.Context) error {
 	url := strings.TrimSuffix(s.cfg.Upstream, "/")
-	transport := &tokenTransport{next: http.DefaultTransport.(*http.Transport).Clone(), file: s.cfg.UpstreamTokenFile}
-	s.closers = append(s.closers, func() error { transport.next.CloseIdleConnections(); return nil })
-	s.client = &http.Client{Transport: transport}
+	s.client = s.ownClient()
+	s.lists = functions.New(functions.Config{URL: url, Client: s.ownClient(), Source: s.binaries, Spread: s.opts.functionsSpread, UserAgent: "sonde-sidecar/" + s.opts.Version,
+		Logger: s.log, Registerer: s.registry})
 	remote := &capture.Remote{URL: url, Client: s.client, UserAgent: "sonde-sidecar/" + s.opts.Version}
 	s.relay = &capture.Relay{Upstream: remote}
 	g, err := newGatherers(s.cfg, s.opts.Version, s.log, s.registry, outlets{sink: s.forward, series: s.forward, lines: s.forward, seen: s.forward.Seen, events: s.forward.Events, agentOf: s.agentOf, turns: s.turns,
-		captures: remote, report: coverage.Post(url, s.client), reporter: "sidecar", binaries: s.binaries})
+		captures: remote, report: coverage.Post(url, s.client), reporter: "sidecar", binaries: s.binaries, lists: s.lists})
 	if err != nil {
 		return err
 	}
@@ -171,6 +174,13 @@ func (s *sidecar) openUpstream(context.Context) error {
 	s.gather = g
 	s.closers = append(s.closers, g.close)
 	return nil
+}
+
+// ownClient returns a client of the upstream that shares no connection with others.
+func (s *sidecar) ownClient() *http.Client {
+	transport := &tokenTransport{next: http.DefaultTransport.(*http.Transport).Clone(), file: s.cfg.UpstreamTokenFile}
+	s.closers = append(s.closers, func() error { transport.next.CloseIdleConnections(); return nil })
+	return &http.Client{Transport: transport}
 }
 
 // agentOf returns the row of a process that sends to this sidecar by an agent of its own.

@@ -23,7 +23,8 @@ out of support.
 
 SEEN says what nobody else can: whether a profile shows that a vulnerable function ran, in which service, and when. Not
 seen does not mean not run, since profiles are samples; seen is certain. BINARY says whether a vulnerable function is in
-the binary at all: the linker leaves out what nothing calls. It is unknown where the collector has no copy of the binary.
+the binary at all: the linker leaves out what nothing calls. It is unknown where the collector has neither the binary
+nor the list of its functions that a sidecar sends.
 
 The collector looks things up in its own copy of the Go vulnerability database (setting builds.vulndb), or in the one that
 --db names, which is sent along: a directory or a zip file such as https://vuln.go.dev/vulndb.zip. With FILEs, which are Go

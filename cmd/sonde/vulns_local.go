@@ -8,6 +8,7 @@ import (
 	"github.com/sonde-io/sonde/collector/audit"
 	"github.com/sonde-io/sonde/internal/catalog"
 	"github.com/sonde-io/sonde/profiles/store"
+	"github.com/sonde-io/sonde/symbols/binaries"
 	"github.com/sonde-io/sonde/symbols/build"
 	"github.com/sonde-io/sonde/symbols/pclntab"
 	"github.com/sonde-io/sonde/symbols/vulns"
@@ -30,7 +31,9 @@ func (f *fileFleet) Types(context.Context, store.Query) ([]store.TypeInfo, error
 func (f *fileFleet) SeenFunctions(context.Context, store.FunctionsQuery) ([]store.SeenFunction, error) {
 	return nil, nil
 }
-func (f *fileFleet) Functions(id string) (*pclntab.Table, error) { return pclntab.Open(f.paths[id]) }
+func (f *fileFleet) Functions(id string) (binaries.Functions, error) {
+	return pclntab.Open(f.paths[id])
+}
 
 // vulnsOfFiles judges binaries of this machine. Files that are no Go programs are passed over with a word.
 func (a *app) vulnsOfFiles(ctx context.Context, files []string, db, releases string) (r audit.Report, err error) {

@@ -14,6 +14,7 @@ import (
 	"github.com/sonde-io/sonde/internal/catalog"
 	"github.com/sonde-io/sonde/profiles"
 	"github.com/sonde-io/sonde/profiles/store"
+	"github.com/sonde-io/sonde/symbols/binaries"
 	"github.com/sonde-io/sonde/symbols/pclntab"
 )
 
@@ -23,9 +24,9 @@ type BuildCatalog interface {
 	Builds(ctx context.Context, service string) ([]catalog.Build, error)
 }
 
-// Binaries opens the function tables of binaries; *binaries.Store is one.
+// Binaries opens the names of the functions of binaries; *binaries.Store is one.
 type Binaries interface {
-	Functions(id string) (*pclntab.Table, error)
+	Functions(id string) (binaries.Functions, error)
 }
 
 // RegisterPGO adds the endpoint that says what a PGO profile is made of. b may be nil.

@@ -15,17 +15,53 @@ import (
 	"github.com/sonde-io/sonde/internal/catalog"
 	"github.com/sonde-io/sonde/internal/testgo"
 	"github.com/sonde-io/sonde/profiles/store"
+	"github.com/sonde-io/sonde/symbols/binaries"
+	"github.com/sonde-io/sonde/symbols/build"
 	"github.com/sonde-io/sonde/symbols/pclntab"
 )
 
 // tables are binaries by build id.
 type tables map[string]string
 
-func (t tables) Functions(id string) (*pclntab.Table, error) {
+func (t tables) Functions(id string) (binaries.Functions, error) {
 	if t[id] == "" {
 		return nil, os.ErrNotExist
 	}
 	return pclntab.Open(t[id])
+}
+
+// listOf returns a store that knows the functions of a program by a list that another made.
+func listOf(t *testing.T, id, program string) *binaries.Store {
+	t.Helper()
+	var stores [2]*binaries.Store
+	for i := range stores {
+		s, err := binaries.Open(binaries.Config{Dir: t.TempDir()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		stores[i] = s
+	}
+	info, err := build.ReadFile(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stores[0].Add(t.Context(), program); err != nil {
+		t.Fatal(err)
+	}
+	list, err := stores[0].FunctionList(t.Context(), info.Key())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer list.Close()
+	if err := stores[1].PutFunctions(t.Context(), id, list); err != nil {
+		t.Fatal(err)
+	}
+	return stores[1]
 }
 
 func near(a, b float64) bool { return math.Abs(a-b) < 1e-9 }
@@ -60,6 +96,17 @@ func TestPGOReport(t *testing.T) {
 	g.mux = mux
 	g.decode(t, &r, "pgo", "query", "cart", "type", "cpu", "from", "now-1h")
 	if len(r.Newest) != 1 || r.Newest[0].ID != "b-v3" || r.Newest[0].Version != "v3" || r.Source != "binary" || !near(r.Exists, 4.5/71.5) || len(r.Missing) != 2 || r.Missing[0].Function != "example.com/cart/db.Get" {
+		t.Errorf("newest %+v by %s: %f exists, missing %+v", r.Newest, r.Source, r.Exists, r.Missing)
+	}
+	// One whose binary is elsewhere, and of which a sidecar said what functions it has, is as good.
+	if err := errors.Join(f.cat.PutBuilds(t.Context(), []catalog.Build{{ID: "b4b4b4b4", FirstSeen: ms(30 * time.Second)}}),
+		f.cat.PutProcesses(t.Context(), []catalog.Process{{Instance: "i10", Service: "cart", Version: "v4", BuildID: "b4b4b4b4", Gatherer: "agent", FirstSeen: ms(30 * time.Second), LastSeen: ms(0)}})); err != nil {
+		t.Fatal(err)
+	}
+	g.mux = http.NewServeMux()
+	f.h.RegisterPGO(g.mux, f.cat, listOf(t, "b4b4b4b4", program))
+	g.decode(t, &r, "pgo", "query", "cart", "type", "cpu", "from", "now-1h")
+	if len(r.Newest) != 1 || r.Newest[0].ID != "b4b4b4b4" || r.Source != "binary" || !near(r.Exists, 4.5/71.5) || len(r.Missing) != 2 {
 		t.Errorf("newest %+v by %s: %f exists, missing %+v", r.Newest, r.Source, r.Exists, r.Missing)
 	}
 	if w := f.get(t, "pgo", "query", "cart", "type", "heap"); w.Code != http.StatusBadRequest {

@@ -14,7 +14,7 @@ import (
 
 	"github.com/sonde-io/sonde/internal/catalog"
 	"github.com/sonde-io/sonde/profiles/store"
-	"github.com/sonde-io/sonde/symbols/pclntab"
+	"github.com/sonde-io/sonde/symbols/binaries"
 	"github.com/sonde-io/sonde/symbols/vulns"
 )
 
@@ -30,9 +30,9 @@ type Profiles interface {
 	SeenFunctions(ctx context.Context, q store.FunctionsQuery) ([]store.SeenFunction, error)
 }
 
-// Binaries opens the function tables of binaries; *binaries.Store is one.
+// Binaries opens the names of the functions of binaries; *binaries.Store is one.
 type Binaries interface {
-	Functions(id string) (*pclntab.Table, error)
+	Functions(id string) (binaries.Functions, error)
 }
 
 // Limits of one report that are not settings.

@@ -28,6 +28,7 @@ type Handler struct {
 	metrics  *metrics
 
 	uploading chan struct{} // a place for each binary that comes
+	listing   chan struct{} // a place for each list of functions that comes
 }
 
 // The paths of the endpoints that others define.
@@ -40,7 +41,7 @@ const (
 
 // New returns a Handler.
 func New(cfg Config) *Handler {
-	h := &Handler{cfg: cfg, metrics: newMetrics(cfg.Registerer), uploading: make(chan struct{}, uploads)}
+	h := &Handler{cfg: cfg, metrics: newMetrics(cfg.Registerer), uploading: make(chan struct{}, uploads), listing: make(chan struct{}, listUploads)}
 	if cfg.Binaries != nil {
 		h.symbols = cfg.Binaries
 	}

@@ -52,6 +52,7 @@ type Store struct {
 
 	mu         sync.Mutex
 	files      map[string]*file  // by each of their names
+	lists      map[string]*file  // of functions, by the ids of their builds
 	candidates map[string]string // path of a local file, by each of its names
 	wanted     map[string]*Wanted
 	bytes      int64
@@ -61,10 +62,11 @@ type Store struct {
 	open   []*opened  // used last first
 }
 
-// file is a binary in the folder.
+// file is a binary in the folder, or a list of functions.
 type file struct {
 	path  string
 	ids   IDs
+	list  string // the build whose functions it lists; "": it is a binary
 	bytes int64
 	used  time.Time // also the file's time of modification, to the hour
 }
@@ -92,7 +94,7 @@ func Open(cfg Config) (*Store, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Store{cfg: cfg, asked: make(chan string, 64), files: map[string]*file{}, candidates: map[string]string{}, wanted: map[string]*Wanted{}}
+	s := &Store{cfg: cfg, asked: make(chan string, 64), files: map[string]*file{}, lists: map[string]*file{}, candidates: map[string]string{}, wanted: map[string]*Wanted{}}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open binaries: %w", err)
 	}
@@ -108,12 +110,16 @@ func Open(cfg Config) (*Store, error) {
 			}
 			continue
 		}
+		st, err := e.Info()
+		if err != nil {
+			continue // deleted meanwhile
+		}
 		if f := parseName(e.Name()); f != nil {
-			f.path = path
-			if st, err := e.Info(); err == nil {
-				f.used = st.ModTime()
-			}
+			f.path, f.used = path, st.ModTime()
 			s.insert(f)
+		} else if l := parseList(e.Name(), st.Size()); l != nil {
+			l.path, l.used = path, st.ModTime()
+			s.insertList(l)
 		}
 	}
 	s.generation.Store(1)
@@ -156,11 +162,16 @@ func (s *Store) insert(f *file) {
 	s.bytes += f.bytes
 }
 
-// distinct returns the files by when they were used, the latest first. s.mu is held.
-func (s *Store) distinct() []*file {
+// distinct returns the binaries by when they were used, the latest first. s.mu is held.
+func (s *Store) distinct() []*file { return s.byUse(s.files) }
+
+// byUse returns the files in these maps by when they were used, the latest first. s.mu is held.
+func (s *Store) byUse(of ...map[string]*file) []*file {
 	set := map[*file]bool{}
-	for _, f := range s.files {
-		set[f] = true
+	for _, m := range of {
+		for _, f := range m {
+			set[f] = true
+		}
 	}
 	return slices.SortedFunc(maps.Keys(set), func(a, b *file) int { return cmp.Or(b.used.Compare(a.used), strings.Compare(a.path, b.path)) })
 }
@@ -332,25 +343,20 @@ func (s *Store) knownLocked(ids IDs) bool {
 
 // makeRoom deletes the files that were not used for longest, but not the one that came. s.mu is held.
 func (s *Store) makeRoom(came *file) error {
-	if s.bytes <= s.cfg.MaxBytes {
+	if s.bytes <= s.cfg.MaxBytes && len(s.lists) <= maxLists {
 		return nil
 	}
-	for _, f := range slices.Backward(s.distinct()) {
-		if s.bytes <= s.cfg.MaxBytes {
+	for _, f := range slices.Backward(s.byUse(s.files, s.lists)) {
+		if s.bytes <= s.cfg.MaxBytes && len(s.lists) <= maxLists {
 			break
 		}
-		if f == came {
+		if f == came || s.bytes <= s.cfg.MaxBytes && f.list == "" {
 			continue
 		}
 		if err := os.Remove(f.path); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("make room for a binary: %w", err)
 		}
-		s.bytes -= f.bytes
-		for _, name := range f.ids.all() {
-			if s.files[name] == f {
-				delete(s.files, name)
-			}
-		}
+		s.remove(f)
 	}
 	return nil
 }

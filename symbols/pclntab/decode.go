@@ -5,11 +5,14 @@ import (
 	"sort"
 )
 
+// MaxName is the most bytes that a function's or file's name has.
+const MaxName = 16 << 10
+
 // Limits of the work behind one answer. The largest functions of real programs have some hundred thousand bytes of tables.
 const (
 	maxWork    = 16 << 20 // bytes of encoded tables that one call decodes
 	maxInlined = 200      // frames at one pc
-	maxName    = 16 << 10 // bytes of a function's or file's name; what is longer is cut
+	maxName    = MaxName  // what is longer is cut
 	indexStep  = 512      // functions per entry of the index
 )
 
