@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sonde-io/sonde/collector/audit"
+	"github.com/sonde-io/sonde/internal/testgo"
 	"github.com/sonde-io/sonde/symbols/build"
 )
 
@@ -46,27 +46,7 @@ func call() int { %s }
 // buildOldText compiles the program with a package of x/text to path.
 func buildOldText(t *testing.T, path, pkg, call string) *build.Info {
 	t.Helper()
-	src := t.TempDir()
-	for name, text := range map[string]string{
-		"main.go": fmt.Sprintf(oldText, pkg, call), "go.mod": "module example.com/oldtext\n\ngo 1.23\n\nrequire golang.org/x/text v0.3.5\n",
-		"go.sum": "golang.org/x/text v0.3.5 h1:i6eZZ+zk0SOf0xgBpEpPD18qWcJda6q1sxt3S0kzyUQ=\ngolang.org/x/text v0.3.5/go.mod h1:5Zoc/QRtKVWzQhOtBMvqHzDpF6irO9z98xDceosuGiQ=\n" +
-			"golang.org/x/tools v0.0.0-20180917221912-90fa682c2a6e/go.mod h1:n7NCudcB/nEzxVGmLbDWY5pfWTLqBcC2KZ6jyYvM4mQ=\n",
-	} {
-		if err := os.WriteFile(filepath.Join(src, name), []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	run := func(args ...string) ([]byte, error) {
-		cmd := exec.Command("go", args...)
-		cmd.Dir, cmd.Env = src, append(os.Environ(), "GOWORK=off", "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false")
-		return cmd.CombinedOutput()
-	}
-	if out, err := run("mod", "download", "golang.org/x/text"); err != nil {
-		t.Skipf("SKIPPED: golang.org/x/text v0.3.5 cannot be had on this machine: %v\n%s", err, out)
-	}
-	if out, err := run("build", "-ldflags=-s -w", "-o", path, "."); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
+	testgo.BuildOldText(t, path, fmt.Sprintf(oldText, pkg, call), "-ldflags=-s -w")
 	info, err := build.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)

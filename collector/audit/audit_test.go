@@ -21,6 +21,7 @@ import (
 	"github.com/sonde-io/sonde/internal/blob"
 	"github.com/sonde-io/sonde/internal/catalog"
 	"github.com/sonde-io/sonde/internal/fsys"
+	"github.com/sonde-io/sonde/internal/testgo"
 	"github.com/sonde-io/sonde/profiles"
 	"github.com/sonde-io/sonde/profiles/store"
 	"github.com/sonde-io/sonde/symbols/binaries"
@@ -157,34 +158,11 @@ func main() {
 func call() int { %s }
 `
 
-const goMod = "module example.com/shop\n\ngo 1.23\n\nrequire golang.org/x/text v0.3.5\n"
-
-const goSum = `golang.org/x/text v0.3.5 h1:i6eZZ+zk0SOf0xgBpEpPD18qWcJda6q1sxt3S0kzyUQ=
-golang.org/x/text v0.3.5/go.mod h1:5Zoc/QRtKVWzQhOtBMvqHzDpF6irO9z98xDceosuGiQ=
-golang.org/x/tools v0.0.0-20180917221912-90fa682c2a6e/go.mod h1:n7NCudcB/nEzxVGmLbDWY5pfWTLqBcC2KZ6jyYvM4mQ=
-`
-
 // program builds the program with a package of x/text and returns its path and its build.
 func program(t *testing.T, pkg, call string) (string, *build.Info) {
 	t.Helper()
-	dir := t.TempDir()
-	for name, text := range map[string]string{"go.mod": goMod, "go.sum": goSum, "main.go": fmt.Sprintf(source, pkg, call)} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	env := append(os.Environ(), "GOWORK=off", "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false")
-	download := exec.Command("go", "mod", "download", "golang.org/x/text")
-	download.Dir, download.Env = dir, env
-	if out, err := download.CombinedOutput(); err != nil {
-		t.Skipf("SKIPPED: golang.org/x/text v0.3.5 cannot be had on this machine: %v\n%s", err, out)
-	}
-	path := filepath.Join(dir, "shop")
-	cmd := exec.Command("go", "build", "-ldflags=-s -w", "-o", path, ".")
-	cmd.Dir, cmd.Env = dir, env
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
+	path := filepath.Join(t.TempDir(), "shop")
+	testgo.BuildOldText(t, path, fmt.Sprintf(source, pkg, call), "-ldflags=-s -w")
 	info, err := build.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)

@@ -119,6 +119,10 @@ func (w *writer) samples(t *target, all []series.Sample) error {
 			return err
 		}
 	}
+	if len(t.series) == 0 { // all were left out: who invents processes over a limit is not to fill the memory with them
+		w.s.targets.drop(t)
+		return nil
+	}
 	if t.ended != 0 {
 		return w.markStale(t) // these were on the way when the end was told
 	}
@@ -235,6 +239,16 @@ func (ts *targets) get(process labels.Labels, instance string, full func() label
 	}
 	t.used = now
 	return t
+}
+
+// drop forgets a target.
+func (ts *targets) drop(t *target) {
+	hash := t.process.Hash()
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	if ts.byHash[hash] == t {
+		delete(ts.byHash, hash)
+	}
 }
 
 // forget drops targets that were not used since.

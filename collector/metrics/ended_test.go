@@ -236,6 +236,9 @@ func TestServiceShare(t *testing.T) {
 	}
 	starts("crashes", 100)
 	count("alone", `{service_name="crashes"} 500`)
+	if got := len(s.targets.byHash); got != 25 { // of 20 series each
+		t.Errorf("%d processes are remembered, of which 25 have series", got)
+	}
 	starts("pay", 2)
 	count("beside", `{service_name="crashes"} 500`, `{service_name="pay"} 40`)
 	starts("loops", 100)

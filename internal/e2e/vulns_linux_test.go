@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sonde-io/sonde/collector/audit"
+	"github.com/sonde-io/sonde/internal/testgo"
 	"github.com/sonde-io/sonde/symbols/build"
 )
 
@@ -53,39 +53,12 @@ func main() {
 }
 `
 
-// buildOldText compiles the program into dir.
-func buildOldText(t *testing.T, dir string) string {
-	t.Helper()
-	src := t.TempDir()
-	for name, text := range map[string]string{
-		"main.go": oldText, "go.mod": "module example.com/oldtext\n\ngo 1.23\n\nrequire golang.org/x/text v0.3.5\n",
-		"go.sum": "golang.org/x/text v0.3.5 h1:i6eZZ+zk0SOf0xgBpEpPD18qWcJda6q1sxt3S0kzyUQ=\ngolang.org/x/text v0.3.5/go.mod h1:5Zoc/QRtKVWzQhOtBMvqHzDpF6irO9z98xDceosuGiQ=\n" +
-			"golang.org/x/tools v0.0.0-20180917221912-90fa682c2a6e/go.mod h1:n7NCudcB/nEzxVGmLbDWY5pfWTLqBcC2KZ6jyYvM4mQ=\n",
-	} {
-		if err := os.WriteFile(filepath.Join(src, name), []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	run := func(args ...string) ([]byte, error) {
-		cmd := exec.Command("go", args...)
-		cmd.Dir, cmd.Env = src, append(os.Environ(), "GOWORK=off", "GOFLAGS=-buildvcs=false")
-		return cmd.CombinedOutput()
-	}
-	if out, err := run("mod", "download", "golang.org/x/text"); err != nil {
-		t.Skipf("SKIPPED: golang.org/x/text v0.3.5 cannot be had on this machine: %v\n%s", err, out)
-	}
-	exe := filepath.Join(dir, "oldtext")
-	if out, err := run("build", "-o", exe, "."); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
-	return exe
-}
-
 // TestVulnerableFunctionSeen runs two services of one build with an old golang.org/x/text, of which one calls the vulnerable function: that it was seen there, and only there, is what
 // `sonde vulns` says, by the collector's own database and by one that is sent along.
 func TestVulnerableFunctionSeen(t *testing.T) {
 	bins := t.TempDir()
-	exe := buildOldText(t, bins)
+	exe := filepath.Join(bins, "oldtext")
+	testgo.BuildOldText(t, exe, oldText)
 	info, err := build.ReadFile(exe)
 	if err != nil {
 		t.Fatal(err)

@@ -92,6 +92,31 @@ func BuildSource(tb testing.TB, toolchain string, flags []string, source string)
 	return Build(tb, toolchain, flags, dir)
 }
 
+// BuildOldText compiles a program of one file, which may import golang.org/x/text v0.3.5, to path. That module's language.Parse is vulnerable (GO-2021-0113), its unicode/norm is not. Where the module
+// cannot be had the test is skipped.
+func BuildOldText(tb testing.TB, path, source string, flags ...string) {
+	tb.Helper()
+	dir := tb.TempDir()
+	for name, text := range map[string]string{
+		"main.go": source,
+		"go.mod":  "module example.com/oldtext\n\ngo 1.23\n\nrequire golang.org/x/text v0.3.5\n",
+		"go.sum": "golang.org/x/text v0.3.5 h1:i6eZZ+zk0SOf0xgBpEpPD18qWcJda6q1sxt3S0kzyUQ=\ngolang.org/x/text v0.3.5/go.mod h1:5Zoc/QRtKVWzQhOtBMvqHzDpF6irO9z98xDceosuGiQ=\n" +
+			"golang.org/x/tools v0.0.0-20180917221912-90fa682c2a6e/go.mod h1:n7NCudcB/nEzxVGmLbDWY5pfWTLqBcC2KZ6jyYvM4mQ=\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	download := goCommand(tb.Context(), Local(), "mod", "download", "golang.org/x/text")
+	download.Dir = dir
+	if out, err := download.CombinedOutput(); err != nil {
+		tb.Skipf("SKIPPED: golang.org/x/text v0.3.5 cannot be had on this machine: %v\n%s", err, out)
+	}
+	if err := compile(tb, Local(), flags, dir, path); err != nil {
+		tb.Fatalf("go build: %v", err)
+	}
+}
+
 func compile(tb testing.TB, toolchain string, flags []string, dir, out string) error {
 	args := []string{"build", "-o", out}
 	env := []string{"CGO_ENABLED=0"}
