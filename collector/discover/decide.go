@@ -2,6 +2,7 @@ package discover
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -161,7 +162,7 @@ func (s *Scanner) decideAtRest(p *proc, now time.Time) bool {
 
 // noEntry decides on a process whose network cannot be entered.
 func (s *Scanner) noEntry(p *proc, why string) {
-	p.set(OtherNetNS, "other network namespace: "+cmpOr(portList(p.listeners), "it listens on no TCP port")+"; "+why)
+	p.set(OtherNetNS, "other network namespace: "+cmp.Or(portList(p.listeners), "it listens on no TCP port")+"; "+why)
 	if s.saidNoEntry.CompareAndSwap(false, true) {
 		s.log.Warn("some processes are in other network namespaces, where their ports cannot be asked", "reason", why, "pid", p.base.PID, "exe", p.base.Exe)
 	}
@@ -228,7 +229,7 @@ func (s *Scanner) relabel(p *proc) {
 	}
 	shown.Labels = maps.Clone(shown.Labels)
 	p.dropped = !s.cfg.Relabel(&shown, p.placed)
-	shown.Service, shown.Version = cmpOr(shown.Labels["service_name"], shown.Service), shown.Labels["service_version"]
+	shown.Service, shown.Version = cmp.Or(shown.Labels["service_name"], shown.Service), shown.Labels["service_version"]
 	p.shown = &shown
 }
 
@@ -263,13 +264,6 @@ func (s *Scanner) place(p *proc) (news bool) {
 // awaitsAgent reports whether a program can be expected to push. Sonde's own command has the agent built in too, but only one service of its demo starts it.
 func awaitsAgent(info *build.Info) bool {
 	return info.HasDep(agentModule) && info.Module()+"/agent" != agentModule
-}
-
-func cmpOr(s, otherwise string) string {
-	if s == "" {
-		return otherwise
-	}
-	return s
 }
 
 func allowed(v int, allow, deny []int) bool {
@@ -407,7 +401,7 @@ func (s *Scanner) probeAll(ctx context.Context, p *proc, ls []listener) {
 			p.entry = entry
 			return
 		}
-		s.log.Debug("probed", "pid", p.base.PID, "exe", p.base.Exe, "port", l.addr.Port(), "result", cmpOr(why, "pprof"))
+		s.log.Debug("probed", "pid", p.base.PID, "exe", p.base.Exe, "port", l.addr.Port(), "result", cmp.Or(why, "pprof"))
 		if ep != nil {
 			ep.listener = l
 			p.endpoint = ep

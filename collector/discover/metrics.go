@@ -3,6 +3,7 @@ package discover
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -50,18 +51,11 @@ func (s *Scanner) metricsCandidates(p *proc) []listener {
 	}
 	ls := s.askable(p, p.noMetrics)
 	if p.endpoint != nil {
-		slices.SortStableFunc(ls, func(a, b listener) int {
-			return btoi(b.addr.Port() == p.endpoint.addr.Port()) - btoi(a.addr.Port() == p.endpoint.addr.Port())
-		})
+		if i := slices.IndexFunc(ls, func(l listener) bool { return l.addr.Port() == p.endpoint.addr.Port() }); i > 0 {
+			ls[0], ls[i] = ls[i], ls[0]
+		}
 	}
 	return ls
-}
-
-func btoi(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 // metricsPaths returns where the metrics of a port are: beside the profiles, if they are there.
@@ -88,7 +82,7 @@ func (s *Scanner) findMetrics(ctx context.Context, p *proc) {
 			p.entry = entry
 			return
 		}
-		s.log.Debug("asked for metrics", "pid", p.base.PID, "exe", p.base.Exe, "port", l.addr.Port(), "result", cmpOr(why, "metrics"))
+		s.log.Debug("asked for metrics", "pid", p.base.PID, "exe", p.base.Exe, "port", l.addr.Port(), "result", cmp.Or(why, "metrics"))
 		if at != "" {
 			p.metrics = &metricsPage{l, at}
 			return
