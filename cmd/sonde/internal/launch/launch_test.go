@@ -105,47 +105,69 @@ func TestEveryCycle(t *testing.T) {
 	want.WriteString("no line break")
 	for _, version := range testgo.Toolchains() {
 		t.Run(version, func(t *testing.T) {
-			cmd, file := launched(t, testgo.BuildSource(t, version, nil, worker))
-			var stdout, stderr bytes.Buffer
-			cmd.Stdout, cmd.Stderr = &stdout, &stderr
-			if err := cmd.Run(); err != nil {
-				t.Fatalf("%v\n%s", err, stderr.Bytes())
-			}
-			if stderr.String() != want.String() {
-				t.Errorf("standard error is not the program's own: %q", stderr.String())
-			}
-			var cycles, forced int
-			var pauses int64
-			if _, err := fmt.Sscan(stdout.String(), &cycles, &pauses, &forced); err != nil {
-				t.Fatal(err)
-			}
-			got, sum, gotForced, slack := 0, 0.0, 0, 0.0
-			for text := range bytes.Lines(read(t, file)) {
-				l, ok := godebug.Parse(text)
-				if !ok {
-					t.Fatalf("taken and not read: %q", text)
+			program := testgo.BuildSource(t, version, nil, worker)
+			for try := 1; ; try++ {
+				why := everyCycle(t, program, want.String())
+				if why == "" {
+					return
 				}
-				if l.Kind != godebug.KindGC {
-					continue
+				if t.Log(why); try == 20 {
+					t.Fatalf("so in each of %d runs", try)
 				}
-				got++
-				sum += l.GC.Pause()
-				slack += lastDigit(l.GC.Clock[0]) + lastDigit(l.GC.Clock[2])
-				if l.GC.Forced {
-					gotForced++
-				}
-			}
-			// That a cycle is forced is set while the one before may still be printing.
-			if got != cycles || gotForced < forced || gotForced > forced+1 || cycles < 20 {
-				t.Errorf("%d cycles, %d forced; the runtime says %d and %d", got, gotForced, cycles, forced)
-			}
-			ms := float64(pauses) / 1e6
-			t.Logf("%d cycles, %.3f ms of pauses in the trace, %.3f ms in MemStats, rounding %.3f ms", got, sum, ms, slack)
-			if sum > ms+slack || sum < ms-slack {
-				t.Errorf("pauses of %.3f ms in the trace, %.3f ms in MemStats; rounding explains %.3f ms", sum, ms, slack)
 			}
 		})
 	}
+}
+
+// everyCycle runs the program once. It returns what may be so on a busy machine now and then, but not always: few cycles, since the collector did not get on, or more time in the trace than in
+// MemStats, whose clock starts a moment later, where the thread lost its CPU in between.
+func everyCycle(t *testing.T, program, want string) (why string) {
+	t.Helper()
+	cmd, file := launched(t, program)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%v\n%s", err, stderr.Bytes())
+	}
+	if stderr.String() != want {
+		t.Errorf("standard error is not the program's own: %q", stderr.String())
+	}
+	var cycles, forced int
+	var pauses int64
+	if _, err := fmt.Sscan(stdout.String(), &cycles, &pauses, &forced); err != nil {
+		t.Fatal(err)
+	}
+	got, sum, gotForced, slack := 0, 0.0, 0, 0.0
+	for text := range bytes.Lines(read(t, file)) {
+		l, ok := godebug.Parse(text)
+		if !ok {
+			t.Fatalf("taken and not read: %q", text)
+		}
+		if l.Kind != godebug.KindGC {
+			continue
+		}
+		got++
+		sum += l.GC.Pause()
+		slack += lastDigit(l.GC.Clock[0]) + lastDigit(l.GC.Clock[2])
+		if l.GC.Forced {
+			gotForced++
+		}
+	}
+	// That a cycle is forced is set while the one before may still be printing.
+	if got != cycles || gotForced < forced || gotForced > forced+1 {
+		t.Errorf("%d cycles, %d forced; the runtime says %d and %d", got, gotForced, cycles, forced)
+	}
+	ms := float64(pauses) / 1e6
+	t.Logf("%d cycles, %.3f ms of pauses in the trace, %.3f ms in MemStats, rounding %.3f ms", got, sum, ms, slack)
+	switch {
+	case sum < ms-slack:
+		t.Errorf("pauses of %.3f ms in the trace, %.3f ms in MemStats; rounding explains %.3f ms", sum, ms, slack)
+	case sum > ms+slack:
+		return fmt.Sprintf("pauses of %.3f ms in the trace, %.3f ms in MemStats; rounding explains %.3f ms", sum, ms, slack)
+	case cycles < 20:
+		return fmt.Sprintf("only %d cycles", cycles)
+	}
+	return ""
 }
 
 // lastDigit is one of the last digit with which the runtime prints so many ms, and cuts off what is behind it: from 10 ms on whole ones, else two digits, three behind the point at most.
