@@ -30,7 +30,7 @@ const maxExits = 60 // a minute
 
 // ended tells of a process's end, and attaches what was taken of it.
 func (e *Engine) ended(ctx context.Context, w *watch, now time.Time) {
-	killed := e.killed(w, now)
+	killed := e.killed(w)
 	e.mu.Lock()
 	for instance, x := range e.watches {
 		switch {
@@ -72,11 +72,11 @@ func (w *watch) notOurs() {
 }
 
 // killed reports whether the OOM killer ended the process: it has killed one in its cgroup since the process was last seen alive, or just before. Where the cgroup is gone, those above it or the machine count.
-func (e *Engine) killed(w *watch, now time.Time) bool {
+func (e *Engine) killed(w *watch) bool {
 	if w.group == nil {
 		return false
 	}
-	if w.roseBy > 0 && now.Sub(w.rose) <= dying {
+	if w.roseBy > 0 && w.alive.Sub(w.rose) <= dying { // not since then: the look that finds it gone may come late
 		return true
 	}
 	if n, err := w.group.kills(w.group.dir); err == nil {

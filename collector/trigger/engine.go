@@ -51,8 +51,9 @@ const (
 	lookHot  = 250 * time.Millisecond // from 80 %
 	lookEdge = 50 * time.Millisecond  // from 90 %, or where it is full soon
 
-	// share bounds the part of the time that looking takes: after each round it rests for so many times as long.
-	share = 50 // 2 %
+	// share bounds the part of the time that looking takes: after each round it rests for so many times as long, maxRest at most: a round in which the machine stood still has not used that time.
+	share   = 50 // 2 %
+	maxRest = time.Second
 
 	// roundLooks bounds the looks of one round, and with it the rest after it.
 	roundLooks = 64
@@ -195,7 +196,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		next := e.round(ctx, e.cfg.Now())
 		took := time.Since(began)
 		e.met.busy.Add(took.Seconds())
-		timer.Reset(max(next.Sub(e.cfg.Now()), took*share, lookEdge/2))
+		timer.Reset(max(next.Sub(e.cfg.Now()), min(took*share, maxRest), lookEdge/2))
 	}
 }
 

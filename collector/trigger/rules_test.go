@@ -8,6 +8,7 @@ import (
 	"io"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -246,18 +247,58 @@ func TestMemoryFirst(t *testing.T) {
 	}
 }
 
-// TestDying: a process that is counted as killed is seen alive for a moment; one that lives on was not the one.
+// TestDying: a process that is counted as killed is seen alive for a moment, and may be found gone long after it; one that lives on was not the one.
 func TestDying(t *testing.T) {
-	for wait, want := range map[time.Duration]string{200 * time.Millisecond: capture.EventOOMKill, time.Minute: EventExit} {
+	for _, c := range []struct {
+		lives, wait time.Duration
+		want        string
+	}{
+		{0, 200 * time.Millisecond, capture.EventOOMKill},
+		{0, time.Minute, capture.EventOOMKill},
+		{dying / 2, time.Minute, capture.EventOOMKill},
+		{dying + time.Second, 200 * time.Millisecond, EventExit},
+	} {
 		s := newStage(t)
 		s.step(6 * time.Second)
 		s.memory(99)
 		s.write(map[string]string{"cgroup/c/memory.events": "oom_kill 1\n"})
 		s.step(time.Second)
+		if c.lives > 0 {
+			s.step(c.lives)
+		}
 		s.write(map[string]string{"proc/7/stat": "7 (x) Z 1 1 1 0 -1 0 1 2 3 4 9 0 7 8 20 0 12 0 5 1"})
-		s.step(wait)
-		if len(s.events) != 1 || s.events[0].Kind != want {
-			t.Errorf("after %v: %+v, want %s", wait, s.events, want)
+		s.step(c.wait)
+		if len(s.events) != 1 || s.events[0].Kind != c.want {
+			t.Errorf("alive %v after the count, gone %v later: %+v, want %s", c.lives, c.wait, s.events, c.want)
+		}
+	}
+}
+
+// TestStandstill: a machine that stands still during a round does not make the next one come late.
+func TestStandstill(t *testing.T) {
+	s := newStage(t)
+	s.memory(95)
+	began := time.Now()
+	var looks atomic.Int32
+	s.cfg.Now = func() time.Time {
+		if looks.Add(1) == 3 { // as the second round begins; the 4th is after it
+			time.Sleep(500 * time.Millisecond)
+		}
+		return s.now.Add(time.Since(began))
+	}
+	background(t, s.Run)
+	for deadline := began.Add(30 * time.Second); looks.Load() < 4; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("no second round")
+		}
+	}
+	s.write(map[string]string{"cgroup/c/memory.events": "oom_kill 1\n", "proc/7/stat": "7 (x) Z 1 1 1 0 -1 0 1 2 3 4 9 0 7 8 20 0 12 0 5 1"})
+	for told := false; !told; time.Sleep(10 * time.Millisecond) {
+		s.mu.Lock()
+		told = len(s.events) == 1 && s.events[0].Kind == capture.EventOOMKill
+		s.mu.Unlock()
+		if time.Since(began) > 15*time.Second { // share alone would have it rest for 25 s
+			t.Fatalf("not told after %v", time.Since(began))
 		}
 	}
 }

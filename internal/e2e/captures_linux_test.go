@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -144,13 +145,14 @@ func removeGroup(t *testing.T, group string) {
 }
 
 type killEvent struct {
+	Kind  string            `json:"kind"`
 	Text  string            `json:"text"`
 	Attrs map[string]string `json:"attrs"`
 }
 
 // killed returns the event of a service's OOM kill.
 func killed(srv *server, service string) (e killEvent, err error) {
-	resp, err := http.Get(srv.url + "/api/v1/events?kind=oom_kill&service=" + service)
+	resp, err := http.Get(srv.url + "/api/v1/events?service=" + service)
 	if err != nil {
 		return e, err
 	}
@@ -161,10 +163,11 @@ func killed(srv *server, service string) (e killEvent, err error) {
 	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
 		return e, err
 	}
-	if len(answer.Events) != 1 {
-		return e, fmt.Errorf("%d events", len(answer.Events))
+	kills := slices.DeleteFunc(slices.Clone(answer.Events), func(e killEvent) bool { return e.Kind != "oom_kill" })
+	if len(kills) != 1 {
+		return e, fmt.Errorf("%d of %d events: %+v", len(kills), len(answer.Events), answer.Events)
 	}
-	return answer.Events[0], nil
+	return kills[0], nil
 }
 
 // leakedIn returns the bytes of main.leakHere in a captured heap.
