@@ -47,9 +47,8 @@ func TestCaptures(t *testing.T) {
 	m, _ := run(t, cfg, Target{Service: "target", URL: "http://" + p.Addrs["pprof"] + "/debug/pprof"})
 	l := loopOf(t, m)
 	until(t, "the scraper's CPU profile", func() bool { return l.cut.Load() != nil })
-	began := time.Now()
 	for _, kind := range httpKinds {
-		d := time.Duration(0)
+		d, began := time.Duration(0), time.Now()
 		if kind == captures.Trace {
 			continue // the program does not serve it
 		}
