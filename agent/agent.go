@@ -154,7 +154,7 @@ func (a *Agent) upload() {
 	a.up.run(a.ctx, a.closing)
 }
 
-// Close captures what the running window has of every type, sends what waits, and ends the agent, all within CloseTimeout. Where nobody
+// Close captures what the running window has of every type, tells the collector that the process ends, sends what waits, and ends the agent, all within CloseTimeout. Where nobody
 // listens at the collector's address it gives up after the second refused connection instead. It returns an error where windows were left behind, and logs
 // it unless the log says already that the collector cannot be reached. The heap's figures are those of the last finished garbage collection but one, as in every
 // Go heap profile: what the program allocated since then is in no profile. A second Close returns what the first did.
@@ -264,10 +264,24 @@ func (a *Agent) SetLabels(labels map[string]string) {
 	}
 }
 
-// encodeProcess makes the process object that the next window carries. The caller holds mu, or is Start.
-func (a *Agent) encodeProcess() error {
+// shown returns the process as it may be shown. The caller holds mu, or is Start.
+func (a *Agent) shown() processInfo {
 	info := *a.info
 	a.privacy.process(&info)
+	return info
+}
+
+// ended returns the event of the agent's end.
+func (a *Agent) ended(at time.Time) event {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	info := a.shown()
+	return info.ended(a.instance, at)
+}
+
+// encodeProcess makes the process object that the next window carries. The caller holds mu, or is Start.
+func (a *Agent) encodeProcess() error {
+	info := a.shown()
 	raw, hash, err := info.encode()
 	if err == nil {
 		a.process, a.processHash = raw, hash

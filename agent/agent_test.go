@@ -3,6 +3,7 @@ package agent
 import (
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -43,9 +44,17 @@ func TestWindowsFollowEachOther(t *testing.T) {
 				t.Errorf("push %d: entry %+v, %d bytes", i, e, len(p.data[e.Type]))
 			}
 		}
+		if told := p.meta.Events; (len(told) == 1) != (i == len(pushes)-1) {
+			t.Errorf("push %d tells %+v, want the end in the last", i, told)
+		}
 		if p.header.Get("Authorization") != "Bearer s3cret" || !strings.HasPrefix(p.header.Get("User-Agent"), "sonde-agent/") {
 			t.Errorf("headers %v", p.header)
 		}
+	}
+	end, last := pushes[len(pushes)-1].meta.Events[0], pushes[len(pushes)-1].meta
+	if end.Kind != "exit" || end.Service != "test" || end.Time < last.Start || end.Time > last.End || end.Attrs["instance"] != a.instance || end.Attrs["pid"] != strconv.Itoa(os.Getpid()) ||
+		end.Attrs["by"] != "agent" || !strings.HasPrefix(end.Text, "test closed its agent after ") {
+		t.Errorf("the end is told as %+v", end)
 	}
 	labels := pushes[0].process.Labels
 	for k, want := range map[string]string{"service_name": "test", "deployment_environment_name": "prod", "team_name": "blue"} {

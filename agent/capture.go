@@ -16,9 +16,15 @@ func (r *recorder) capture(now time.Time, final bool) {
 	r.budget.refill(now, cputime.Process())
 	r.settle()
 	win := r.window(now, func(Type) bool { return final })
-	if win != nil {
-		r.a.up.push(win)
+	if win == nil {
+		return
 	}
+	if final {
+		if err := win.tell(r.a.ended(now)); err != nil {
+			r.a.say("window", "sonde agent: the end is not told", "err", err)
+		}
+	}
+	r.a.up.push(win)
 }
 
 // window takes the running window's profiles and encodes it; nil where that failed. A type that must be taken is so whatever the budget says.

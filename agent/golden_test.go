@@ -139,11 +139,13 @@ func TestGoldenPushes(t *testing.T) {
 		weight  int64  // of the cpu profile
 		capture string // of the heap profile
 		metrics []byte
+		last    bool
 	}{
-		{"push-first.multipart", 1, raw, hash, stats{CaptureCPUms: 4}, 0, "", nil},
-		{"push-next.multipart", 2, nil, hash, stats{CaptureCPUms: 3, Skipped: map[string]string{"goroutine": "over budget"}}, 0, "", nil},
-		{"push-marked.multipart", 3, nil, hash, stats{CaptureCPUms: 5}, 4, "c0ffee00c0ffee00", nil},
-		{"push-metrics.multipart", 4, movedRaw, movedHash, stats{CaptureCPUms: 6}, 0, "", goldenMetrics(t, 4)},
+		{"push-first.multipart", 1, raw, hash, stats{CaptureCPUms: 4}, 0, "", nil, false},
+		{"push-next.multipart", 2, nil, hash, stats{CaptureCPUms: 3, Skipped: map[string]string{"goroutine": "over budget"}}, 0, "", nil, false},
+		{"push-marked.multipart", 3, nil, hash, stats{CaptureCPUms: 5}, 4, "c0ffee00c0ffee00", nil, false},
+		{"push-metrics.multipart", 4, movedRaw, movedHash, stats{CaptureCPUms: 6}, 0, "", goldenMetrics(t, 4), false},
+		{"push-last.multipart", 5, nil, movedHash, stats{CaptureCPUms: 6}, 0, "", nil, true},
 	} {
 		t.Run(tc.file, func(t *testing.T) {
 			start := goldenStart + int64(tc.window-1)*15000
@@ -157,6 +159,11 @@ func TestGoldenPushes(t *testing.T) {
 			w, err := newWindow(m, raw, data, goldenBoundary)
 			if err != nil {
 				t.Fatal(err)
+			}
+			if tc.last {
+				if err := w.tell(moved.ended(goldenInstance, time.UnixMilli(m.End))); err != nil {
+					t.Fatal(err)
+				}
 			}
 			body, err := io.ReadAll(w.body())
 			if err != nil {

@@ -10,6 +10,8 @@ import (
 	"mime/multipart"
 	"net/textproto"
 	"slices"
+	"strconv"
+	"time"
 )
 
 // This file is the client's side of POST /api/v1/push as ARCHITECTURE.md describes it. testdata/push holds golden bytes that the collector's tests read too.
@@ -28,6 +30,7 @@ type meta struct {
 	ProcessHash string          `json:"process_hash"`
 	Process     json.RawMessage `json:"process,omitempty"`
 	Profiles    []entry         `json:"profiles"`
+	Events      []event         `json:"events,omitempty"`
 	Metrics     Type            `json:"metrics,omitempty"` // the part with the metrics: a gzipped WriteRequest of Prometheus' remote-write 1.0, without the process's labels
 	Stats       stats           `json:"stats"`
 }
@@ -42,6 +45,15 @@ type entry struct {
 	Capture string `json:"capture,omitempty"` // id of the capture that it belongs to
 }
 
+// event is something that happened to the process.
+type event struct {
+	Time    int64             `json:"time"` // Unix milliseconds
+	Kind    string            `json:"kind"`
+	Service string            `json:"service"`
+	Text    string            `json:"text"`
+	Attrs   map[string]string `json:"attrs"`
+}
+
 // stats is the agent's account of itself. The counters are since the start; the CPU is what the agent used since the window before.
 type stats struct {
 	WindowsDropped uint64            `json:"windows_dropped"`
@@ -49,6 +61,15 @@ type stats struct {
 	LabelsStripped uint64            `json:"labels_stripped"`
 	CaptureCPUms   int64             `json:"capture_cpu_ms"`
 	Skipped        map[string]string `json:"skipped,omitempty"` // type: why it is not in this window
+}
+
+// ended is the event with which an agent takes its leave in its last window. Whoever watches the process itself knows better when and how it ended: by says who tells.
+func (p *processInfo) ended(instance string, at time.Time) event {
+	ran := max(at.Sub(time.UnixMilli(p.Started)), 0)
+	ms := strconv.FormatInt(ran.Milliseconds(), 10)
+	service := p.Labels["service_name"]
+	return event{Time: at.UnixMilli(), Kind: "exit", Service: service, Text: service + " closed its agent after " + ran.Round(time.Second).String(), Attrs: map[string]string{
+		"instance": instance, "pid": strconv.Itoa(p.PID), "host": p.Labels["host_name"], "version": p.Labels["service_version"], "gatherer": "agent", "by": "agent", "ran_ms": ms, "ran_most_ms": ms}}
 }
 
 // processInfo is the process object.
@@ -157,6 +178,12 @@ func (w *window) encodeHead() error {
 // addProcess puts the process object into the window, which the collector asked for.
 func (w *window) addProcess() error {
 	w.meta.Process = w.process
+	return w.encodeHead()
+}
+
+// tell puts an event into the window.
+func (w *window) tell(e event) error {
+	w.meta.Events = append(w.meta.Events, e)
 	return w.encodeHead()
 }
 

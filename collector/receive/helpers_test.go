@@ -39,6 +39,7 @@ type stored struct {
 	process  catalog.Process
 	build    *catalog.Build
 	profiles []storedProfile
+	events   []catalog.Event
 }
 
 type storedProfile struct {
@@ -60,7 +61,7 @@ func (m *memory) Append(_ context.Context, p store.Push) error {
 		m.seen, m.procs = map[catalog.Key]bool{}, map[string]catalog.Process{}
 	}
 	m.seen[p.Key] = true
-	s := stored{key: p.Key, build: p.Build}
+	s := stored{key: p.Key, build: p.Build, events: p.Events}
 	if p.Process != nil {
 		s.process = *p.Process
 		if p.Process.LabelsHash != "" {

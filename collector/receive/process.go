@@ -106,6 +106,12 @@ func (h *Handler) subject(ctx context.Context, m *wire.Meta, at int64, lookUp lo
 	if p.Process.Instance = m.Instance; m.Instance == "" {
 		p.Process = nil // nobody to remember
 	}
+	for i := range p.Events {
+		// By the clock that says when the process was last seen: by its own it may have ended before that.
+		if e := &p.Events[i]; m.Instance != "" && e.Kind == exitEvent && e.Attrs["instance"] == m.Instance {
+			e.Time = at
+		}
+	}
 	return k, p, nil
 }
 
@@ -143,6 +149,9 @@ const (
 	agentGatherer = "agent"
 	runningState  = "running"
 )
+
+// exitEvent is the kind of the event with which a process tells that it ends.
+const exitEvent = "exit"
 
 // ownWords reads a process object that came at the time at, Unix ms.
 func (h *Handler) ownWords(raw []byte, instance, hash string, at int64) (known, *catalog.Process, *catalog.Build, error) {

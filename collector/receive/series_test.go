@@ -317,4 +317,23 @@ func TestGoldenMetrics(t *testing.T) {
 	}
 }
 
+// TestGoldenEnd: an agent that takes its leave ended when it was seen last, by the same clock.
+func TestGoldenEnd(t *testing.T) {
+	m := new(memory)
+	_, mux, _ := newTest(t, m, withKept(new(kept)))
+	for _, name := range []string{"push-metrics.multipart", "push-last.multipart"} {
+		if rec, a := do(t, mux, pushRequest(bytes.NewReader(golden(t, name)), goldenBoundary)); rec.Code != 200 {
+			t.Fatalf("%s: %d %+v", name, rec.Code, a)
+		}
+	}
+	last := m.got[1]
+	if len(m.got[0].events) != 0 || len(last.events) != 1 {
+		t.Fatalf("events %+v, %+v", m.got[0].events, last.events)
+	}
+	if e := last.events[0]; e.Kind != exitEvent || e.Service != "cart" || e.Time != last.process.LastSeen || e.Attrs["instance"] != last.process.Instance || e.Attrs["by"] != "agent" ||
+		e.Text != "cart closed its agent after 8m40s" {
+		t.Errorf("event %+v of %+v", e, last.process)
+	}
+}
+
 var update = flag.Bool("update", false, "write the golden files anew")

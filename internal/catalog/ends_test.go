@@ -58,6 +58,7 @@ func TestOneEventOfAnEnd(t *testing.T) {
 	killed := Event{Time: 602_000, Kind: "oom_kill", Service: "cart", Text: "cart was killed for its memory", Attrs: map[string]string{"instance": "a"}}
 	signal := Event{Time: 600_000, Kind: "exit", Service: "cart", Text: "cart was killed by SIGKILL after 10s", Attrs: map[string]string{"instance": "a", "signal": "SIGKILL"}}
 	other := Event{Time: 600_000, Kind: "exit", Service: "cart", Text: "another ended", Attrs: map[string]string{"instance": "b"}}
+	agents := Event{Time: 599_000, Kind: "exit", Service: "cart", Text: "cart closed its agent after 10s", Attrs: map[string]string{"instance": "a", "by": "agent", "ran_ms": "10000"}}
 	later := Event{Time: 900_000, Kind: "exit", Service: "cart", Text: "much later", Attrs: map[string]string{"instance": "a"}}
 	for _, tc := range []struct {
 		name string
@@ -66,6 +67,9 @@ func TestOneEventOfAnEnd(t *testing.T) {
 	}{
 		{"the better first", []Event{waited, watched}, []string{waited.Text}},
 		{"the better last", []Event{watched, waited}, []string{waited.Text}},
+		{"its agent's first", []Event{agents, watched}, []string{watched.Text}},
+		{"its agent's last", []Event{watched, agents}, []string{watched.Text}},
+		{"its agent's alone", []Event{agents, agents}, []string{agents.Text}},
 		{"for its memory", []Event{signal, killed}, []string{killed.Text}},
 		{"for its memory first", []Event{killed, signal, watched}, []string{killed.Text}},
 		{"of two", []Event{watched, other}, []string{watched.Text, other.Text}},

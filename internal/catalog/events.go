@@ -76,12 +76,14 @@ func (t *tx) betterEnd(e Event) (told bool, err error) {
 	return false, nil
 }
 
-// endRank says how much an event knows of a process's end; 0: it tells of none.
+// endRank says how much an event knows of a process's end; 0: it tells of none. An agent that is closed mostly means that its process ends, and not how: who saw it gone knows more.
 func endRank(e Event) int {
 	switch {
 	case e.Kind == "oom_kill":
-		return 3
+		return 4
 	case e.Kind == "exit" && (e.Attrs["exit_code"] != "" || e.Attrs["signal"] != ""):
+		return 3
+	case e.Kind == "exit" && e.Attrs["by"] != "agent":
 		return 2
 	case e.Kind == "exit":
 		return 1

@@ -73,6 +73,13 @@ func TestAgent(t *testing.T) {
 
 	program.stop(t)
 	wire.checkNumbers(t)
+	// Nobody but its agent knew of it, and that took its leave.
+	if out := cli(t, srv, "event", "list", "--service", "alltypes", "--kind", "exit"); strings.Count(out, "alltypes closed its agent after") != 1 {
+		t.Errorf("the end is told so:\n%s", out)
+	}
+	if out := cli(t, srv, "ps", "--state", "all"); !strings.Contains(out, "exited") {
+		t.Errorf("sonde ps after the end:\n%s", out)
+	}
 	srv.stop(t)
 	srv.check(t)
 }
