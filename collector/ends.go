@@ -92,3 +92,20 @@ func (c *lifeCatalog) end(ctx context.Context, ends []metrics.End) {
 		c.log.Warn("cannot end the series of processes that ended", "processes", len(ends), "error", err)
 	}
 }
+
+// silence looks every minute for restarts that nobody saw, once this collector has listened for long enough to know who is silent.
+func (c *lifeCatalog) silence(ctx context.Context) error {
+	t := time.NewTimer(catalog.Silence)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+		}
+		if err := c.Silent(ctx); err != nil && ctx.Err() == nil {
+			c.log.Warn("cannot look for restarts that nobody saw", "error", err)
+		}
+		t.Reset(time.Minute)
+	}
+}

@@ -71,6 +71,7 @@ func Run(ctx context.Context, cfg Config, opts Options) (err error) {
 	p.gather.addTo(&g)
 	g.Add("announce", p.announce)
 	g.Add("rotate", p.rules.fleet.Run)
+	g.Add("silence", p.life.silence)
 	g.Add("binaries", p.binaries.Run)
 	p.measured.addTo(&g)
 	g.Add("store", p.store.Run)

@@ -104,6 +104,52 @@ func TestRestartOfAnAgentsProcess(t *testing.T) {
 	}
 }
 
+// TestRestartThatNobodySaw: where an agent fell silent and another process of its kind has come in its place, that was a restart.
+func TestRestartThatNobodySaw(t *testing.T) {
+	agents := func(p Process, ago, seen int64) Process {
+		now := time.Now().UnixMilli()
+		p.Gatherer, p.Started, p.FirstSeen, p.LastSeen = "agent", now-ago*1000, now-ago*1000+500, now-seen*1000
+		p.StartTicks = uint64(p.Started / 10)
+		return p
+	}
+	for _, tc := range []struct {
+		name string
+		ps   []Process
+		want string
+	}{
+		{"in the same pod", []Process{in("cart-1", agents(at("a", "n1", 1), 3600, 300)), in("cart-1", agents(at("b", "n1", 2), 290, 1))}, "cart was restarted on n1"},
+		{"on the same host", []Process{agents(at("a", "n1", 1), 3600, 300), agents(at("b", "n1", 2), 200, 1)}, "cart was restarted on n1"},
+		{"a crash loop", []Process{in("cart-1", agents(at("a", "n1", 1), 3600, 500)), in("cart-1", agents(at("b", "n1", 2), 490, 470)), in("cart-1", agents(at("c", "n1", 3), 440, 420)),
+			in("cart-1", agents(at("d", "n1", 4), 360, 1))}, "cart was restarted 3 times on n1"},
+		{"a sibling that started before is none", []Process{agents(at("a", "n1", 1), 3600, 300), agents(at("b", "n1", 2), 310, 1)}, ""},
+		{"while it is heard of it is none", []Process{agents(at("a", "n1", 1), 3600, 100), agents(at("b", "n1", 2), 90, 1)}, ""},
+		{"one that was met a moment ago is none yet", []Process{agents(at("a", "n1", 1), 3600, 300), agents(at("b", "n1", 2), 100, 1)}, ""},
+		{"in another pod is none", []Process{in("cart-1", agents(at("a", "n1", 1), 3600, 300)), in("cart-2", agents(at("b", "n1", 2), 290, 1))}, ""},
+		{"of another build is none", []Process{agents(at("a", "n1", 1), 3600, 300), build2(agents(at("b", "n1", 2), 290, 1))}, ""},
+		{"that another gatherer sees is none", []Process{func() Process { p := agents(at("a", "n1", 1), 3600, 300); p.Gatherer = "scrape"; return p }(), agents(at("b", "n1", 2), 290, 1)}, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			db := open(t)
+			must(t, db.PutProcesses(t.Context(), tc.ps))
+			for range 3 {
+				must(t, db.Silent(t.Context()))
+			}
+			es, err := db.Events(t.Context(), EventFilter{Kind: "restart"})
+			must(t, err)
+			text := ""
+			if len(es) > 0 {
+				text = es[0].Text
+			}
+			if len(es) > 1 || text != tc.want {
+				t.Errorf("%+v, want %q", es, tc.want)
+			}
+			if p, err := db.Process(t.Context(), "a"); err != nil || p.State != "running" {
+				t.Errorf("%v, %v: what it is was not for us to say", p.State, err)
+			}
+		})
+	}
+}
+
 func TestChanges(t *testing.T) {
 	for _, tc := range []struct {
 		name string
