@@ -179,7 +179,7 @@ func TestRunStopAndRestart(t *testing.T) {
 		if err := r.stop(); err != nil {
 			t.Fatal(err)
 		}
-		for _, want := range []string{"listening on http://127.0.0.1:", "kept: the last 7d, sums by the minute of 30d", "0 B stored, about 20.2 MB a day expected for each process (estimated", "no targets"} {
+		for _, want := range []string{"listening on http://127.0.0.1:", "kept: the last 7d, sums by the minute of 30d", "0 B stored, about 20.2 MB a day expected for each process (estimated", "discovery is off, and no targets are listed"} {
 			if !strings.Contains(r.out.String(), want) {
 				t.Errorf("%q does not say %q", r.out, want)
 			}
@@ -427,7 +427,7 @@ func TestRunReload(t *testing.T) {
 		r.get(t, "/api/v1/processes", &ps)
 		return ps.Summary
 	}
-	if got := summary(); got != "no targets" {
+	if got := summary(); got != "discovery is off, and no targets are listed" {
 		t.Errorf("summary %q", got)
 	}
 	reload(func() {

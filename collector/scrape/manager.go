@@ -399,7 +399,7 @@ func (m *Manager) Summary() string {
 	}
 	switch n := listed; {
 	case n == 0 && s == "":
-		return "no targets"
+		return "discovery is off, and no targets are listed"
 	case n == 0:
 		return s
 	case s != "":
