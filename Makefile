@@ -7,7 +7,7 @@ STATICCHECK_VERSION := v0.8.2
 MODULES := . agent agent/prom agent/otelspan
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 
-.PHONY: build test web lint fresh bench fuzz overhead clean help
+.PHONY: build test test-modules web lint fresh bench fuzz overhead clean help
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,13 +22,18 @@ RACE := -race -gcflags=modernc.org/...=-d=checkptr=0
 test: ## all tests: every module under -race, the web page in a real browser (installs what they need)
 	.ci/setup
 	$(GO) test $(RACE) -short -p 3 -timeout 14m ./...
+	@log=$$(mktemp); (cd web && npm test) >$$log 2>&1 & web=$$!; \
+	$(MAKE) --no-print-directory test-modules; modules=$$?; \
+	echo "cd web && npm test"; wait $$web; web=$$?; cat $$log; rm -f $$log; exit $$((modules | web))
+
+# What test runs beside the tests of the page.
+test-modules:
 	$(GO) test ./profiles/... ./internal/testgo
 	cd agent && $(GO) test -race -timeout 10m ./...
 	cd agent && $(GO) test -run 'TestLooksAllocateNothing|TestMemory$$' . # what the race detector's own memory would hide
 	cd agent/prom && $(GO) test -race ./...
 	cd agent/otelspan && $(GO) test -race ./...
 	cd internal/peertest && GOWORK=off $(GO) test ./...
-	cd web && npm test
 
 web: ## build web/dist from its TypeScript
 	cd web && npm ci --no-audit --no-fund && npm run build
