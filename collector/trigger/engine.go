@@ -149,29 +149,33 @@ func (e *Engine) match(p catalog.Process) []*ruleState {
 	return out
 }
 
-// SetTargets replaces the processes that are watched. What is left out and dead has ended; what is left out and alive is watched no more.
+// SetTargets replaces the processes that are watched. What is left out and dead has ended; what is left out and alive is watched for its end a little longer, unless another has its process.
 func (e *Engine) SetTargets(ts []Target) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	now := e.cfg.Now()
-	here := map[string]bool{}
+	here, pids := map[string]bool{}, map[int]bool{}
 	for _, t := range ts {
 		instance := t.Process.Instance
 		if instance == "" || t.PID <= 0 {
 			continue
 		}
-		here[instance] = true
+		here[instance], pids[t.PID] = true, true
 		w := e.watches[instance]
 		if w == nil {
 			w = &watch{next: now, every: lookEdge, matched: e.match(t.Process)}
 			e.watches[instance] = w
 		}
-		w.target, w.left = t, false
+		w.target, w.left, w.moved = t, false, false
 	}
 	for instance, w := range e.watches {
-		if !here[instance] {
-			w.left, w.next = true, now
+		if here[instance] {
+			continue
 		}
+		if !w.left {
+			w.left, w.leftAt = true, now
+		}
+		w.moved, w.next = pids[w.target.PID], now
 	}
 	e.met.watched.Set(float64(len(here)))
 	select {

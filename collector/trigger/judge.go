@@ -107,7 +107,7 @@ func (e *Engine) judge(ctx context.Context, w *watch, now time.Time) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if w.busy {
+	if w.busy || w.left {
 		return
 	}
 	for _, r := range w.matched {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -270,6 +271,41 @@ func TestDying(t *testing.T) {
 		s.step(c.wait)
 		if len(s.events) != 1 || s.events[0].Kind != c.want {
 			t.Errorf("alive %v after the count, gone %v later: %+v, want %s", c.lives, c.wait, s.events, c.want)
+		}
+	}
+}
+
+// TestLeft: a process that a scan does not find any more because it is dying is watched on for its end, one that another watch has is not, and one that lives on is forgotten.
+func TestLeft(t *testing.T) {
+	killed := map[string]string{"cgroup/c/memory.events": "oom_kill 1\n", "proc/7/stat": "7 (x) Z 1 1 1 0 -1 0 1 2 3 4 9 0 7 8 20 0 12 0 5 1"}
+	for _, c := range []struct {
+		name  string
+		next  []Target
+		lives time.Duration
+		want  []string // instances whose end is told
+	}{
+		{"dying", nil, 100 * time.Millisecond, []string{"i"}},
+		{"dying for long", nil, lingers - time.Second, []string{"i"}},
+		{"living on", nil, lingers + time.Second, nil},
+		{"with an agent", []Target{{PID: 7, Start: 5, Agent: true, Process: catalog.Process{Instance: "agents", Service: "cart"}}}, time.Second, []string{"agents"}},
+	} {
+		s := newStage(t, capture.DefaultRules()...)
+		s.step(6 * time.Second)
+		s.SetTargets(c.next)
+		s.memory(95)
+		s.step(time.Millisecond)
+		s.SetTargets(c.next)
+		s.step(c.lives)
+		s.write(killed)
+		s.step(50 * time.Millisecond)
+		var got []string
+		for _, e := range s.events {
+			if got = append(got, e.Attrs["instance"]); e.Kind != capture.EventOOMKill {
+				t.Errorf("%s: %+v", c.name, e)
+			}
+		}
+		if !slices.Equal(got, c.want) || len(s.watches) != 0 || len(s.desk.took) != 0 {
+			t.Errorf("%s: the ends of %q are told, want %q; %d are watched, taken: %q", c.name, got, c.want, len(s.watches), s.desk.took)
 		}
 	}
 }

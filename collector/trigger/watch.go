@@ -16,6 +16,8 @@ type watch struct {
 	// Guarded by the Engine's mu.
 	target  Target
 	left    bool // it is no target any more
+	leftAt  time.Time
+	moved   bool // another watch has its process
 	next    time.Time
 	matched []*ruleState
 	busy    bool // a capture of it is being taken
@@ -89,7 +91,9 @@ func (e *Engine) look(ctx context.Context, w *watch, now time.Time, rs *readings
 		return // the file is no process's: proc is not what it should be
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ESRCH) {
-		e.again(w, now, lookFar)
+		if !e.givenUp(w, now) {
+			e.again(w, now, lookFar)
+		}
 		return
 	}
 	if err != nil || st.ended() || w.t.Start != 0 && st.start != w.t.Start {
@@ -97,13 +101,9 @@ func (e *Engine) look(ctx context.Context, w *watch, now time.Time, rs *readings
 		return
 	}
 	w.alive = now
-	e.mu.Lock()
-	if w.left {
-		e.drop(w)
-		e.mu.Unlock()
+	if e.givenUp(w, now) {
 		return
 	}
-	e.mu.Unlock()
 	if memErr == nil {
 		e.remember(w, mem, now, rs)
 	}
@@ -249,9 +249,21 @@ func (e *Engine) again(w *watch, now time.Time, d time.Duration) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	w.every, w.next = d, now.Add(d)
-	if w.left {
-		e.drop(w)
+}
+
+// lingers is how long a process that is alive and no target any more is watched on for its end: of one that is just dying its files in /proc are gone before it is, and a scan in that moment does not
+// find it.
+const lingers = 30 * time.Second
+
+// givenUp drops a process that is not to be watched any more, and reports whether it did.
+func (e *Engine) givenUp(w *watch, now time.Time) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !w.left || !w.moved && now.Sub(w.leftAt) < lingers {
+		return false
 	}
+	e.drop(w)
+	return true
 }
 
 // drop forgets a process. e.mu is held.
